@@ -1,0 +1,195 @@
+//! What a backend sees of a pod at the remote.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::key::PodKey;
+use crate::request::Revision;
+
+/// Everything known about one pod at one moment. Facts only: phase, conditions,
+/// readiness gates, QoS, `startTime` and `observedGeneration` are computed by
+/// the framework.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodFacts {
+    /// Whose facts.
+    pub key: PodKey,
+    /// The node the pod was placed for, as the remote's marker says.
+    pub node: Arc<str>,
+    /// Rises with every newer observation of this pod in this process; the
+    /// newest wins.
+    pub seq: u64,
+    /// The revision that these facts describe, once the remote has reached it;
+    /// `None` while it is on its way.
+    pub applied: Option<Revision>,
+    /// The revision the remote was durably told to run, applied or not. `None`
+    /// where the remote was told of none: then it has to be asked again.
+    pub accepted: Option<Revision>,
+    /// Whether the place where the pod runs answers.
+    pub reach: Reach,
+    /// Regular containers, by name; missing ones are unknown.
+    pub containers: Vec<ContainerFact>,
+    /// Init containers, by name.
+    pub init: Vec<ContainerFact>,
+    /// Addresses of the pod. Must be valid for `status.podIPs`.
+    pub pod_ips: Vec<IpAddr>,
+    /// Addresses of the machine the pod runs on.
+    pub host_ips: Vec<IpAddr>,
+    /// Labels for the Pod object, of the backend's own prefix only.
+    pub labels: BTreeMap<String, String>,
+    /// A verdict of the backend on the whole pod.
+    pub verdict: Option<Verdict>,
+}
+
+impl PodFacts {
+    /// Facts that say nothing yet but that the pod exists at the remote.
+    pub fn new(key: PodKey, node: Arc<str>, seq: u64) -> Self {
+        Self {
+            key,
+            node,
+            seq,
+            applied: None,
+            accepted: None,
+            reach: Reach::Reachable,
+            containers: Vec::new(),
+            init: Vec::new(),
+            pod_ips: Vec::new(),
+            host_ips: Vec::new(),
+            labels: BTreeMap::new(),
+            verdict: None,
+        }
+    }
+
+    /// True when every container that could run is known to have ended.
+    pub fn stopped(&self) -> bool {
+        let ended = |c: &ContainerFact| matches!(c.state, ContainerState::Terminated(_));
+        !self.containers.is_empty() && self.containers.iter().all(ended)
+    }
+}
+
+/// Whether the place where a pod runs can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It answers.
+    Reachable,
+    /// It does not; container facts are the last known ones.
+    Unreachable {
+        /// When it was last heard of.
+        since: Timestamp,
+        /// One CamelCase word for the pod's Ready condition (`DeviceDisconnected`).
+        reason: String,
+        /// One sentence.
+        message: String,
+    },
+}
+
+/// One container.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContainerFact {
+    /// `name` of the container in the spec.
+    pub name: String,
+    /// Its state.
+    pub state: ContainerState,
+    /// How often the remote restarted it, where it counts.
+    pub restarts: Option<i32>,
+    /// Whether it is ready, where the remote can tell; `None` means *ready when
+    /// running*.
+    pub ready: Option<bool>,
+    /// The last end before the present state.
+    pub last: Option<Terminated>,
+    /// `<runtime>://<id>`.
+    pub container_id: Option<String>,
+    /// Digest or ID of the image that really runs.
+    pub image_id: Option<String>,
+}
+
+impl ContainerFact {
+    /// A container in a state, all else unknown.
+    pub fn new(name: &str, state: ContainerState) -> Self {
+        Self {
+            name: name.into(),
+            state,
+            restarts: None,
+            ready: None,
+            last: None,
+            container_id: None,
+            image_id: None,
+        }
+    }
+}
+
+/// State of a container.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ContainerState {
+    /// The remote cannot tell.
+    Unknown,
+    /// It does not run yet.
+    Waiting {
+        /// A kubelet word: `ContainerCreating`, `ErrImagePull`, `CrashLoopBackOff` …
+        reason: String,
+        /// One sentence, may be empty.
+        message: String,
+    },
+    /// It runs.
+    Running {
+        /// Since when, where known.
+        started_at: Option<Timestamp>,
+    },
+    /// It ended.
+    Terminated(Terminated),
+}
+
+/// The end of a container.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Terminated {
+    /// The exit code, where known. An unknown one is shown as the kubelet does:
+    /// 137 with reason `ContainerStatusUnknown`.
+    pub exit_code: Option<i32>,
+    /// A kubelet word (`Completed`, `Error`, `OOMKilled`); empty to derive it
+    /// from the exit code.
+    pub reason: String,
+    /// One sentence, may be empty.
+    pub message: String,
+    /// Start, where known.
+    pub started_at: Option<Timestamp>,
+    /// End, where known.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// What a backend asks for a pod as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The pod is Failed and stays so; its workload is then stopped.
+    Fail {
+        /// `status.reason`.
+        reason: String,
+        /// `status.message`.
+        message: String,
+    },
+}
+
+/// A hint or a report from the backend; may be lost, repeated or reordered.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// New facts of one pod.
+    Facts(Box<PodFacts>),
+    /// Something about this pod changed that is not facts (capacity came free,
+    /// it is gone): plan it again.
+    Look(PodKey),
+    /// The backend lost track: list again.
+    Resync,
+}
+
+/// All pods of a backend.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// One entry per pod that exists at the remote.
+    pub pods: Vec<PodFacts>,
+    /// Every place was asked and answered; only then does absence mean anything.
+    pub complete: bool,
+    /// The remote's state is not older than this. A cache that was filled
+    /// before the call started must say so.
+    pub as_of: Timestamp,
+}

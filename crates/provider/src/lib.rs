@@ -1,0 +1,43 @@
+//! The contract between a virtual node and the system its pods really run on.
+//!
+//! ```text
+//! Kubernetes ──▶ framework ── PodRequest ──▶ Backend ──▶ remote system
+//!      ▲             │                          │
+//!      └── status ◀──┴──── PodFacts ◀───────────┘
+//! ```
+//!
+//! A backend implements [`Backend`]: it *brings* the remote to what a
+//! [`PodRequest`] says and *reports* what it sees as [`PodFacts`]. It never
+//! computes a pod phase, never talks to the Kubernetes API and keeps nothing on
+//! disk: what must survive a restart is at the remote or in the pod's journal.
+//! The framework (`virtual-kubelet`) does everything a kubelet owes Kubernetes.
+//!
+//! What a fact does not say is unknown and is shown as unknown. Facts are
+//! level-triggered: they may be lost, repeated or reordered, the newest
+//! [`PodFacts::seq`] of a UID wins, and a complete [`Listing`] heals the rest.
+//!
+//! Modules, in the order data moves: [`key`], [`request`], [`backend`],
+//! [`facts`], [`node`]; beside them [`admission`], [`quantity`], [`clock`],
+//! [`error`] and the [`conformance`] kit that every backend passes.
+
+pub mod admission;
+pub mod backend;
+pub mod clock;
+pub mod conformance;
+pub mod error;
+pub mod facts;
+pub mod key;
+pub mod node;
+pub mod quantity;
+pub mod request;
+
+pub use admission::{Admission, NodeUse, node_fit};
+pub use backend::{Backend, Capabilities, Grace, Journal, PodCx, PodEvents};
+pub use clock::Clock;
+pub use error::BackendError;
+pub use facts::{
+    Change, ContainerFact, ContainerState, Listing, PodFacts, Reach, Terminated, Verdict,
+};
+pub use key::{PodKey, Uid};
+pub use node::{NodeFacts, NodeInfo, NodeSet};
+pub use request::{PodChange, PodRequest, Revision};

@@ -1,0 +1,155 @@
+//! What Kubernetes wants of one pod.
+
+use std::fmt;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::key::PodKey;
+
+/// A fingerprint of the part of a pod's spec that its containers are made from.
+///
+/// It is taken over the *unresolved* spec: references to ConfigMaps and Secrets
+/// count, their content does not, so that nothing restarts after a restart of
+/// ours because an input changed meanwhile. Fields that may change without
+/// touching a container (`tolerations`, `activeDeadlineSeconds`,
+/// `terminationGracePeriodSeconds`) and those the scheduler sets (`nodeName`)
+/// do not count. Stable across processes and versions of this library for the
+/// same JSON.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Revision(Arc<str>);
+
+/// Hex digits kept of the SHA-256: 64 bits, never compared across pods.
+const REVISION_DIGITS: usize = 16;
+
+impl Revision {
+    /// The revision of a spec.
+    pub fn of(spec: &PodSpec) -> Self {
+        let mut json = serde_json::to_value(spec).unwrap_or(Value::Null);
+        if let Some(map) = json.as_object_mut() {
+            for field in [
+                "nodeName",
+                "tolerations",
+                "activeDeadlineSeconds",
+                "terminationGracePeriodSeconds",
+                "schedulingGates",
+                "nodeSelector",
+                "ephemeralContainers",
+            ] {
+                map.remove(field);
+            }
+        }
+        let digest = Sha256::digest(json.to_string().as_bytes());
+        let mut text: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        text.truncate(REVISION_DIGITS);
+        Self(text.into())
+    }
+
+    /// A revision as it was read back from the remote.
+    pub fn from_text(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// Its text, fit for a marker at the remote: hex digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why `ensure` is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PodChange {
+    /// The pod is new to this process; the remote may have it already.
+    First,
+    /// The containers' spec changed (an image).
+    Image,
+    /// Labels or annotations changed, nothing that containers are made from.
+    Metadata,
+    /// Nothing changed: the remote is thought to have lost it, or a call is repeated.
+    Repeat,
+}
+
+/// One pod as its backend is to run it.
+#[derive(Clone, Debug)]
+pub struct PodRequest {
+    /// Identity.
+    pub key: PodKey,
+    /// `spec.nodeName`, and nothing else, decides the node.
+    pub node: Arc<str>,
+    /// The API object. Its status is what Kubernetes shows now.
+    pub pod: Arc<Pod>,
+    /// Fingerprint of the containers' spec.
+    pub spec_revision: Revision,
+    /// Why the call is made.
+    pub change: PodChange,
+    /// What [`crate::Journal::persist`] wrote last for this pod.
+    pub journal: Option<Arc<str>>,
+}
+
+impl PodRequest {
+    /// The spec; an empty one where the API object has none (the API server
+    /// never lets that pass).
+    pub fn spec(&self) -> &PodSpec {
+        static EMPTY: std::sync::OnceLock<PodSpec> = std::sync::OnceLock::new();
+        self.pod
+            .spec
+            .as_ref()
+            .unwrap_or_else(|| EMPTY.get_or_init(PodSpec::default))
+    }
+
+    /// An annotation of the pod.
+    pub fn annotation(&self, name: &str) -> Option<&str> {
+        self.pod
+            .metadata
+            .annotations
+            .as_ref()?
+            .get(name)
+            .map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::{Container, Toleration};
+
+    fn spec(image: &str) -> PodSpec {
+        PodSpec {
+            containers: vec![Container {
+                name: "app".into(),
+                image: Some(image.into()),
+                ..Default::default()
+            }],
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn an_image_change_is_a_new_revision() {
+        assert_ne!(Revision::of(&spec("a:1")), Revision::of(&spec("a:2")));
+        assert_eq!(Revision::of(&spec("a:1")), Revision::of(&spec("a:1")));
+    }
+
+    #[test]
+    fn what_does_not_touch_containers_is_the_same_revision() {
+        let mut other = spec("a:1");
+        other.node_name = Some("n".into());
+        other.active_deadline_seconds = Some(5);
+        other.tolerations = Some(vec![Toleration::default()]);
+        assert_eq!(Revision::of(&spec("a:1")), Revision::of(&other));
+    }
+}
