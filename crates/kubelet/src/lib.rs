@@ -1,1 +1,42 @@
-//! crate
+//! A kubelet for nodes that are not machines.
+//!
+//! ```text
+//! Kubernetes ──watch──▶ desired ──▶ queue ──▶ plan ──▶ act ──▶ Backend ──▶ remote system
+//!      ▲                                                                        │
+//!      └────── publish ◀── status ◀──────────── observe ◀───────────────────────┘
+//! ```
+//!
+//! Each word is a module. [`desired`], [`plan`] and [`status`] are pure functions
+//! over values; the others only move bytes and time. State is one [`table`]
+//! keyed by pod UID. Everything is level-triggered: an event only marks a UID as
+//! *look again*, so a lost event costs time, never correctness.
+//!
+//! # Tasks
+//! | task | runs | reads | writes |
+//! |---|---|---|---|
+//! | [`host`] | once | the backend's node set | starts and ends the tasks of a node |
+//! | [`node`] | per node | node facts, own Node object | Node object and status |
+//! | [`lease`] | per node | – | the node's Lease, on a client of its own |
+//! | [`watch`] | per node | pods bound to it | table, queue |
+//! | [`observe`] | once | the backend's changes and listings | table, queue |
+//! | [`act`] | once, a child per UID at work | queue | backend, pod status, pod deletion |
+//! | [`events`] | once | a bounded lane | Event objects |
+
+pub mod act;
+pub mod admin;
+pub mod desired;
+pub mod events;
+pub mod host;
+pub mod lease;
+pub mod metrics;
+pub mod node;
+pub mod observe;
+pub mod plan;
+pub mod publish;
+pub mod queue;
+pub mod status;
+pub mod story;
+pub mod table;
+pub mod watch;
+
+pub use host::{Host, Settings};

@@ -53,8 +53,8 @@ pub trait Backend: Send + Sync + 'static {
     async fn ensure(&self, pod: &PodRequest, cx: &PodCx) -> Result<(), BackendError>;
 
     /// Begins to end the pod's containers within `grace`. The end is observed:
-    /// report facts with every container terminated, or answer `NotFound` from
-    /// then on. Repeated with less grace it hurries, where the remote can.
+    /// report facts that say [`crate::PodFacts::ended`], or answer `NotFound`
+    /// from then on. Repeated with less grace it hurries, where the remote can.
     ///
     /// # Errors
     /// `NotFound`: it is certain that nothing of the pod runs at the remote and

@@ -41,6 +41,9 @@ pub struct PodFacts {
     pub labels: BTreeMap<String, String>,
     /// A verdict of the backend on the whole pod.
     pub verdict: Option<Verdict>,
+    /// The remote has confirmed that nothing of the pod runs and that nothing
+    /// there will start it again (it completed, or a stop has taken effect).
+    pub ended: bool,
 }
 
 impl PodFacts {
@@ -59,13 +62,8 @@ impl PodFacts {
             host_ips: Vec::new(),
             labels: BTreeMap::new(),
             verdict: None,
+            ended: false,
         }
-    }
-
-    /// True when every container that could run is known to have ended.
-    pub fn stopped(&self) -> bool {
-        let ended = |c: &ContainerFact| matches!(c.state, ContainerState::Terminated(_));
-        !self.containers.is_empty() && self.containers.iter().all(ended)
     }
 }
 

@@ -10,7 +10,9 @@
 //! depends on no product crate, and an unsupported verb is answered 501 by name.
 
 pub mod clock;
+pub mod control;
 pub mod faults;
 pub mod flightctl;
 pub mod kubernetes;
+pub mod tls;
 pub mod transport;

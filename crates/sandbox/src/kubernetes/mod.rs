@@ -1,1 +1,177 @@
-//! The Kubernetes API.
+//! The Kubernetes API, as far as nodes, pods and what makes them need it.
+//!
+//! A [`Cluster`] is the store and its rules; [`Cluster::endpoint`] serves it
+//! over HTTP, [`Cluster::start_controllers`] adds a small scheduler,
+//! Deployments and garbage collection. It refuses what the real server refuses
+//! where clients here touch it (preconditions, conflicts, immutable fields,
+//! invalid status transitions), in the real server's words; what it does not
+//! do is answered 501 by name.
+//!
+//! Objects live as JSON in [`store`]; a write normalises them through their
+//! typed form, fills in [`defaults`], and passes [`validate`]. [`create`],
+//! [`update`] and [`delete`] are the operations; [`list`] and [`watch`] the
+//! readings; [`routes`] is the way from HTTP to both. Not here, though a real
+//! cluster has it: node leases that expire, pod garbage collection after a
+//! node is gone, NoExecute evictions, server-side apply, RBAC.
+
+mod access;
+mod controllers;
+mod create;
+mod defaults;
+mod delete;
+mod discovery;
+mod events;
+pub mod kubeconfig;
+mod list;
+mod names;
+mod object;
+mod patch;
+mod quantity;
+mod resource;
+mod routes;
+mod scheduler;
+mod selector;
+mod status;
+mod store;
+mod table;
+mod update;
+mod validate;
+mod view;
+mod watch;
+mod workloads;
+
+use std::sync::{Arc, OnceLock};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+pub use access::Object;
+pub use controllers::Controllers;
+pub use status::ApiError;
+
+use crate::clock::Clock;
+use crate::faults::Faults;
+use crate::transport::Endpoint;
+use names::Names;
+use resource::{EVENTS, NAMESPACES, Resource};
+use store::Store;
+
+/// A Kubernetes API with everything in memory; clones share it.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    shared: Arc<Shared>,
+    token: Option<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    clock: Clock,
+    faults: Faults,
+    names: Names,
+    ca: OnceLock<String>,
+}
+
+impl Cluster {
+    /// An empty cluster with the namespaces every cluster has. Nothing runs.
+    pub fn new(clock: Clock) -> Self {
+        let cluster = Self {
+            shared: Arc::new(Shared {
+                store: Store::default(),
+                clock,
+                faults: Faults::default(),
+                names: Names::default(),
+                ca: OnceLock::new(),
+            }),
+            token: None,
+        };
+        for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+            let namespace = json!({"metadata": {"name": name}});
+            // Cannot be refused: the names are valid and nothing is there yet.
+            let _ = cluster.create_object(&NAMESPACES, "", namespace);
+        }
+        cluster
+    }
+
+    /// The same cluster, answering 401 to whoever has not this bearer token.
+    #[must_use]
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// The CA that `kube-root-ca.crt` shows in namespaces made from now on.
+    pub fn set_ca(&self, pem: &str) {
+        // Once for all: a cluster does not change its CA.
+        let _ = self.shared.ca.set(pem.to_owned());
+    }
+
+    /// The switchboard of faults.
+    pub fn faults(&self) -> &Faults {
+        &self.shared.faults
+    }
+
+    /// This API, to be served.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint::new(
+            routes::router(self.clone()),
+            self.faults().clone(),
+            status::fault_body,
+        )
+    }
+
+    /// Forgets the history of changes, as etcd's compaction does: watches from
+    /// an older revision get 410 Gone.
+    pub fn compact(&self) {
+        self.store().compact();
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        &self.shared.names
+    }
+
+    pub(crate) fn ca(&self) -> Option<&str> {
+        self.shared.ca.get().map(String::as_str)
+    }
+
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    /// The present, by the cluster's clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// Records an event about an object.
+    pub(crate) fn event(
+        &self,
+        resource: &Resource,
+        about: &Value,
+        (kind, reason): (&str, &str),
+        message: &str,
+        component: &str,
+    ) {
+        let ns = match object::namespace(about) {
+            "" => "default",
+            ns => ns,
+        };
+        let now = self.now();
+        let event = json!({
+            "metadata": {"generateName": format!("{}.", object::name(about))},
+            "involvedObject": {"apiVersion": resource.api_version(), "kind": resource.kind,
+                "namespace": object::namespace(about), "name": object::name(about), "uid": object::uid(about)},
+            "type": kind, "reason": reason, "message": message, "count": 1,
+            "source": {"component": component}, "reportingComponent": component,
+            "firstTimestamp": object::seconds(now), "lastTimestamp": object::seconds(now),
+            "eventTime": object::micros(now),
+        });
+        // An event that cannot be kept (its namespace is ending) is lost, as
+        // events are in a real cluster.
+        let _ = self.create_object(&EVENTS, ns, event);
+    }
+}

@@ -1,0 +1,388 @@
+//! The Flight Control backend: pods as quadlet applications of devices.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use tokio::sync::{Notify, watch};
+use tracing::info;
+use vk_provider::{
+    Admission, Backend, BackendError, Capabilities, Change, Clock, Grace, Listing, NodeSet, NodeUse,
+    PodCx, PodFacts, PodKey, PodRequest, Reach, Uid, Verdict,
+};
+
+use crate::client::Client;
+use crate::device::DeviceView;
+use crate::follow::Follower;
+use crate::mapping;
+use crate::place::{ALIAS_LABEL, DEVICE_KEY, NoPlace};
+use crate::report::{self, Report};
+use crate::select::is_label_value;
+use crate::world::{Placed, Stage, World};
+use crate::writer::{self, Writers};
+
+/// Before every device has been read once nothing can be placed; ask again soon.
+const SYNC_RETRY: Duration = Duration::from_secs(1);
+
+/// The backend; clones share everything.
+#[derive(Clone, Debug)]
+pub struct FlightControl {
+    world: Arc<Mutex<World>>,
+    writers: Writers,
+    follower: Follower,
+    clock: Clock,
+    nodes: watch::Sender<Option<NodeSet>>,
+    wake: Arc<Notify>,
+}
+
+const CAPABILITIES: Capabilities = Capabilities {
+    name: "flightctl",
+    grace: Grace::AtStart,
+    restarts: true,
+};
+
+impl FlightControl {
+    /// A backend over a client; [`FlightControl::follow`] has to run beside it.
+    pub fn new(client: Client, world: World, clock: Clock, poll: Duration) -> Self {
+        let world = Arc::new(Mutex::new(world));
+        let nodes = watch::Sender::new(None);
+        let wake = Arc::new(Notify::new());
+        Self {
+            writers: Writers::new(client.clone(), world.clone()),
+            follower: Follower::new(client, world.clone(), nodes.clone(), wake.clone(), poll),
+            world,
+            clock,
+            nodes,
+            wake,
+        }
+    }
+
+    /// Follows the devices until the future is dropped.
+    pub async fn follow(&self) {
+        self.follower.run().await;
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Facts of one pod as the world stands.
+    fn facts(world: &mut World, uid: &Uid) -> Option<PodFacts> {
+        let seq = world.next_sequence();
+        let placed = world.pod(uid)?;
+        let mut facts = PodFacts::new(placed.key.clone(), placed.node.clone(), seq);
+        match &placed.stage {
+            // Nothing is at the remote yet.
+            Stage::Reserved => return None,
+            Stage::Gone => facts.ended = true,
+            Stage::DeviceDeleted => {
+                facts.ended = true;
+                facts.verdict = Some(Verdict::Fail {
+                    reason: "DeviceDeleted".into(),
+                    message: format!("Device {} was deleted from Flight Control", placed.device),
+                });
+            }
+            Stage::Written { .. } | Stage::Removed { .. } => {}
+        }
+        if let Some(device) = world.device(&placed.device) {
+            describe(&mut facts, placed, device);
+        }
+        Some(facts)
+    }
+
+    /// Facts of the next pod that changed, or a look at one that waits.
+    fn next_change(&self) -> Option<Change> {
+        let mut world = self.world();
+        loop {
+            let uid = world.take_dirty()?;
+            if let Some(facts) = Self::facts(&mut world, &uid) {
+                self.tell(&mut world, &uid);
+                return Some(Change::Facts(Box::new(facts)));
+            }
+            if let Some(key) = world.is_waiting(&uid) {
+                return Some(Change::Look(key));
+            }
+        }
+    }
+
+    /// The pod's story as the device tells it, each word once.
+    fn tell(&self, world: &mut World, uid: &Uid) {
+        let Some(placed) = world.pod(uid) else { return };
+        let Some(device) = world.device(&placed.device) else { return };
+        let Some(request) = placed.request.clone() else { return };
+        let news = report::events(&request, placed, device);
+        world.with_told(uid, |placed| {
+            for event in news {
+                if placed.told.insert(event.once)
+                    && let Some(events) = &placed.events
+                {
+                    if event.warning {
+                        events.warning(event.reason, &event.message);
+                    } else {
+                        events.normal(event.reason, &event.message);
+                    }
+                }
+            }
+        });
+    }
+
+    /// Takes the device as a write left it.
+    fn wrote(&self, device: &DeviceView) {
+        let changes = self.world().read(vec![device.clone()], false);
+        self.follower.publish(&changes);
+        self.follower.nudge();
+        self.wake.notify_one();
+    }
+
+    async fn put(&self, request: &PodRequest, device: &str) -> Result<(), BackendError> {
+        let cluster = self.world().cluster.clone();
+        let app = mapping::application(request, &cluster)?;
+        let view = match self.writers.submit(device, writer::Change::Put(app)).await {
+            Err(BackendError::NotFound) => {
+                self.world().device_deleted(device);
+                self.world().forget(&request.key.uid);
+                return Err(BackendError::Waiting {
+                    reason: "DeviceDeleted".into(),
+                    message: format!("Device {device} was deleted while the pod was placed on it"),
+                    retry: Some(SYNC_RETRY),
+                });
+            }
+            other => other?,
+        };
+        self.world().with_pod(&request.key.uid, |placed| {
+            placed.stage = Stage::Written {
+                revision: request.spec_revision.clone(),
+                version: None,
+                after: view.rendered,
+            };
+            placed.told.clear();
+        });
+        self.wrote(&view);
+        Ok(())
+    }
+}
+
+/// Fills facts with what the device says.
+fn describe(facts: &mut PodFacts, placed: &Placed, device: &DeviceView) {
+    facts.accepted = placed.accepted(device);
+    if device.disconnected() {
+        facts.reach = report::unreachable(device);
+    }
+    facts.host_ips.extend(device.address);
+    facts.pod_ips.extend(device.address);
+    for (label, value) in [(DEVICE_KEY, Some(&device.name)), (ALIAS_LABEL, device.alias.as_ref())] {
+        if let Some(value) = value.filter(|v| is_label_value(v)) {
+            facts.labels.insert(label.into(), value.clone());
+        }
+    }
+    let applied = matches!(&placed.stage, Stage::Written { version: Some(v), .. } if device.reported >= *v);
+    if applied && let Stage::Written { revision, .. } = &placed.stage {
+        facts.applied = Some(revision.clone());
+    }
+    if let Some(request) = &placed.request
+        && matches!(placed.stage, Stage::Written { .. })
+    {
+        let Report { containers, init, ended } = report::containers(request, placed, device, applied);
+        facts.containers = containers;
+        facts.init = init;
+        facts.ended |= ended;
+    }
+    if facts.reach != Reach::Reachable {
+        facts.ended = false;
+    }
+}
+
+#[async_trait]
+impl Backend for FlightControl {
+    fn capabilities(&self) -> &Capabilities {
+        &CAPABILITIES
+    }
+
+    fn nodes(&self) -> BoxStream<'static, NodeSet> {
+        let mut receiver = self.nodes.subscribe();
+        receiver.mark_changed();
+        stream::unfold(receiver, |mut receiver| async move {
+            receiver.changed().await.ok()?;
+            let set = receiver.borrow_and_update().clone();
+            Some((set, receiver))
+        })
+        .filter_map(|set| async { set })
+        .boxed()
+    }
+
+    fn admit(&self, pod: &PodRequest, _bound: &NodeUse) -> Admission {
+        if let Err(error) = mapping::check(pod) {
+            return Admission::Reject {
+                reason: "Unsupported".into(),
+                message: error.to_string(),
+                event: None,
+            };
+        }
+        match self.world().choose(pod, true) {
+            Ok(_) => Admission::Accept,
+            Err(NoPlace::TooBig { resource, message }) => Admission::Reject {
+                reason: format!("OutOf{resource}"),
+                message,
+                event: Some("FailedScheduling".into()),
+            },
+            Err(NoPlace::BadSelector(message)) => Admission::Wait {
+                reason: "InvalidDeviceSelector".into(),
+                message,
+            },
+            Err(NoPlace::NoMatch(message)) => Admission::Wait { reason: "NoMatchingDevice".into(), message },
+            Err(NoPlace::NotNow(message)) => Admission::Wait { reason: "FailedScheduling".into(), message },
+        }
+    }
+
+    async fn ensure(&self, pod: &PodRequest, cx: &PodCx) -> Result<(), BackendError> {
+        mapping::check(pod)?;
+        let app = mapping::app_name(&pod.key.uid);
+        let (device, done) = {
+            let mut world = self.world();
+            if !world.synced() {
+                return Err(BackendError::Unavailable {
+                    message: "the devices have not been read yet".into(),
+                    retry: Some(SYNC_RETRY),
+                });
+            }
+            if world.pod(&pod.key.uid).is_none() {
+                let device = world.reserve(pod, app, cx.events.clone()).map_err(no_place)?;
+                let shown = world.device(&device).map_or(device.clone(), DeviceView::shown);
+                info!(operation = "place", pod = %pod.key, node = &*pod.node, device, "Device selected");
+                cx.events.normal("DeviceSelected", &format!("Selected device {shown}"));
+                (device, false)
+            } else {
+                world.with_pod(&pod.key.uid, |placed| {
+                    placed.request = Some(Arc::new(pod.clone()));
+                    placed.events = Some(cx.events.clone());
+                });
+                let Some(placed) = world.pod(&pod.key.uid) else {
+                    return Err(BackendError::Unavailable { message: "placement lost".into(), retry: None });
+                };
+                let accepted = world.device(&placed.device).and_then(|d| placed.accepted(d));
+                (placed.device.clone(), accepted.as_ref() == Some(&pod.spec_revision))
+            }
+        };
+        self.wake.notify_one();
+        if done {
+            return Ok(());
+        }
+        self.put(pod, &device).await
+    }
+
+    async fn stop(&self, pod: &PodKey, _grace: Duration) -> Result<(), BackendError> {
+        let (device, app, stage) = {
+            let world = self.world();
+            match world.pod(&pod.uid) {
+                None if world.synced() => return Err(BackendError::NotFound),
+                None => {
+                    return Err(BackendError::Unavailable {
+                        message: "the devices have not been read yet".into(),
+                        retry: Some(SYNC_RETRY),
+                    });
+                }
+                Some(p) => (p.device.clone(), p.app.clone(), p.stage.clone()),
+            }
+        };
+        match stage {
+            Stage::Gone | Stage::DeviceDeleted => return Err(BackendError::NotFound),
+            Stage::Removed { .. } => return Ok(()),
+            Stage::Reserved | Stage::Written { .. } => {}
+        }
+        let view = match self.writers.submit(&device, writer::Change::Remove(app.clone())).await {
+            Err(BackendError::NotFound) => {
+                self.world().device_deleted(&device);
+                return Err(BackendError::NotFound);
+            }
+            other => other?,
+        };
+        info!(operation = "stop", pod = %pod, device, "removed from the device's spec");
+        // Never written and never seen there: nothing has to be confirmed.
+        let never = stage == Stage::Reserved && !view.app_status.contains_key(&app);
+        self.world().with_pod(&pod.uid, |placed| {
+            placed.stage = if never {
+                Stage::Gone
+            } else {
+                Stage::Removed { version: None, after: view.rendered }
+            };
+        });
+        self.wrote(&view);
+        if never { Err(BackendError::NotFound) } else { Ok(()) }
+    }
+
+    async fn release(&self, pod: &PodKey) -> Result<(), BackendError> {
+        let left = {
+            let world = self.world();
+            world.pod(&pod.uid).and_then(|p| match p.stage {
+                Stage::Written { .. } | Stage::Reserved => Some((p.device.clone(), p.app.clone())),
+                _ => None,
+            })
+        };
+        if let Some((device, app)) = left {
+            // It completed by itself: the application is still in the spec.
+            match self.writers.submit(&device, writer::Change::Remove(app)).await {
+                Ok(view) => self.wrote(&view),
+                Err(BackendError::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        {
+            let mut world = self.world();
+            world.forget(&pod.uid);
+            world.mark_waiting();
+        }
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Listing, BackendError> {
+        let as_of = self.clock.now();
+        self.follower.sweep().await.map_err(|error| BackendError::Unavailable {
+            message: error.to_string(),
+            retry: None,
+        })?;
+        let mut world = self.world();
+        let uids: Vec<Uid> = world.pods().map(|p| p.key.uid.clone()).collect();
+        let pods = uids.iter().filter_map(|uid| Self::facts(&mut world, uid)).collect();
+        Ok(Listing { pods, complete: true, as_of })
+    }
+
+    fn changes(&self) -> BoxStream<'static, Change> {
+        stream::unfold(self.clone(), |backend| async move {
+            loop {
+                let woken = backend.wake.notified();
+                if let Some(change) = backend.next_change() {
+                    return Some((change, backend.clone()));
+                }
+                woken.await;
+            }
+        })
+        .boxed()
+    }
+}
+
+fn no_place(no: NoPlace) -> BackendError {
+    match no {
+        NoPlace::TooBig { resource, message } => BackendError::Rejected {
+            reason: format!("OutOf{resource}"),
+            message,
+        },
+        NoPlace::BadSelector(message) => BackendError::Waiting {
+            reason: "InvalidDeviceSelector".into(),
+            message,
+            retry: None,
+        },
+        NoPlace::NoMatch(message) => BackendError::Waiting {
+            reason: "NoMatchingDevice".into(),
+            message,
+            retry: None,
+        },
+        NoPlace::NotNow(message) => BackendError::Waiting {
+            reason: "FailedScheduling".into(),
+            message,
+            retry: None,
+        },
+    }
+}

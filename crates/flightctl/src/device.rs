@@ -1,0 +1,304 @@
+//! One device as Flight Control shows it, read leniently: what is odd or
+//! missing is unknown, never an error.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde_json::Value;
+
+/// What the provider needs of a device.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeviceView {
+    /// `metadata.name`.
+    pub name: String,
+    /// Label `alias`.
+    pub alias: Option<String>,
+    /// `metadata.labels`.
+    pub labels: BTreeMap<String, String>,
+    /// `metadata.owner`, such as `Fleet/x`: then Flight Control refuses spec writes.
+    pub owner: Option<String>,
+    /// `metadata.generation`: grows with every change of the spec.
+    pub generation: i64,
+    /// `metadata.resourceVersion`: grows with every write, statuses included.
+    pub version: u64,
+    /// Version that the service has rendered last.
+    pub rendered: u64,
+    /// Version that the device says it runs.
+    pub reported: u64,
+    /// `spec.applications`, whole and in order.
+    pub applications: Vec<Value>,
+    /// `status.applications` by name.
+    pub app_status: BTreeMap<String, AppStatus>,
+    /// Condition `Updating`.
+    pub updating: Updating,
+    /// Message of `SpecValid=False`.
+    pub spec_invalid: Option<String>,
+    /// `status.summary.status`.
+    pub summary: String,
+    /// `status.lifecycle.status`.
+    pub lifecycle: String,
+    /// `systemInfo.architecture`.
+    pub architecture: Option<String>,
+    /// `systemInfo.cpuCores`, where the agent reports it.
+    pub cpu_cores: Option<i64>,
+    /// `systemInfo.memoryTotalKb`, where the agent reports it.
+    pub memory_kb: Option<i64>,
+    /// `systemInfo.netIpDefault` without its prefix length.
+    pub address: Option<IpAddr>,
+}
+
+/// One entry of `status.applications`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AppStatus {
+    /// `Running`, `Error` …
+    pub status: String,
+    /// `n/m`.
+    pub ready: String,
+    /// Restarts as the agent counts them.
+    pub restarts: i64,
+}
+
+/// Condition `Updating`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Updating {
+    /// `status: True`.
+    pub active: bool,
+    /// `Preparing`, `ApplyingUpdate`, `Error`, `Updated` …
+    pub reason: String,
+    /// For people; names images and applications.
+    pub message: String,
+}
+
+impl DeviceView {
+    /// Reads the JSON of a device; `None` for one without a name.
+    pub fn of(json: &Value) -> Option<Self> {
+        let meta = &json["metadata"];
+        let status = &json["status"];
+        let info = &status["systemInfo"];
+        let labels: BTreeMap<String, String> = meta["labels"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+            .collect();
+        let condition = |kind: &str| {
+            status["conditions"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(|c| c["type"] == kind)
+        };
+        let spec_valid = condition("SpecValid");
+        Some(Self {
+            name: meta["name"].as_str()?.to_owned(),
+            alias: labels.get("alias").filter(|a| !a.is_empty()).cloned(),
+            labels,
+            owner: text(&meta["owner"]),
+            generation: meta["generation"].as_i64().unwrap_or_default(),
+            version: number(&meta["resourceVersion"]).unwrap_or_default(),
+            rendered: number(&meta["annotations"]["device-controller/renderedVersion"]).unwrap_or_default(),
+            reported: number(&status["config"]["renderedVersion"]).unwrap_or_default(),
+            applications: json["spec"]["applications"].as_array().cloned().unwrap_or_default(),
+            app_status: status["applications"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|app| Some((app["name"].as_str()?.to_owned(), AppStatus::of(app))))
+                .collect(),
+            updating: condition("Updating").map(Updating::of).unwrap_or_default(),
+            spec_invalid: spec_valid
+                .filter(|c| c["status"] == "False")
+                .map(|c| c["message"].as_str().unwrap_or_default().to_owned()),
+            summary: text(&status["summary"]["status"]).unwrap_or_default(),
+            lifecycle: text(&status["lifecycle"]["status"]).unwrap_or_default(),
+            architecture: text(&info["architecture"]).map(|a| match a.as_str() {
+                "x86_64" => "amd64".to_owned(),
+                "aarch64" => "arm64".to_owned(),
+                _ => a,
+            }),
+            cpu_cores: number(&info["cpuCores"]),
+            memory_kb: number(&info["memoryTotalKb"]),
+            address: text(&info["netIpDefault"])
+                .and_then(|a| a.split('/').next().and_then(|ip| ip.parse().ok())),
+        })
+    }
+
+    /// `alias (name)`, or the name.
+    pub fn shown(&self) -> String {
+        match &self.alias {
+            Some(alias) => format!("{alias} ({})", self.name),
+            None => self.name.clone(),
+        }
+    }
+
+    /// Flight Control has not heard of it for five minutes.
+    pub fn disconnected(&self) -> bool {
+        self.summary == "Unknown"
+    }
+
+    /// Whether it can take pods.
+    pub fn usable(&self) -> bool {
+        self.closed().is_none()
+    }
+
+    /// Why it takes no pods now.
+    pub fn closed(&self) -> Option<String> {
+        if let Some(owner) = &self.owner {
+            return Some(format!(
+                "owned by {owner}: Flight Control refuses pods on it; take it out of the Fleet's selector"
+            ));
+        }
+        match self.lifecycle.as_str() {
+            "Decommissioning" | "Decommissioned" => return Some("decommissioned".into()),
+            _ => {}
+        }
+        match self.summary.as_str() {
+            "Unknown" => Some("offline".into()),
+            "PoweredOff" => Some("powered off".into()),
+            "AwaitingReconnect" | "ConflictPaused" => Some(format!("paused ({})", self.summary)),
+            _ => None,
+        }
+    }
+}
+
+impl AppStatus {
+    fn of(json: &Value) -> Self {
+        Self {
+            status: text(&json["status"]).unwrap_or_else(|| "Unknown".into()),
+            ready: text(&json["ready"]).unwrap_or_default(),
+            restarts: json["restarts"].as_i64().unwrap_or_default(),
+        }
+    }
+}
+
+impl Updating {
+    fn of(json: &Value) -> Self {
+        Self {
+            active: json["status"] == "True",
+            reason: text(&json["reason"]).unwrap_or_default(),
+            message: text(&json["message"]).unwrap_or_default(),
+        }
+    }
+}
+
+fn text(json: &Value) -> Option<String> {
+    json.as_str().filter(|t| !t.is_empty()).map(str::to_owned)
+}
+
+/// Flight Control writes numbers of `systemInfo` and versions as strings.
+fn number<T: std::str::FromStr>(json: &Value) -> Option<T> {
+    match json {
+        Value::String(text) => text.trim().parse().ok(),
+        Value::Number(number) => number.to_string().parse().ok(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
+    use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+    use serde_json::json;
+    use std::sync::Arc;
+    use vk_provider::{PodChange, PodKey, PodRequest, Revision};
+
+    pub(crate) fn device(name: &str, labels: &[(&str, &str)]) -> DeviceView {
+        DeviceView {
+            name: name.into(),
+            labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            summary: "Online".into(),
+            lifecycle: "Enrolled".into(),
+            generation: 1,
+            rendered: 1,
+            reported: 1,
+            ..DeviceView::default()
+        }
+    }
+
+    pub(crate) fn request(name: &str, uid: &str, cpu: &str, memory: &str) -> PodRequest {
+        let spec = PodSpec {
+            node_name: Some("node".into()),
+            containers: vec![Container {
+                name: "app".into(),
+                image: Some("app:1".into()),
+                resources: Some(ResourceRequirements {
+                    requests: Some(
+                        [
+                            ("cpu".to_owned(), Quantity(cpu.into())),
+                            ("memory".to_owned(), Quantity(memory.into())),
+                        ]
+                        .into(),
+                    ),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        PodRequest {
+            key: PodKey::new("default", name, uid),
+            node: "node".into(),
+            spec_revision: Revision::of(&spec),
+            pod: Arc::new(Pod {
+                metadata: ObjectMeta {
+                    name: Some(name.into()),
+                    namespace: Some("default".into()),
+                    uid: Some(uid.into()),
+                    ..Default::default()
+                },
+                spec: Some(spec),
+                status: None,
+            }),
+            change: PodChange::First,
+            journal: None,
+        }
+    }
+
+    #[test]
+    fn reads_a_recorded_device() {
+        let device = DeviceView::of(&json!({
+            "metadata": {
+                "annotations": {"device-controller/renderedVersion": "34"},
+                "generation": 33, "labels": {"alias": "vm"}, "name": "dev0", "owner": "Fleet/x",
+            },
+            "spec": {"applications": [{"name": "a"}]},
+            "status": {
+                "applications": [{"name": "a", "ready": "1/1", "restarts": 2, "status": "Running"}],
+                "conditions": [
+                    {"type": "Updating", "status": "True", "reason": "Preparing", "message": "m"},
+                    {"type": "SpecValid", "status": "False", "message": "bad"},
+                ],
+                "config": {"renderedVersion": "33"},
+                "lifecycle": {"status": "Enrolled"},
+                "summary": {"status": "Online"},
+                "systemInfo": {
+                    "architecture": "amd64", "cpuCores": "2", "memoryTotalKb": "24684092",
+                    "netIpDefault": "192.0.2.2/24",
+                },
+            },
+        }))
+        .unwrap();
+        assert_eq!((device.rendered, device.reported, device.generation), (34, 33, 33));
+        assert_eq!(device.shown(), "vm (dev0)");
+        assert_eq!(device.address, Some("192.0.2.2".parse().unwrap()));
+        assert_eq!(device.cpu_cores, Some(2));
+        assert_eq!(device.memory_kb, Some(24_684_092));
+        assert_eq!(device.app_status["a"].restarts, 2);
+        assert_eq!(device.spec_invalid.as_deref(), Some("bad"));
+        assert!(device.updating.active);
+        assert!(device.closed().unwrap().contains("Fleet/x"));
+    }
+
+    #[test]
+    fn an_odd_device_is_read_as_far_as_it_goes() {
+        let device = DeviceView::of(&json!({
+            "metadata": {"name": "d", "labels": {"n": 5}, "generation": "x"},
+            "status": {"applications": "none", "systemInfo": {"cpuCores": "many"}},
+        }))
+        .unwrap();
+        assert_eq!(device.cpu_cores, None);
+        assert!(DeviceView::of(&json!({})).is_none());
+    }
+}

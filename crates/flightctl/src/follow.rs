@@ -1,0 +1,240 @@
+//! Follows the devices: all of them by paged lists, those that something is
+//! expected of every second, and those that an event names. Every request goes
+//! through the client's budget.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+use vk_provider::NodeSet;
+
+use crate::client::{Client, ClientError};
+use crate::device::DeviceView;
+use crate::world::{Changes, World};
+
+/// Between looks at devices that something is expected of: users wait for it.
+const EXPECTING: Duration = Duration::from_secs(1);
+/// Between looks at the event log, which names devices that changed by themselves.
+const EVENTS: Duration = Duration::from_secs(5);
+/// First wait after a failed round, doubled up to [`BACK_OFF_MAX`].
+const BACK_OFF: Duration = Duration::from_secs(1);
+/// Longest wait between rounds while Flight Control does not answer.
+const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+/// Failing longer than this is an outage that the nodes show; a restart of the
+/// service is shorter.
+const OUTAGE: Duration = Duration::from_secs(15);
+/// More devices than this are cheaper to read in one paged list than by name:
+/// names are 52 characters and a URL has 2,000.
+const BY_NAME: usize = 25;
+/// Rendered documents read in one round, so that a restart over a large estate
+/// does not use up the request budget at once.
+const VERIFY: usize = 20;
+
+/// The follower; clones share it.
+#[derive(Clone, Debug)]
+pub struct Follower {
+    client: Client,
+    world: Arc<Mutex<World>>,
+    nodes: watch::Sender<Option<NodeSet>>,
+    wake: Arc<Notify>,
+    nudge: Arc<Notify>,
+    poll: Duration,
+}
+
+impl Follower {
+    /// A follower that reads everything every `poll`.
+    pub fn new(
+        client: Client,
+        world: Arc<Mutex<World>>,
+        nodes: watch::Sender<Option<NodeSet>>,
+        wake: Arc<Notify>,
+        poll: Duration,
+    ) -> Self {
+        Self { client, world, nodes, wake, nudge: Arc::default(), poll }
+    }
+
+    /// Something is expected of a device now: look soon.
+    pub fn nudge(&self) {
+        self.nudge.notify_one();
+    }
+
+    /// Tells what a reading changed.
+    pub fn publish(&self, changes: &Changes) {
+        for problem in &changes.problems {
+            warn!(operation = "group", problem, "a device cannot be used");
+        }
+        if changes.nodes || self.nodes.borrow().is_none() {
+            let world = self.world();
+            if world.synced() {
+                let set = world.grouping().nodes.clone();
+                drop(world);
+                self.nodes.send_replace(Some(set));
+            }
+        }
+        self.wake.notify_one();
+    }
+
+    /// Runs until dropped.
+    pub async fn run(&self) {
+        let mut sweep_at = Instant::now();
+        let mut events_at = Instant::now() + EVENTS;
+        let mut cursor = None;
+        let mut failing: Option<(Instant, Duration)> = None;
+        loop {
+            let round = self.round(&mut sweep_at, &mut events_at, &mut cursor).await;
+            let wait = match round {
+                Ok(()) => {
+                    if failing.take().is_some() {
+                        info!("Flight Control answers again");
+                    }
+                    self.reached(Ok(()));
+                    let next = sweep_at.min(events_at);
+                    if self.expecting().is_empty() {
+                        next.saturating_duration_since(Instant::now())
+                    } else {
+                        EXPECTING.min(next.saturating_duration_since(Instant::now()).max(EXPECTING))
+                    }
+                }
+                Err(error) => {
+                    let (since, wait) = failing
+                        .map_or((Instant::now(), BACK_OFF), |(at, w)| (at, (w * 2).min(BACK_OFF_MAX)));
+                    failing = Some((since, wait));
+                    warn!(operation = "follow", %error, "Flight Control could not be read");
+                    if since.elapsed() >= OUTAGE {
+                        self.reached(Err(error.to_string()));
+                    }
+                    wait.max(error.retry_after().unwrap_or_default())
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.nudge.notified() => tokio::time::sleep(EXPECTING).await,
+            }
+        }
+    }
+
+    async fn round(
+        &self,
+        sweep_at: &mut Instant,
+        events_at: &mut Instant,
+        cursor: &mut Option<crate::client::EventCursor>,
+    ) -> Result<(), ClientError> {
+        if Instant::now() >= *sweep_at {
+            self.sweep().await?;
+            *sweep_at = Instant::now() + self.poll;
+        } else {
+            let mut names = self.expecting();
+            if Instant::now() >= *events_at {
+                names.extend(self.touched(cursor).await?);
+                *events_at = Instant::now() + EVENTS;
+            }
+            self.look(&names).await?;
+        }
+        self.verify().await
+    }
+
+    /// Reads every device.
+    ///
+    /// # Errors
+    /// Flight Control did not answer; nothing changed.
+    pub async fn sweep(&self) -> Result<(), ClientError> {
+        let before = self.world().device_names();
+        let views = self.list(None).await?;
+        debug!(devices = views.len(), "read all devices");
+        let present: BTreeSet<&str> = views.iter().map(|v| v.name.as_str()).collect();
+        let missing: Vec<String> = before.into_iter().filter(|n| !present.contains(n.as_str())).collect();
+        let changes = self.world().read(views, true);
+        for name in missing {
+            // A list that is paged is no snapshot: only a 404 is certain.
+            match self.client.get_device(&name).await {
+                Err(ClientError::NotFound { .. }) => {
+                    warn!(device = name, "device was deleted");
+                    self.world().device_deleted(&name);
+                }
+                Err(error) => return Err(error),
+                Ok(json) => {
+                    let views = DeviceView::of(&json).into_iter().collect();
+                    self.world().read(views, false);
+                }
+            }
+        }
+        self.publish(&Changes { nodes: true, ..changes });
+        Ok(())
+    }
+
+    /// Reads some devices.
+    async fn look(&self, names: &BTreeSet<String>) -> Result<(), ClientError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let selector = (names.len() <= BY_NAME).then(|| {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            format!("metadata.name in ({})", names.join(","))
+        });
+        let views = self.list(selector.as_deref()).await?;
+        let changes = self.world().read(views, false);
+        self.publish(&changes);
+        Ok(())
+    }
+
+    async fn list(&self, selector: Option<&str>) -> Result<Vec<DeviceView>, ClientError> {
+        let items = self.client.list_devices(selector).await?;
+        Ok(items.iter().filter_map(DeviceView::of).collect())
+    }
+
+    /// Looks up which rendered version holds what was written.
+    async fn verify(&self) -> Result<(), ClientError> {
+        let names: Vec<String> = {
+            let world = self.world();
+            let names: BTreeSet<&str> = world
+                .pods()
+                .filter(|p| world.device(&p.device).is_some_and(|d| p.unverified(d)))
+                .map(|p| p.device.as_str())
+                .collect();
+            names.into_iter().take(VERIFY).map(str::to_owned).collect()
+        };
+        for name in names {
+            let rendered = match self.client.rendered(&name).await {
+                Ok(rendered) => rendered,
+                Err(ClientError::NotFound { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            self.world().rendered(&name, &rendered);
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Devices that recent events name.
+    async fn touched(
+        &self,
+        cursor: &mut Option<crate::client::EventCursor>,
+    ) -> Result<BTreeSet<String>, ClientError> {
+        let cursor = cursor.get_or_insert_with(crate::client::EventCursor::default);
+        let names = self.client.devices_in_events(cursor).await?;
+        Ok(names.into_iter().collect())
+    }
+
+    fn expecting(&self) -> BTreeSet<String> {
+        let world = self.world();
+        world
+            .pods()
+            .filter(|p| world.device(&p.device).is_some_and(|d| !d.disconnected() && p.unsettled(d)))
+            .map(|p| p.device.clone())
+            .collect()
+    }
+
+    fn reached(&self, reachable: Result<(), String>) {
+        let news = self.world().set_reachable(reachable);
+        if news {
+            self.publish(&Changes { nodes: true, problems: Vec::new() });
+        }
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,134 @@
+//! Section `[Container]`: what a container is.
+
+use k8s_openapi::api::core::v1::Container;
+
+use super::env::Environment;
+use super::refusal::Refusal;
+use super::resources;
+use super::shape::{Part, Shape};
+use super::{units, volumes};
+use crate::quadlet::{Key, TextError, Unit, Value};
+
+/// The unit of a container, still without how it is run.
+pub(super) fn container(shape: &Shape<'_>, part: &Part<'_>) -> Result<Unit, Refusal> {
+    let mut unit = Unit::default();
+    let own = |why: TextError| Refusal::new(format!("{}.name", part.path), why);
+    let field = |name: &'static str| move |why: TextError| Refusal::new(format!("{}.{name}", part.path), why);
+    let container = part.container;
+
+    unit.set(Key::Image, Value::plain(&part.image).map_err(field("image"))?).map_err(field("image"))?;
+    unit.set(Key::ContainerName, Value::plain(part.name()).map_err(own)?).map_err(own)?;
+    match shape.joins(part) {
+        Some(stem) => unit.set(Key::InPod, Value::ours(format!("{stem}.pod")).map_err(own)?).map_err(own)?,
+        None => {
+            if shape.host_network {
+                unit.set(Key::Network, Value::fixed("host")).map_err(own)?;
+            }
+            if let Some(hostname) = &shape.hostname {
+                unit.set(Key::HostName, Value::plain(hostname).map_err(own)?).map_err(own)?;
+            }
+            // With the device's network every port is published already.
+            for port in ports(container).filter(|_| !shape.host_network) {
+                unit.set(Key::PublishPort, Value::plain(&port).map_err(field("ports"))?).map_err(field("ports"))?;
+            }
+        }
+    }
+    let environment = Environment::of(container, &part.path)?;
+    command(&environment, part, &mut unit)?;
+    for (name, value) in environment.iter() {
+        let refused = |why: TextError| {
+            let index = container.env.iter().flatten().position(|e| e.name == name).unwrap_or_default();
+            Refusal::new(format!("{}.env[{index}].value", part.path), why)
+        };
+        unit.set(Key::Environment, Value::assignment(name, value).map_err(refused)?).map_err(refused)?;
+    }
+    if let Some(dir) = container.working_dir.as_deref().filter(|dir| !dir.is_empty()) {
+        let refused = field("workingDir");
+        unit.set(Key::WorkingDir, Value::path(dir).map_err(refused)?).map_err(refused)?;
+    }
+    for mount in volumes::empty_dirs(container.volume_mounts.as_ref(), &shape.volumes) {
+        unit.set(Key::Volume, volumes::mount_line(mount, &part.path)?).map_err(field("volumeMounts"))?;
+    }
+    units::open_folders(shape, part, &mut unit).map_err(field("volumeMounts"))?;
+    let arguments = resources::arguments(container);
+    if !arguments.is_empty() {
+        let refused = field("resources");
+        unit.set(Key::PodmanArgs, Value::ours(arguments.join(" ")).map_err(refused)?).map_err(refused)?;
+    }
+    // `Always` is left out: a container that restarts while the registry is away
+    // would not start, and one that starts slowly holds the whole device.
+    if container.image_pull_policy.as_deref() == Some("Never") {
+        unit.set(Key::Pull, Value::fixed("never")).map_err(own)?;
+    }
+    let grace = field("terminationGracePeriodSeconds");
+    unit.set(Key::StopTimeout, Value::ours(shape.grace.to_string()).map_err(grace)?).map_err(grace)?;
+    Ok(unit)
+}
+
+/// `command` and `args`: with a command all words as one JSON array, which keeps
+/// every string; otherwise the words behind the image's own entrypoint.
+fn command(environment: &Environment, part: &Part<'_>, unit: &mut Unit) -> Result<(), Refusal> {
+    let command = part.container.command.as_deref().unwrap_or_default();
+    let args = part.container.args.as_deref().unwrap_or_default();
+    let path = |index: usize| match index.checked_sub(command.len()) {
+        None => format!("{}.command[{index}]", part.path),
+        Some(index) => format!("{}.args[{index}]", part.path),
+    };
+    let mut words = Vec::with_capacity(command.len() + args.len());
+    for (index, word) in command.iter().chain(args).enumerate() {
+        words.push(environment.expand(word).map_err(|why| Refusal::new(path(index), why))?);
+    }
+    let refused = |(index, why): (usize, TextError)| Refusal::new(path(index), why);
+    if words.is_empty() {
+        return Ok(());
+    }
+    // Podman's generator drops an empty word and all that follow it.
+    let no_empty = |from: usize, words: &[String]| match words.iter().position(String::is_empty) {
+        Some(index) => Err(Refusal::new(
+            path(index + from),
+            "Podman cannot be given an empty argument here; set command as well and keep both below 2 KB",
+        )),
+        None => Ok(()),
+    };
+    if command.is_empty() {
+        no_empty(0, &words)?;
+        let value = Value::words(&words).map_err(refused)?;
+        return unit.set(Key::Exec, value).map_err(|why| refused((0, why)));
+    }
+    if words.first().is_some_and(String::is_empty) {
+        return Err(Refusal::new(path(0), "it is empty"));
+    }
+    if let Some(value) = Value::json(&words).map_err(refused)? {
+        return unit.set(Key::Entrypoint, value).map_err(|why| refused((0, why)));
+    }
+    // Too long for one line: the rest as words, which may take many lines.
+    let (first, rest) = words.split_at(1);
+    let Some(entrypoint) = Value::json(first).map_err(refused)? else {
+        return Err(refused((0, TextError::TooLong(first.iter().map(String::len).sum()))));
+    };
+    no_empty(1, rest)?;
+    unit.set(Key::Entrypoint, entrypoint).map_err(|why| refused((0, why)))?;
+    if rest.is_empty() {
+        return Ok(());
+    }
+    let value = Value::words(rest).map_err(|(index, why)| refused((index + 1, why)))?;
+    unit.set(Key::Exec, value).map_err(|why| refused((1, why)))
+}
+
+/// Published ports: `127.0.0.1:8080:80/udp`. Without a host port nothing is
+/// published: pods on devices have no address of their own.
+pub(super) fn ports(container: &Container) -> impl Iterator<Item = String> {
+    container.ports.iter().flatten().filter_map(|port| {
+        let host = port.host_port.filter(|p| *p != 0)?;
+        let ip = match port.host_ip.as_deref().filter(|ip| !ip.is_empty()) {
+            Some(ip) if ip.contains(':') => format!("[{ip}]:"),
+            Some(ip) => format!("{ip}:"),
+            None => String::new(),
+        };
+        let protocol = match port.protocol.as_deref() {
+            Some("UDP") => "/udp",
+            _ => "",
+        };
+        Some(format!("{ip}{host}:{}{protocol}", port.container_port))
+    })
+}

@@ -1,0 +1,186 @@
+//! Which units a pod becomes, what they are called, and the files on the device
+//! that say how far it is.
+
+use k8s_openapi::api::core::v1::Container;
+use vk_provider::{BackendError, PodRequest};
+
+use super::expected::{Policy, Role, needs_pod, policy, role_of_init};
+use super::refusal::Refusal;
+use super::volumes::{self, Kind};
+use super::{app_id, app_name};
+use crate::image;
+use crate::quadlet::is_name;
+
+/// One container of the pod.
+pub(super) struct Part<'a> {
+    pub(super) container: &'a Container,
+    pub(super) role: Role,
+    /// `spec.containers[0]`.
+    pub(super) path: String,
+    /// Its image in full.
+    pub(super) image: String,
+}
+
+impl Part<'_> {
+    pub(super) fn name(&self) -> &str {
+        &self.container.name
+    }
+
+    /// Its unit, as other units of the application name it.
+    pub(super) fn service(&self) -> String {
+        format!("{}.service", self.name())
+    }
+}
+
+/// The pod, laid out.
+pub(super) struct Shape<'a> {
+    /// Name of the application.
+    pub(super) app: String,
+    /// The agent's prefix of everything in it.
+    pub(super) id: String,
+    pub(super) policy: Policy,
+    /// File stem and name of the Podman pod, if there is one.
+    pub(super) pod: Option<String>,
+    pub(super) host_network: bool,
+    /// What `hostname` says inside; none with the device's network.
+    pub(super) hostname: Option<String>,
+    pub(super) grace: i64,
+    revision: String,
+    /// Init containers and sidecars in their order, then regular containers.
+    pub(super) parts: Vec<Part<'a>>,
+    pub(super) volumes: std::collections::BTreeMap<&'a str, Kind>,
+}
+
+/// Kubernetes' default.
+const DEFAULT_GRACE: i64 = 30;
+/// Linux allows 64 with the end mark.
+const HOSTNAME_LIMIT: usize = 63;
+
+impl<'a> Shape<'a> {
+    /// Lays out a pod whose fields were looked at.
+    pub(super) fn of(pod: &'a PodRequest) -> Result<Self, BackendError> {
+        let spec = pod.spec();
+        let revision = pod.spec_revision.to_string();
+        if !is_name(&revision) {
+            return Err(Refusal::new("metadata", "its revision is no word of digits and letters").into());
+        }
+        let hostname = hostname(spec.hostname.as_deref(), &pod.key.name);
+        if !hostname.split('.').all(is_name) {
+            return Err(Refusal::new("metadata.name", "it is no host name").into());
+        }
+        let mut parts = Vec::new();
+        for (index, container) in spec.init_containers.iter().flatten().enumerate() {
+            let path = format!("spec.initContainers[{index}]");
+            parts.push(part(container, role_of_init(container), path)?);
+        }
+        for (index, container) in spec.containers.iter().enumerate() {
+            parts.push(part(container, Role::App, format!("spec.containers[{index}]"))?);
+        }
+        let host_network = spec.host_network == Some(true);
+        let app = app_name(&pod.key.uid);
+        Ok(Self {
+            id: app_id(&app),
+            app,
+            policy: policy(spec),
+            pod: needs_pod(spec).then(|| stem(&parts)),
+            host_network,
+            hostname: (!host_network).then_some(hostname),
+            grace: spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE),
+            revision,
+            parts,
+            volumes: volumes::kinds(spec),
+        })
+    }
+
+    pub(super) fn of_role(&self, role: Role) -> impl DoubleEndedIterator<Item = &Part<'a>> {
+        self.parts.iter().filter(move |part| part.role == role)
+    }
+
+    /// Whether a container is put into the Podman pod. Init containers of a pod
+    /// that ends are not: the first one's end would end it.
+    pub(super) fn joins(&self, part: &Part<'_>) -> Option<&str> {
+        let outside = part.role == Role::Init && self.policy != Policy::Always;
+        self.pod.as_deref().filter(|_| !outside)
+    }
+
+    /// The application's folder on the device.
+    pub(super) fn folder(&self) -> String {
+        format!("%E/containers/systemd/{}", self.app)
+    }
+
+    /// Exists once an init container has succeeded.
+    ///
+    /// In `/run`, as init containers run again after a reboot, and of one
+    /// revision, as they run again after an update. A pod that never runs twice
+    /// keeps it with its other marks.
+    ///
+    /// The ending matters: the agent takes a value of `[Unit]` that ends like a
+    /// quadlet file for a reference to one and rewrites it.
+    pub(super) fn succeeded(&self, init: &Part<'_>) -> String {
+        match self.policy {
+            Policy::Never => format!("{}/.{}.done", self.folder(), init.name()),
+            _ => format!("%t/{}.{}.{}.done", self.id, self.revision, init.name()),
+        }
+    }
+
+    /// Exists once a container of a pod that never runs twice was started.
+    pub(super) fn ran(&self, part: &Part<'_>) -> String {
+        format!("{}/.{}.ran", self.folder(), part.name())
+    }
+
+    /// Exists once a container of an `OnFailure` pod has succeeded.
+    pub(super) fn done(&self, part: &Part<'_>) -> String {
+        format!("{}/.{}.done", self.folder(), part.name())
+    }
+
+    /// Exists once all of them have.
+    pub(super) fn all_done(&self) -> String {
+        let mut apps = self.of_role(Role::App);
+        match (apps.next(), apps.next()) {
+            (Some(only), None) => self.done(only),
+            _ => format!("{}/.all-done", self.folder()),
+        }
+    }
+
+    /// Exists once the Podman pod of a pod that never runs twice was started.
+    pub(super) fn pod_ran(&self) -> String {
+        format!("{}/.pod-ran", self.folder())
+    }
+}
+
+fn part(container: &Container, role: Role, path: String) -> Result<Part<'_>, BackendError> {
+    let image = image::normalized(container.image.as_deref().unwrap_or_default()).map_err(|message| {
+        // An image can be changed in a pod that exists: the kubelet waits too.
+        BackendError::Waiting {
+            reason: "InvalidImageName".to_owned(),
+            message: format!("{path}.image: {message}"),
+            retry: None,
+        }
+    })?;
+    Ok(Part { container, role, path, image })
+}
+
+/// Pods, infra containers and containers share names, and so do units.
+fn stem(parts: &[Part<'_>]) -> String {
+    let taken = |stem: &str| {
+        parts.iter().any(|part| {
+            let name = part.name();
+            name == stem || name == format!("{stem}-pod") || name == format!("{stem}-infra")
+        })
+    };
+    let mut stem = "p".to_owned();
+    // Ends: there are finitely many containers.
+    let mut number = 0u32;
+    while taken(&stem) {
+        number += 1;
+        stem = format!("p{number}");
+    }
+    stem
+}
+
+/// The kubelet's rule: the pod's name, cut to what a host name can be.
+fn hostname(own: Option<&str>, pod: &str) -> String {
+    let name = own.filter(|name| !name.is_empty()).unwrap_or(pod);
+    let cut = name.get(..HOSTNAME_LIMIT).unwrap_or(name);
+    cut.trim_end_matches(['-', '.']).to_owned()
+}

@@ -1,0 +1,221 @@
+//! What we write into an application so that we know it again.
+//!
+//! The marker is one JSON file of the application, at the application's root,
+//! where nothing of a user ever stands: Flight Control keeps inline files as
+//! they are, in `Device.spec` and in what devices are given, and unit files are
+//! not touched by it. It changes only with the pod's revision: any change of an
+//! application restarts its containers.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use vk_provider::{PodKey, Revision};
+
+use crate::mapping::{Expected, app_name};
+use crate::types::{Application, InlineFile};
+
+/// The file. Unit files have other endings, users' files lie in folders.
+pub const MARKER_FILE: &str = "virtual-kubelet.json";
+
+/// Longer ones are not ours: names in it are bounded by Kubernetes, containers
+/// by the size of a pod (1.5 MiB in etcd, and these are its names alone).
+const MARKER_LIMIT: usize = 256 * 1024;
+
+/// Whose application it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marker {
+    /// UID of the namespace `kube-system` of the pod's cluster.
+    pub cluster: String,
+    /// The pod.
+    pub key: PodKey,
+    /// The node it was placed for.
+    pub node: String,
+    /// What its containers were made from.
+    pub revision: Revision,
+}
+
+/// The file's content.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Content {
+    cluster: String,
+    node: String,
+    namespace: String,
+    name: String,
+    uid: String,
+    revision: String,
+    /// Of all other files, so that a foreign edit shows.
+    digest: String,
+    expected: Expected,
+}
+
+impl Marker {
+    /// The marker of an application as Flight Control stores it; `None` for
+    /// anything that is not exactly ours, a renamed copy included.
+    pub fn of(app: &Value) -> Option<Self> {
+        let content = content(app)?;
+        let key = PodKey::new(&content.namespace, &content.name, &content.uid);
+        if app.get("name")?.as_str()? != app_name(&key.uid) || content.cluster.is_empty() {
+            return None;
+        }
+        Some(Self {
+            cluster: content.cluster,
+            key,
+            node: content.node,
+            revision: Revision::from_text(&content.revision),
+        })
+    }
+
+    /// Whether the files of an application are as we wrote them, whichever
+    /// version of us that was.
+    pub fn intact(app: &Value) -> bool {
+        let Some(content) = content(app) else {
+            return false;
+        };
+        serde_json::from_value::<Application>(app.clone()).is_ok_and(|app| digest(&app.inline) == content.digest)
+    }
+
+    /// The marker file for an application of these files.
+    pub(crate) fn file(&self, expected: &Expected, files: &[InlineFile]) -> InlineFile {
+        let content = Content {
+            cluster: self.cluster.clone(),
+            node: self.node.clone(),
+            namespace: self.key.namespace.to_string(),
+            name: self.key.name.to_string(),
+            uid: self.key.uid.to_string(),
+            revision: self.revision.to_string(),
+            digest: digest(files),
+            expected: expected.clone(),
+        };
+        // Plain strings, lists and maps with string keys always become JSON.
+        let mut text = serde_json::to_string_pretty(&content).unwrap_or_default();
+        text.push('\n');
+        InlineFile::new(MARKER_FILE, text)
+    }
+}
+
+/// What an application of ours holds.
+pub(crate) fn expected(app: &Value) -> Option<Expected> {
+    Some(content(app)?.expected)
+}
+
+fn content(app: &Value) -> Option<Content> {
+    let file = app
+        .get("inline")?
+        .as_array()?
+        .iter()
+        .find(|file| file.get("path").and_then(Value::as_str) == Some(MARKER_FILE))?;
+    let plain = matches!(
+        file.get("contentEncoding").and_then(Value::as_str),
+        None | Some("" | "plain")
+    );
+    let text = file.get("content")?.as_str()?;
+    if !plain || text.len() > MARKER_LIMIT {
+        return None;
+    }
+    serde_json::from_str(text).ok()
+}
+
+/// Order does not count: a server may sort files.
+fn digest(files: &[InlineFile]) -> String {
+    let mut parts: Vec<_> = files
+        .iter()
+        .filter(|file| file.path != MARKER_FILE)
+        .map(|file| (file.path.as_str(), file.content.as_str(), file.content_encoding.as_deref().unwrap_or_default()))
+        .collect();
+    parts.sort_unstable();
+    let mut hash = Sha256::new();
+    for (path, content, encoding) in parts {
+        for part in [path, content, if encoding == "plain" { "" } else { encoding }] {
+            // The length in front keeps neighbours apart.
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mapping::tests::{application_of, pod};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn our_own_application_is_known_again() {
+        let pod = pod(json!({"containers": [{"name": "app", "image": "nginx"}]}));
+        let app = application_of(&pod);
+        let marker = Marker::of(&app).unwrap();
+        assert_eq!(marker.cluster, "cluster-uid");
+        assert_eq!((marker.key, &*marker.node, marker.revision), (pod.key.clone(), "node", pod.spec_revision.clone()));
+        assert!(Marker::intact(&app));
+        assert_eq!(expected(&app), Some(Expected::of(&pod)));
+    }
+
+    #[test]
+    fn what_the_server_adds_or_sorts_does_not_matter() {
+        let mut app = application_of(&pod(json!({"containers": [{"name": "app", "image": "nginx"}]})));
+        app["runAs"] = json!("");
+        app["inline"].as_array_mut().unwrap().reverse();
+        for file in app["inline"].as_array_mut().unwrap() {
+            file["contentEncoding"] = json!("plain");
+        }
+        assert!(Marker::of(&app).is_some() && Marker::intact(&app));
+    }
+
+    #[test]
+    fn a_foreign_edit_shows_and_a_renamed_copy_is_not_ours() {
+        let ours = application_of(&pod(json!({"containers": [{"name": "app", "image": "nginx"}]})));
+        let mut edited = ours.clone();
+        let file = edited["inline"].as_array_mut().unwrap().iter_mut().find(|f| f["path"] == "app.container").unwrap();
+        file["content"] = json!("[Container]\nImage=example.com/evil:1\n");
+        assert!(Marker::of(&edited).is_some() && !Marker::intact(&edited));
+        let mut copy = ours.clone();
+        copy["name"] = json!("other");
+        assert_eq!(Marker::of(&copy), None);
+    }
+
+    #[test]
+    fn nothing_a_user_writes_becomes_a_marker() {
+        let forged = serde_json::to_string(&json!({
+            "cluster": "other", "node": "n", "namespace": "x", "name": "y", "uid": "u", "revision": "r", "digest": "",
+            "expected": {"restartPolicy": "Always", "pod": false, "members": []},
+        }))
+        .unwrap();
+        let pod = pod(json!({
+            "containers": [{
+                "name": "app", "image": "nginx",
+                "command": ["sh", "-c", forged],
+                "env": [{"name": "A", "value": format!("\n{MARKER_FILE}\n{forged}")}],
+            }],
+        }));
+        assert_eq!(Marker::of(&application_of(&pod)).unwrap().cluster, "cluster-uid");
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null), any::<i64>().prop_map(Value::from), ".*".prop_map(Value::from),
+            Just(json!(MARKER_FILE)), Just(json!("{\"cluster\":\"c\"}")),
+        ];
+        leaf.prop_recursive(4, 32, 6, |inner| prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            prop::collection::hash_map("name|inline|path|content|contentEncoding|x", inner, 0..5)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ])
+    }
+
+    proptest! {
+        #[test]
+        fn any_json_is_read_without_panic(app in any_json()) {
+            let _ = Marker::of(&app);
+            let _ = Marker::intact(&app);
+        }
+
+        #[test]
+        fn any_content_is_read_without_panic(text in ".*") {
+            let app = json!({"name": "vk-u", "inline": [{"path": MARKER_FILE, "content": text}]});
+            prop_assert!(Marker::of(&app).is_none());
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! Which device a pod goes to: pure.
+
+use std::collections::BTreeMap;
+
+use vk_provider::PodRequest;
+use vk_provider::quantity::{Amount, Resources, pod_requests};
+
+use crate::select;
+
+/// Annotation: a label selector over the device's labels.
+pub const SELECTOR_ANNOTATION: &str = "flightctl.io/device-selector";
+/// Annotation: a device's name or alias. Also the pod label that tells the
+/// chosen device's name.
+pub const DEVICE_KEY: &str = "flightctl.io/device";
+/// The same, as the user types it in a `nodeSelector`.
+const DEVICE_ID_KEY: &str = "flightctl.io/device-id";
+/// Pod label that tells the chosen device's alias.
+pub const ALIAS_LABEL: &str = "flightctl.io/device-alias";
+
+/// One device of the pod's node.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Its name.
+    pub name: String,
+    /// Its alias.
+    pub alias: Option<String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// What it can hold at all.
+    pub allocatable: Resources,
+    /// What is left now.
+    pub free: Resources,
+    /// Why it takes no pods now, if so.
+    pub closed: Option<String>,
+    /// Pods on it of the same controller as the one to place.
+    pub siblings: usize,
+    /// Pods on it.
+    pub pods: usize,
+    /// Host ports that its pods publish: port and protocol.
+    pub ports: Vec<(i32, String)>,
+}
+
+/// Why there is no device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoPlace {
+    /// A selector that cannot be understood or matches more than it may.
+    BadSelector(String),
+    /// No device matches what the pod asks for.
+    NoMatch(String),
+    /// Larger than any device can ever hold: resource name and the user's text.
+    TooBig {
+        /// `cpu`, `memory`, `pods`.
+        resource: String,
+        /// S3's sentence.
+        message: String,
+    },
+    /// Some device could hold it, none can now.
+    NotNow(String),
+}
+
+/// The device for a pod among those of its node, `node_labels` being the
+/// node's own: entries of `nodeSelector` that are not among them speak of devices.
+///
+/// Spreads: fewest pods of the same controller, then fewest pods, then most
+/// free cpu, then the name.
+///
+/// # Errors
+/// Why there is none.
+pub fn place(
+    pod: &PodRequest,
+    node_labels: &BTreeMap<String, String>,
+    candidates: &[Candidate],
+) -> Result<String, NoPlace> {
+    let matching = matching(pod, node_labels, candidates)?;
+    let wanted = pod_requests(pod.spec());
+    if let Some(too_big) = too_big(&wanted, &matching, candidates) {
+        return Err(too_big);
+    }
+    let ports = host_ports(pod);
+    let mut open: Vec<&&Candidate> = matching
+        .iter()
+        .filter(|c| c.closed.is_none() && wanted.exceeds(&c.free).is_none())
+        .filter(|c| !c.ports.iter().any(|used| ports.contains(used)))
+        .collect();
+    open.sort_by(|a, b| {
+        let key = |c: &Candidate| (c.siblings, c.pods);
+        key(a)
+            .cmp(&key(b))
+            .then_with(|| b.free.get("cpu").cmp(&a.free.get("cpu")))
+            .then_with(|| a.name.cmp(&b.name))
+    });
+    match open.first() {
+        Some(best) => Ok(best.name.clone()),
+        None => Err(not_now(&wanted, &ports, &matching)),
+    }
+}
+
+fn matching<'a>(
+    pod: &PodRequest,
+    node_labels: &BTreeMap<String, String>,
+    candidates: &'a [Candidate],
+) -> Result<Vec<&'a Candidate>, NoPlace> {
+    let mut asked = Vec::new();
+    let mut left: Vec<&Candidate> = candidates.iter().collect();
+    if let Some(text) = pod.annotation(SELECTOR_ANNOTATION) {
+        let selector = select::parse(text)
+            .map_err(|e| NoPlace::BadSelector(format!("annotation {SELECTOR_ANNOTATION}: {e}")))?;
+        left.retain(|c| select::matches(&selector, &c.labels));
+        asked.push(format!("{SELECTOR_ANNOTATION} {text:?}"));
+    }
+    let mut named = Vec::new();
+    if let Some(text) = pod.annotation(DEVICE_KEY) {
+        named.push((format!("annotation {DEVICE_KEY}"), text));
+    }
+    for (key, value) in pod.spec().node_selector.iter().flatten() {
+        if node_labels.get(key) == Some(value) || key.contains("kubernetes.io/") {
+            continue;
+        }
+        if key == DEVICE_KEY || key == DEVICE_ID_KEY {
+            named.push((format!("nodeSelector {key}"), value.as_str()));
+        } else {
+            left.retain(|c| c.labels.get(key) == Some(value));
+            asked.push(format!("nodeSelector {key}={value}"));
+        }
+    }
+    for (place, text) in named {
+        let by_name = left.iter().any(|c| c.name == text);
+        left.retain(|c| if by_name { c.name == text } else { c.alias.as_deref() == Some(text) });
+        if left.len() > 1 {
+            let names: Vec<&str> = left.iter().map(|c| c.name.as_str()).collect();
+            return Err(NoPlace::BadSelector(format!(
+                "{place}: the alias {text:?} is not unique; name one of {}",
+                names.join(", ")
+            )));
+        }
+        asked.push(format!("{place} {text:?}"));
+    }
+    if !left.is_empty() {
+        return Ok(left);
+    }
+    Err(NoPlace::NoMatch(if candidates.is_empty() {
+        "The node has no devices".into()
+    } else {
+        format!("None of the {} devices of the node matches {}", candidates.len(), asked.join(" and "))
+    }))
+}
+
+/// Too big for every matching device, whatever runs on it.
+fn too_big(wanted: &Resources, matching: &[&Candidate], all: &[Candidate]) -> Option<NoPlace> {
+    let mut resource = None;
+    for candidate in matching {
+        match wanted.exceeds(&candidate.allocatable) {
+            None => return None,
+            Some(name) => resource = resource.or(Some(name)),
+        }
+    }
+    let resource = resource?.to_owned();
+    let largest = |name: &str| {
+        matching.iter().map(|c| c.allocatable.get(name)).max().unwrap_or(Amount::ZERO)
+    };
+    let sum = |name: &str| {
+        all.iter().fold(Amount::ZERO, |sum, c| sum + c.allocatable.get(name))
+    };
+    let names = shown_names(wanted);
+    let list = |amount: &dyn Fn(&str) -> Amount| {
+        let parts: Vec<String> =
+            names.iter().map(|n| format!("{n}={}", amount(n).show(n))).collect();
+        parts.join(", ")
+    };
+    Some(NoPlace::TooBig {
+        message: format!(
+            "Insufficient resources: requested {}; available {} (largest device; all {} devices together: {})",
+            list(&|n| wanted.get(n)),
+            list(&largest),
+            all.len(),
+            list(&sum),
+        ),
+        resource,
+    })
+}
+
+/// cpu and memory always, others where asked for.
+fn shown_names(wanted: &Resources) -> Vec<&str> {
+    let mut names = vec!["cpu", "memory"];
+    names.extend(
+        wanted
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|name| !["cpu", "memory", "pods"].contains(name)),
+    );
+    names
+}
+
+fn not_now(wanted: &Resources, ports: &[(i32, String)], matching: &[&Candidate]) -> NoPlace {
+    let open: Vec<&&Candidate> = matching.iter().filter(|c| c.closed.is_none()).collect();
+    if open.is_empty() {
+        let why: Vec<String> = matching
+            .iter()
+            .filter_map(|c| Some(format!("{}: {}", c.alias.as_ref().unwrap_or(&c.name), c.closed.as_ref()?)))
+            .take(5)
+            .collect();
+        return NoPlace::NotNow(format!("No matching device takes pods now ({})", why.join("; ")));
+    }
+    let clash = open
+        .iter()
+        .any(|c| wanted.exceeds(&c.free).is_none() && c.ports.iter().any(|p| ports.contains(p)));
+    if clash {
+        let wanted: Vec<String> = ports.iter().map(|(port, proto)| format!("{port}/{proto}")).collect();
+        return NoPlace::NotNow(format!("The host port {} is taken on every device with room", wanted.join(", ")));
+    }
+    let roomiest = open.iter().max_by_key(|c| (c.free.get("cpu"), c.free.get("memory")));
+    let names = shown_names(wanted);
+    let list = |from: &Resources| {
+        let parts: Vec<String> =
+            names.iter().map(|n| format!("{n}={}", from.get(n).show(n))).collect();
+        parts.join(", ")
+    };
+    NoPlace::NotNow(format!(
+        "Insufficient resources now: requested {}; largest free slot {} on {}",
+        list(wanted),
+        roomiest.map_or_else(String::new, |c| list(&c.free)),
+        roomiest.map_or("no device", |c| c.alias.as_ref().unwrap_or(&c.name)),
+    ))
+}
+
+/// Host ports of a pod: port and protocol.
+pub fn host_ports(pod: &PodRequest) -> Vec<(i32, String)> {
+    let spec = pod.spec();
+    spec.containers
+        .iter()
+        .chain(spec.init_containers.iter().flatten())
+        .flat_map(|c| c.ports.iter().flatten())
+        .filter_map(|p| Some((p.host_port?, p.protocol.clone().unwrap_or_else(|| "TCP".into()))))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::tests::request;
+    use std::sync::Arc;
+
+    fn candidate(name: &str, cpu: i64, free: i64) -> Candidate {
+        let amounts = |cpu: i64| {
+            Resources::new()
+                .with("cpu", Amount::milli(cpu))
+                .with("memory", Amount::units(8 << 30))
+                .with("pods", Amount::units(110))
+        };
+        Candidate {
+            name: name.into(),
+            alias: None,
+            labels: [("zone".to_owned(), name.to_owned())].into(),
+            allocatable: amounts(cpu),
+            free: amounts(free),
+            closed: None,
+            siblings: 0,
+            pods: 0,
+            ports: Vec::new(),
+        }
+    }
+
+    fn annotated(key: &str, value: &str) -> PodRequest {
+        let mut request = request("a", "1", "100m", "128Mi");
+        let mut pod = (*request.pod).clone();
+        pod.metadata.annotations = Some([(key.to_owned(), value.to_owned())].into());
+        request.pod = Arc::new(pod);
+        request
+    }
+
+    fn selecting(key: &str, value: &str) -> PodRequest {
+        let mut request = request("a", "1", "100m", "128Mi");
+        let mut pod = (*request.pod).clone();
+        pod.spec.as_mut().unwrap().node_selector = Some([(key.to_owned(), value.to_owned())].into());
+        request.pod = Arc::new(pod);
+        request
+    }
+
+    fn none() -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
+
+    #[test]
+    fn spreads_over_the_devices() {
+        let pod = request("a", "1", "100m", "128Mi");
+        let mut devices = [candidate("a", 4000, 4000), candidate("b", 4000, 4000)];
+        assert_eq!(place(&pod, &none(), &devices).unwrap(), "a");
+        devices[0].siblings = 1;
+        assert_eq!(place(&pod, &none(), &devices).unwrap(), "b");
+    }
+
+    #[test]
+    fn larger_than_any_device_says_what_the_user_expects() {
+        let pod = request("a", "1", "100", "1000Gi");
+        let devices = [candidate("a", 7500, 100), candidate("b", 4000, 100)];
+        let Err(NoPlace::TooBig { resource, message }) = place(&pod, &none(), &devices) else {
+            panic!()
+        };
+        assert_eq!(resource, "cpu");
+        assert!(
+            message.starts_with("Insufficient resources: requested cpu=100, memory=1000Gi; available cpu=7500m, memory=8Gi"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn what_fits_later_waits_and_names_the_largest_slot() {
+        let pod = request("a", "1", "2", "128Mi");
+        let devices = [candidate("a", 4000, 500), candidate("b", 4000, 900)];
+        let Err(NoPlace::NotNow(message)) = place(&pod, &none(), &devices) else { panic!() };
+        assert!(message.contains("requested cpu=2"), "{message}");
+        assert!(message.contains("largest free slot cpu=900m, memory=8Gi on b"), "{message}");
+    }
+
+    #[test]
+    fn devices_are_chosen_by_name_alias_or_label() {
+        let mut devices = [candidate("a", 4000, 4000), candidate("b", 4000, 4000)];
+        devices[1].alias = Some("left".into());
+        for pod in [
+            annotated(DEVICE_KEY, "b"),
+            annotated(DEVICE_KEY, "left"),
+            annotated(SELECTOR_ANNOTATION, "zone in (b)"),
+            selecting("flightctl.io/device-id", "b"),
+            selecting("zone", "b"),
+        ] {
+            assert_eq!(place(&pod, &none(), &devices).unwrap(), "b");
+        }
+    }
+
+    #[test]
+    fn an_ambiguous_alias_is_refused_by_naming_the_candidates() {
+        let mut devices = [candidate("a", 4000, 4000), candidate("b", 4000, 4000)];
+        devices.iter_mut().for_each(|d| d.alias = Some("left".into()));
+        let Err(NoPlace::BadSelector(message)) = place(&annotated(DEVICE_KEY, "left"), &none(), &devices)
+        else {
+            panic!()
+        };
+        assert!(message.contains("a, b"), "{message}");
+    }
+
+    #[test]
+    fn a_selector_entry_of_the_node_does_not_speak_of_devices() {
+        let labels = [("flightctl.io/fleet".to_owned(), "one".to_owned())].into();
+        let pod = selecting("flightctl.io/fleet", "one");
+        assert!(place(&pod, &labels, &[candidate("a", 4000, 4000)]).is_ok());
+    }
+
+    #[test]
+    fn a_closed_device_and_a_taken_port_are_avoided() {
+        let mut devices = [candidate("a", 4000, 4000), candidate("b", 4000, 4000)];
+        devices[0].closed = Some("offline".into());
+        assert_eq!(place(&request("a", "1", "1", "1Mi"), &none(), &devices).unwrap(), "b");
+        devices[1].closed = Some("offline".into());
+        assert!(matches!(
+            place(&request("a", "1", "1", "1Mi"), &none(), &devices),
+            Err(NoPlace::NotNow(m)) if m.contains("a: offline")
+        ));
+    }
+
+    #[test]
+    fn a_bad_selector_names_its_annotation() {
+        assert!(matches!(
+            place(&annotated(SELECTOR_ANNOTATION, "zone in"), &none(), &[candidate("a", 1, 1)]),
+            Err(NoPlace::BadSelector(m)) if m.contains(SELECTOR_ANNOTATION)
+        ));
+    }
+}

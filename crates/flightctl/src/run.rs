@@ -1,0 +1,163 @@
+//! Puts the provider together and runs it: clients, backend, host, HTTP.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use virtual_kubelet::admin::{self, Readiness};
+use virtual_kubelet::events::Recorder;
+use virtual_kubelet::metrics::Metrics;
+use virtual_kubelet::node::NodeSettings;
+use virtual_kubelet::{Host, Settings};
+use vk_provider::{Backend, Clock};
+
+use crate::backend::FlightControl;
+use crate::client::Client;
+use crate::fleet::Rules;
+use crate::world::World;
+
+/// Name in events and logs, as users know it.
+pub const COMPONENT: &str = "vk-flightctl-provider";
+/// Appended to the API server's version, for `kubectl get nodes`.
+const VERSION_SUFFIX: &str = "-vk-flightctl";
+/// Deadline of one start-up question to the Kubernetes API.
+const ASK_DEADLINE: Duration = Duration::from_secs(10);
+/// Between tries while the Kubernetes API does not answer at start.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// What a running provider is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Kubernetes, without automatic retries.
+    pub kube: kube::Client,
+    /// Kubernetes again, for leases alone.
+    pub lease: kube::Client,
+    /// Flight Control.
+    pub flightctl: Client,
+    /// How devices are grouped.
+    pub rules: Rules,
+    /// Between full readings of all devices.
+    pub poll: Duration,
+    /// Time.
+    pub clock: Clock,
+    /// Where `/healthz`, `/readyz` and `/metrics` are served, if anywhere.
+    pub listener: Option<TcpListener>,
+}
+
+/// Runs until `stop`. Nodes and pods stay as they are.
+///
+/// # Errors
+/// Kubernetes refuses what the provider needs at its start.
+pub async fn run(parts: Parts, stop: CancellationToken) -> Result<()> {
+    let metrics = Metrics::default();
+    let readiness = Readiness::new("not connected to Kubernetes yet");
+    let serving = parts.listener.map(|listener| {
+        tokio::spawn(admin::serve(listener, metrics.clone(), readiness.clone(), stop.clone()))
+    });
+    let Some((cluster, version)) = identify(&parts.kube, &stop).await? else {
+        return Ok(());
+    };
+    readiness.wait("Flight Control's devices have not been read yet");
+
+    let world = World::new(&cluster, parts.rules);
+    let backend = FlightControl::new(parts.flightctl, world, parts.clock.clone(), parts.poll);
+    let settings = Settings {
+        client: parts.kube.clone(),
+        lease_client: parts.lease,
+        node: NodeSettings::new("flightctl", &format!("{version}{VERSION_SUFFIX}")),
+        events: Recorder::start(parts.kube, COMPONENT, &metrics),
+        metrics,
+        clock: parts.clock,
+    };
+    let host = Host::new(settings, Arc::new(backend.clone()));
+    let mut ready = host.ready();
+    let following = {
+        let (backend, stop) = (backend.clone(), stop.clone());
+        tokio::spawn(async move {
+            tokio::select! { () = stop.cancelled() => {}, () = backend.follow() => {} }
+        })
+    };
+    let telling = tokio::spawn(tell_nodes(backend, stop.clone()));
+    let becoming_ready = async {
+        if ready.wait_for(|ready| *ready).await.is_ok() {
+            readiness.ready();
+        }
+        stop.cancelled().await;
+    };
+    tokio::join!(host.run(stop.clone()), becoming_ready);
+    following.abort();
+    telling.abort();
+    if let Some(serving) = serving {
+        let _ = serving.await;
+    }
+    info!("stopped; nodes and pods stay as they are");
+    Ok(())
+}
+
+/// Which cluster this is, and its version. Waits for an API server that does
+/// not answer; `None` when stopped meanwhile.
+async fn identify(kube: &kube::Client, stop: &CancellationToken) -> Result<Option<(String, String)>> {
+    loop {
+        let question = async {
+            let namespaces: Api<Namespace> = Api::all(kube.clone());
+            let system = namespaces.get("kube-system").await?;
+            let version = kube.apiserver_version().await?;
+            Ok::<_, kube::Error>((system, version))
+        };
+        match timeout(ASK_DEADLINE, question).await {
+            Ok(Ok((system, version))) => {
+                let uid = system.metadata.uid.context("the namespace kube-system has no UID")?;
+                let version = version.git_version.split('+').next().unwrap_or_default().to_owned();
+                return Ok(Some((uid, version)));
+            }
+            Ok(Err(kube::Error::Api(status))) if [401, 403].contains(&status.code) => {
+                anyhow::bail!(
+                    "Kubernetes refuses to show the namespace kube-system ({}); apply config/rbac.yaml and run with that ServiceAccount",
+                    status.message
+                );
+            }
+            Ok(Err(error)) => warn!(%error, "Kubernetes does not answer, trying again"),
+            Err(_) => warn!("Kubernetes does not answer in time, trying again"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(None),
+            () = tokio::time::sleep(ASK_AGAIN) => {}
+        }
+    }
+}
+
+/// The lines that users look for in the log, once for each node.
+async fn tell_nodes(backend: FlightControl, stop: CancellationToken) {
+    let mut told = BTreeSet::new();
+    let mut sets = backend.nodes();
+    loop {
+        let set = tokio::select! {
+            () = stop.cancelled() => return,
+            set = sets.next() => set,
+        };
+        let Some(set) = set else { return };
+        if told.is_empty() {
+            info!("Successfully connected to Flightctl API");
+        }
+        for (name, facts) in set {
+            if told.insert(name.clone()) {
+                let show = |resource: &str| facts.capacity.get(resource).show(resource);
+                info!(
+                    node = name,
+                    fleet = facts.labels.get(crate::fleet::FLEET_LABEL).map(String::as_str),
+                    "Virtual node '{name}' initialized with capacity: CPU={}, Memory={}",
+                    show("cpu"),
+                    show("memory"),
+                );
+            }
+        }
+    }
+}

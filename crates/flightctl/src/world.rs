@@ -1,0 +1,521 @@
+//! What the provider knows: devices as last read, and its pods on them.
+//! Synchronous and without I/O; the follower and the writers feed it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+use vk_provider::quantity::{Amount, Resources, pod_requests};
+use vk_provider::{PodEvents, PodKey, PodRequest, Revision, Uid};
+
+use crate::device::DeviceView;
+use crate::fleet::{Grouping, Rules, group};
+use crate::marker::Marker;
+use crate::place::{Candidate, NoPlace, host_ports, place};
+
+/// After a start, devices that hold pods whose requests are not known yet take
+/// no new ones for this long: the framework names every living pod well within.
+const ADOPTION: Duration = Duration::from_secs(10);
+
+/// All state.
+pub struct World {
+    /// UID of `kube-system`: whose applications are ours.
+    pub cluster: Arc<str>,
+    rules: Rules,
+    devices: BTreeMap<String, DeviceView>,
+    pods: HashMap<Uid, Placed>,
+    grouping: Grouping,
+    reachable: Result<(), String>,
+    /// Every device has been read once.
+    synced: bool,
+    started: Instant,
+    sequence: u64,
+    /// Pods whose facts changed.
+    dirty: BTreeSet<Uid>,
+    /// Pods that were told to wait for room.
+    waiting: HashMap<Uid, PodKey>,
+}
+
+/// A pod on a device.
+pub struct Placed {
+    /// Identity.
+    pub key: PodKey,
+    /// The node it was placed for.
+    pub node: Arc<str>,
+    /// The device.
+    pub device: String,
+    /// Name of its application.
+    pub app: String,
+    /// The pod, once the framework has named it in this process.
+    pub request: Option<Arc<PodRequest>>,
+    /// How far it is.
+    pub stage: Stage,
+    /// Where its story is told.
+    pub events: Option<Arc<dyn PodEvents>>,
+    /// What was told already, so that it is told once.
+    pub told: BTreeSet<&'static str>,
+}
+
+/// How far a pod is on its device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Place chosen, nothing written that we know of.
+    Reserved,
+    /// In the device's spec.
+    Written {
+        /// The revision that the spec holds.
+        revision: Revision,
+        /// Rendered version that is known to hold it.
+        version: Option<u64>,
+        /// Only a later rendered version can hold it.
+        after: u64,
+    },
+    /// Taken out of the device's spec; the device has not confirmed it yet.
+    Removed {
+        /// Rendered version that is known to lack it.
+        version: Option<u64>,
+        /// Only a later rendered version can lack it.
+        after: u64,
+    },
+    /// The device runs a version without it and does not list it any more.
+    Gone,
+    /// The device itself was deleted from Flight Control.
+    DeviceDeleted,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World")
+            .field("devices", &self.devices.len())
+            .field("pods", &self.pods.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a new reading of devices changed beside pods.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// The node set is another.
+    pub nodes: bool,
+    /// New problems of grouping, for the log.
+    pub problems: Vec<String>,
+}
+
+impl World {
+    /// An empty world.
+    pub fn new(cluster: &str, rules: Rules) -> Self {
+        let grouping = group(&rules, std::iter::empty(), Ok(()));
+        Self {
+            cluster: cluster.into(),
+            rules,
+            devices: BTreeMap::new(),
+            pods: HashMap::new(),
+            grouping,
+            reachable: Ok(()),
+            synced: false,
+            started: Instant::now(),
+            sequence: 0,
+            dirty: BTreeSet::new(),
+            waiting: HashMap::new(),
+        }
+    }
+
+    /// The nodes as last grouped.
+    pub fn grouping(&self) -> &Grouping {
+        &self.grouping
+    }
+
+    /// Every device has been read once.
+    pub fn synced(&self) -> bool {
+        self.synced
+    }
+
+    /// A device as last read.
+    pub fn device(&self, name: &str) -> Option<&DeviceView> {
+        self.devices.get(name)
+    }
+
+    /// How many devices there are, and how many of them take pods.
+    pub fn device_counts(&self) -> (usize, usize) {
+        let usable = self.devices.values().filter(|d| d.usable()).count();
+        (self.devices.len(), usable)
+    }
+
+    /// A pod on a device.
+    pub fn pod(&self, uid: &Uid) -> Option<&Placed> {
+        self.pods.get(uid)
+    }
+
+    /// Changes a pod; its facts are looked at again.
+    pub fn with_pod<T>(&mut self, uid: &Uid, change: impl FnOnce(&mut Placed) -> T) -> Option<T> {
+        let result = self.pods.get_mut(uid).map(change);
+        if result.is_some() {
+            self.dirty.insert(uid.clone());
+        }
+        result
+    }
+
+    /// Notes what was told about a pod; that alone is no news.
+    pub fn with_told(&mut self, uid: &Uid, change: impl FnOnce(&mut Placed)) {
+        if let Some(placed) = self.pods.get_mut(uid) {
+            change(placed);
+        }
+    }
+
+    /// Names of all devices.
+    pub fn device_names(&self) -> Vec<String> {
+        self.devices.keys().cloned().collect()
+    }
+
+    /// Takes the rendered document of a device.
+    pub fn rendered(&mut self, device: &str, json: &Value) {
+        let Some(rendered) = DeviceView::of(json) else {
+            return;
+        };
+        let Some(view) = self.devices.get(device) else {
+            return;
+        };
+        for (uid, placed) in self.pods.iter_mut().filter(|(_, p)| p.device == device) {
+            placed.rendered(rendered.rendered, &rendered.applications);
+            placed.see(view, &self.cluster);
+            self.dirty.insert(uid.clone());
+        }
+    }
+
+    /// All pods.
+    pub fn pods(&self) -> impl Iterator<Item = &Placed> {
+        self.pods.values()
+    }
+
+    /// Forgets a pod and gives its room to those that wait.
+    pub fn forget(&mut self, uid: &Uid) {
+        self.pods.remove(uid);
+        self.dirty.remove(uid);
+        self.waiting.remove(uid);
+    }
+
+    /// The next rising number for facts.
+    pub fn next_sequence(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
+    }
+
+    /// A pod whose facts changed; it is no longer dirty.
+    pub fn take_dirty(&mut self) -> Option<Uid> {
+        self.dirty.pop_first()
+    }
+
+    /// Pods that wait for room; they wait no more.
+    pub fn take_waiting(&mut self) -> Vec<PodKey> {
+        self.waiting.drain().map(|(_, key)| key).collect()
+    }
+
+    /// Whether Flight Control answers; returns whether that is news.
+    pub fn set_reachable(&mut self, reachable: Result<(), String>) -> bool {
+        let news = self.reachable.is_ok() != reachable.is_ok();
+        self.reachable = reachable;
+        if news {
+            self.regroup();
+        }
+        news
+    }
+
+    /// Takes a reading of devices; `complete` when these are all there are.
+    pub fn read(&mut self, views: Vec<DeviceView>, complete: bool) -> Changes {
+        let names: BTreeSet<String> = views.iter().map(|v| v.name.clone()).collect();
+        let mut opened = false;
+        for view in views {
+            opened |= self.take_view(view);
+        }
+        if complete {
+            self.synced = true;
+            self.devices.retain(|name, _| names.contains(name));
+        }
+        let (nodes, problems) = self.regroup();
+        if opened {
+            self.mark_waiting();
+        }
+        Changes { nodes, problems }
+    }
+
+    /// The device does not exist any more; its pods cannot be managed.
+    pub fn device_deleted(&mut self, name: &str) {
+        self.devices.remove(name);
+        for (uid, placed) in &mut self.pods {
+            if placed.device == name {
+                placed.stage = Stage::DeviceDeleted;
+                self.dirty.insert(uid.clone());
+            }
+        }
+        self.regroup();
+    }
+
+    /// One device; returns whether it may take pods that it did not take before.
+    fn take_view(&mut self, view: DeviceView) -> bool {
+        let known = self.devices.get(&view.name);
+        if known.is_some_and(|k| k.version > view.version) {
+            return false;
+        }
+        if known == Some(&view) {
+            return false;
+        }
+        let opened = view.usable() && !known.is_some_and(DeviceView::usable);
+        let name = view.name.clone();
+        self.adopt(&view);
+        let mut freed = false;
+        for (uid, placed) in self.pods.iter_mut().filter(|(_, p)| p.device == name) {
+            freed |= placed.see(&view, &self.cluster);
+            self.dirty.insert(uid.clone());
+        }
+        self.devices.insert(name, view);
+        opened || freed
+    }
+
+    /// Pods of ours that the device holds and we do not know: found again after
+    /// a restart.
+    fn adopt(&mut self, view: &DeviceView) {
+        for app in &view.applications {
+            let Some(marker) = Marker::of(app).filter(|m| *m.cluster == *self.cluster) else {
+                continue;
+            };
+            let uid = marker.key.uid.clone();
+            if self.pods.contains_key(&uid) {
+                continue;
+            }
+            self.pods.insert(
+                uid,
+                Placed {
+                    node: marker.node.as_str().into(),
+                    key: marker.key,
+                    device: view.name.clone(),
+                    app: app["name"].as_str().unwrap_or_default().to_owned(),
+                    request: None,
+                    stage: Stage::Written { revision: marker.revision, version: None, after: 0 },
+                    events: None,
+                    told: BTreeSet::new(),
+                },
+            );
+        }
+    }
+
+    fn regroup(&mut self) -> (bool, Vec<String>) {
+        let grouping = group(&self.rules, self.devices.values(), self.reachable.clone());
+        let nodes = grouping.nodes != self.grouping.nodes;
+        let problems = grouping
+            .problems
+            .iter()
+            .filter(|p| !self.grouping.problems.contains(p))
+            .cloned()
+            .collect();
+        self.grouping = grouping;
+        (nodes, problems)
+    }
+
+    /// Pods that wait for room are looked at again.
+    pub fn mark_waiting(&mut self) {
+        let keys: Vec<Uid> = self.waiting.keys().cloned().collect();
+        self.dirty.extend(keys);
+    }
+
+    /// Whether a pod is only marked because it waits for room.
+    pub fn is_waiting(&self, uid: &Uid) -> Option<PodKey> {
+        self.waiting.get(uid).cloned()
+    }
+
+    /// Where a pod would go now. `remember` lets it be told when that changes.
+    ///
+    /// # Errors
+    /// Why nowhere.
+    pub fn choose(&mut self, pod: &PodRequest, remember: bool) -> Result<String, NoPlace> {
+        let candidates = self.candidates(pod);
+        let none = BTreeMap::new();
+        let labels = self.grouping.nodes.get(&*pod.node).map_or(&none, |n| &n.labels);
+        let chosen = place(pod, labels, &candidates);
+        if remember && chosen.is_err() {
+            self.waiting.insert(pod.key.uid.clone(), pod.key.clone());
+        } else {
+            self.waiting.remove(&pod.key.uid);
+        }
+        chosen
+    }
+
+    /// Reserves a device for a pod, before anything is written.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn reserve(
+        &mut self,
+        pod: &PodRequest,
+        app: String,
+        events: Arc<dyn PodEvents>,
+    ) -> Result<String, NoPlace> {
+        let device = self.choose(pod, true)?;
+        let placed = Placed {
+            key: pod.key.clone(),
+            node: pod.node.clone(),
+            device: device.clone(),
+            app,
+            request: Some(Arc::new(pod.clone())),
+            stage: Stage::Reserved,
+            events: Some(events),
+            told: BTreeSet::new(),
+        };
+        self.pods.insert(pod.key.uid.clone(), placed);
+        Ok(device)
+    }
+
+    fn candidates(&self, pod: &PodRequest) -> Vec<Candidate> {
+        let owner = controller(pod);
+        let mut on: HashMap<&str, Vec<&Placed>> = HashMap::new();
+        for placed in self.pods.values().filter(|p| p.holds_room() && p.key.uid != pod.key.uid) {
+            on.entry(&placed.device).or_default().push(placed);
+        }
+        self.devices
+            .values()
+            .filter(|d| self.grouping.node_of.get(&d.name).is_some_and(|n| **n == *pod.node))
+            .map(|device| {
+                let pods = on.get(device.name.as_str()).map_or(&[][..], Vec::as_slice);
+                self.candidate(device, pods, owner.as_deref())
+            })
+            .collect()
+    }
+
+    fn candidate(&self, device: &DeviceView, pods: &[&Placed], owner: Option<&str>) -> Candidate {
+        let allocatable = self.grouping.allocatable.get(&device.name).cloned().unwrap_or_default();
+        let mut used = Resources::new();
+        let (mut siblings, mut unknown, mut ports) = (0, 0, Vec::new());
+        for placed in pods {
+            match &placed.request {
+                Some(request) => {
+                    used.add(&pod_requests(request.spec()));
+                    ports.extend(host_ports(request));
+                    siblings += usize::from(owner.is_some() && controller(request).as_deref() == owner);
+                }
+                None => {
+                    unknown += 1;
+                    used.add(&Resources::new().with("pods", Amount::units(1)));
+                }
+            }
+        }
+        let learning = unknown > 0 && self.started.elapsed() < ADOPTION;
+        Candidate {
+            name: device.name.clone(),
+            alias: device.alias.clone(),
+            labels: device.labels.clone(),
+            free: allocatable.minus(&used),
+            allocatable,
+            closed: device
+                .closed()
+                .or_else(|| learning.then(|| "its pods are still being counted".into())),
+            siblings,
+            pods: pods.len(),
+            ports,
+        }
+    }
+}
+
+impl Placed {
+    /// Whether it takes room on its device.
+    fn holds_room(&self) -> bool {
+        !matches!(self.stage, Stage::Gone | Stage::DeviceDeleted)
+    }
+
+    /// Whether something about it is still expected of the device.
+    pub fn unsettled(&self, device: &DeviceView) -> bool {
+        match &self.stage {
+            Stage::Reserved | Stage::Gone | Stage::DeviceDeleted => false,
+            Stage::Removed { .. } => true,
+            Stage::Written { version, .. } => {
+                let applied = version.is_some_and(|v| device.reported >= v);
+                let status = device.app_status.get(&self.app).map(|s| s.status.as_str());
+                !applied || matches!(status, None | Some("Preparing" | "Starting" | "Unknown"))
+            }
+        }
+    }
+
+    /// Whether its rendered version has to be looked up, given the device.
+    pub fn unverified(&self, device: &DeviceView) -> bool {
+        match self.stage {
+            Stage::Written { version: None, after, .. } | Stage::Removed { version: None, after } => {
+                device.rendered > after
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes the rendered document `version`, whose applications are `apps`.
+    pub fn rendered(&mut self, version: u64, apps: &[Value]) {
+        let marker = apps
+            .iter()
+            .find(|a| a["name"] == self.app.as_str())
+            .and_then(Marker::of)
+            .filter(|m| m.key.uid == self.key.uid);
+        match &mut self.stage {
+            Stage::Written { revision, version: known, after } if version > *after => {
+                if marker.is_some_and(|m| m.revision == *revision) {
+                    *known = Some(version);
+                }
+            }
+            Stage::Removed { version: known, after } if version > *after && marker.is_none() => {
+                *known = Some(version);
+            }
+            _ => {}
+        }
+    }
+
+    /// A newer reading of its device; returns whether it gave room back.
+    fn see(&mut self, view: &DeviceView, cluster: &str) -> bool {
+        let found = view.applications.iter().find(|a| a["name"] == self.app.as_str());
+        match &mut self.stage {
+            Stage::Removed { version: Some(version), .. }
+                if view.reported >= *version
+                    && !view.disconnected()
+                    && !view.app_status.contains_key(&self.app) =>
+            {
+                self.stage = Stage::Gone;
+                return true;
+            }
+            Stage::Reserved => {
+                // A write whose answer was lost.
+                if let Some(app) = found
+                    && let Some(marker) = Marker::of(app).filter(|m| *m.cluster == *cluster)
+                {
+                    self.stage = Stage::Written { revision: marker.revision, version: None, after: 0 };
+                }
+            }
+            Stage::Written { revision, version, .. } => {
+                if let Some(marker) = found.and_then(Marker::of)
+                    && marker.revision != *revision
+                {
+                    *revision = marker.revision;
+                    *version = None;
+                }
+            }
+            _ => {}
+        }
+        false
+    }
+
+    /// The revision that the device's spec holds as we left it; `None` when it
+    /// is missing there or someone edited it.
+    pub fn accepted(&self, device: &DeviceView) -> Option<Revision> {
+        let Stage::Written { revision, .. } = &self.stage else {
+            return None;
+        };
+        let found = self.application(device)?;
+        Marker::intact(found).then(|| revision.clone())
+    }
+
+    /// Its application in the device's spec.
+    pub fn application<'a>(&self, device: &'a DeviceView) -> Option<&'a Value> {
+        device.applications.iter().find(|a| a["name"] == self.app.as_str())
+    }
+}
+
+/// Name of the controller that owns a pod: its siblings are spread.
+fn controller(pod: &PodRequest) -> Option<String> {
+    let owners = pod.pod.metadata.owner_references.as_ref()?;
+    owners.iter().find(|o| o.controller == Some(true)).map(|o| o.uid.clone())
+}

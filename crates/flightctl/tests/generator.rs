@@ -1,0 +1,235 @@
+//! Podman's own quadlet generator judges every unit we write.
+//!
+//! Runs where `VK_DEVICE_ROOT` names a device's root (`tests/real/device-root.sh`
+//! makes one); needs root for chroot, no boot, and takes milliseconds.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use serde_json::{Value, json};
+use vk_flightctl::mapping::{app_id, application};
+use vk_provider::{PodChange, PodKey, PodRequest, Revision};
+
+mod corpus;
+use corpus::systemd;
+
+const GENERATOR: &str = "/usr/lib/systemd/system-generators/podman-system-generator";
+
+/// The device's root, or `None` with a line that says what to do.
+fn device_root() -> Option<PathBuf> {
+    let root = std::env::var_os("VK_DEVICE_ROOT").map(PathBuf::from);
+    if root.is_none() {
+        eprintln!("skipped: VK_DEVICE_ROOT is not set; tests/real/device-root.sh makes a device's root and prints it");
+    }
+    root
+}
+
+fn request(number: usize, spec: Value) -> PodRequest {
+    let spec: PodSpec = serde_json::from_value(spec).unwrap();
+    let uid = format!("00000000-0000-4000-8000-{number:012}");
+    PodRequest {
+        key: PodKey::new("default", "web", &uid),
+        node: "node".into(),
+        spec_revision: Revision::of(&spec),
+        pod: Arc::new(Pod {
+            spec: Some(spec),
+            ..Pod::default()
+        }),
+        change: PodChange::First,
+        journal: None,
+    }
+}
+
+/// What the generator made: unit name to unit.
+type Units = BTreeMap<String, systemd::Unit>;
+
+/// Gives applications to the generator as the agent would place them: every file
+/// and every name in it with the application's prefix.
+fn generate(root: &Path, apps: &[Value]) -> Units {
+    let folder = tempfile::Builder::new().prefix("units-").tempdir_in(root.join("tmp")).unwrap();
+    for app in apps {
+        let name = app["name"].as_str().unwrap();
+        let place = folder.path().join(name);
+        std::fs::create_dir(&place).unwrap();
+        for file in app["inline"].as_array().unwrap() {
+            let path = file["path"].as_str().unwrap();
+            let content = file["content"].as_str().unwrap();
+            if path.contains('/') || path.ends_with(".json") {
+                let path = place.join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, content).unwrap();
+                continue;
+            }
+            let prefix = format!("{}-", app_id(name));
+            let placed: String = content
+                .lines()
+                .map(|line| match line.split_once('=') {
+                    Some((key @ ("Pod" | "PodName" | "ContainerName" | "After" | "Wants" | "OnSuccess"), value)) => {
+                        format!("{key}={prefix}{value}\n")
+                    }
+                    _ => format!("{line}\n"),
+                })
+                .collect();
+            std::fs::write(place.join(format!("{prefix}{path}")), placed).unwrap();
+        }
+    }
+    let inside = Path::new("/tmp").join(folder.path().file_name().unwrap());
+    let output = Command::new("chroot")
+        .arg(root)
+        .args(["/bin/sh", "-c", &format!("QUADLET_UNIT_DIRS='{}' {GENERATOR} --dryrun", inside.display())])
+        .output()
+        .expect("chroot runs (as root)");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let complaints: Vec<_> = errors.lines().filter(|l| !l.contains("Loading source unit file")).collect();
+    assert!(complaints.is_empty(), "the generator complains: {complaints:#?}");
+    assert!(output.status.success(), "{errors}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut units = Units::new();
+    let mut current: Option<(String, String)> = None;
+    let close = |current: &mut Option<(String, String)>, units: &mut Units| {
+        if let Some((name, text)) = current.take() {
+            units.insert(name, systemd::unit(&text));
+        }
+    };
+    for line in text.split('\n') {
+        match line.strip_prefix("---").and_then(|l| l.strip_suffix("---")) {
+            Some(name) => {
+                close(&mut current, &mut units);
+                current = Some((name.to_owned(), String::new()));
+            }
+            None => {
+                if let Some((_, text)) = &mut current {
+                    text.push_str(line);
+                    text.push('\n');
+                }
+            }
+        }
+    }
+    close(&mut current, &mut units);
+    units
+}
+
+/// Words that systemd would give to Podman for a container of an application.
+fn start(units: &Units, app: &Value, container: &str) -> Vec<String> {
+    let name = format!("{}-{container}.service", app_id(app["name"].as_str().unwrap()));
+    let unit = units.get(&name).unwrap_or_else(|| panic!("no {name}"));
+    let lines: Vec<_> = unit.iter().filter(|(s, k, _)| s == "Service" && k == "ExecStart").collect();
+    assert_eq!(lines.len(), 1, "{name}");
+    systemd::words(&lines[0].2)
+}
+
+fn option<'a>(words: &'a [String], name: &str) -> Vec<&'a str> {
+    words.windows(2).filter(|w| w[0] == name).map(|w| w[1].as_str()).collect()
+}
+
+/// The words behind the image.
+fn command<'a>(words: &'a [String], image: &str) -> &'a [String] {
+    let at = words.iter().position(|w| w == image).expect("the image is a word of its own");
+    &words[at + 1..]
+}
+
+const IMAGE: &str = "docker.io/library/nginx:latest";
+
+#[test]
+fn every_text_of_the_corpus_reaches_podman_unchanged() {
+    let Some(root) = device_root() else { return };
+    let mut apps = Vec::new();
+    for (number, text) in corpus::strings().into_iter().enumerate() {
+        let spec = json!({"containers": [
+            {"name": "a", "image": "nginx", "command": ["sh", "-c", text], "args": [text, "last"]},
+            {"name": "b", "image": "nginx", "args": [text, "last"]},
+            {"name": "c", "image": "nginx", "env": [{"name": "A", "value": "first"}, {"name": "V", "value": text}, {"name": "Z", "value": "last"}]},
+        ]});
+        // One container at a time: a text may be fine in one field only.
+        for (index, only) in spec["containers"].as_array().unwrap().iter().enumerate() {
+            let request = request(number * 10 + index, json!({"containers": [only]}));
+            match application(&request, "cluster") {
+                Ok(app) => apps.push((text.clone(), index, app)),
+                Err(why) => assert!(corpus::refusable(&text) || text.len() > 1000, "{text:?}: {why}"),
+            }
+        }
+    }
+    assert!(apps.len() > 400, "{}", apps.len());
+    let units = generate(&root, &apps.iter().map(|(_, _, app)| app.clone()).collect::<Vec<_>>());
+    assert_eq!(units.len(), apps.len(), "every file became a unit, and nothing else did");
+    for (text, index, app) in &apps {
+        let name = ["a", "b", "c"][*index];
+        let words = start(&units, app, name);
+        let text = corpus::expanded(text, &[]);
+        assert!(!words.iter().any(|w| w == "--privileged") || text == "--privileged", "{text:?}");
+        match name {
+            "a" => {
+                let entrypoint = option(&words, "--entrypoint");
+                let mut all: Vec<String> = serde_json::from_str(entrypoint[0]).unwrap();
+                all.extend_from_slice(command(&words, IMAGE));
+                assert_eq!(all, ["sh", "-c", &text, &text, "last"], "{text:?}");
+            }
+            "b" => assert_eq!(command(&words, IMAGE), [text.as_str(), "last"], "{text:?}"),
+            _ => {
+                assert_eq!(option(&words, "--env"), ["A=first", &format!("V={text}"), "Z=last"], "{text:?}");
+                assert!(command(&words, IMAGE).is_empty(), "{text:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_shape_of_a_pod_is_accepted() {
+    let Some(root) = device_root() else { return };
+    let container = |name: &str| {
+        json!({
+            "name": name, "image": "nginx", "command": ["sh"], "workingDir": "/srv/a b%n$x",
+            "ports": [{"containerPort": 80, "hostPort": 8080}, {"containerPort": 81, "hostPort": 8081, "hostIP": "::1", "protocol": "UDP"}],
+            "resources": {"limits": {"cpu": "1500m", "memory": "64Mi"}, "requests": {"cpu": "100m"}},
+            "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+            "imagePullPolicy": "Never",
+        })
+    };
+    let mut apps = Vec::new();
+    let mut expected = 0;
+    for policy in ["Always", "OnFailure", "Never"] {
+        for containers in 1..=3 {
+            for inits in 0..=2 {
+                for sidecar in [false, true].into_iter().take(if policy == "Always" { 2 } else { 1 }) {
+                    for host in [false, true] {
+                        let mut init: Vec<Value> = (0..inits).map(|n| container(&format!("i{n}"))).collect();
+                        if sidecar {
+                            let mut sidecar = container("sc");
+                            sidecar["restartPolicy"] = json!("Always");
+                            init.insert(0, sidecar);
+                        }
+                        let spec = json!({
+                            "restartPolicy": policy, "hostNetwork": host, "terminationGracePeriodSeconds": 5,
+                            "volumes": [{"name": "data", "emptyDir": {}}],
+                            "initContainers": init,
+                            "containers": (0..containers).map(|n| container(&format!("c{n}"))).collect::<Vec<_>>(),
+                        });
+                        let together = containers + usize::from(sidecar) > 1;
+                        expected += containers + inits + usize::from(sidecar) + usize::from(!host && together);
+                        apps.push(application(&request(apps.len(), spec), "cluster").unwrap());
+                    }
+                }
+            }
+        }
+    }
+    let units = generate(&root, &apps);
+    assert_eq!(units.len(), expected);
+    let words = start(&units, &apps[0], "c0");
+    for (option_name, values) in [
+        ("--stop-timeout", vec!["5"]),
+        ("--pull", vec!["never"]),
+        ("--workdir", vec!["/srv/a b%n$x"]),
+        ("--hostname", vec!["web"]),
+        ("--publish", vec!["8080:80", "[::1]:8081:81/udp"]),
+    ] {
+        assert_eq!(option(&words, option_name), values);
+    }
+    for word in ["--memory=67108864b", "--memory-swap=67108864b", "--cpus=1.5", "--cpu-shares=102"] {
+        assert!(words.iter().any(|w| w == word), "{word}");
+    }
+    let volume = option(&words, "-v")[0];
+    assert!(volume.ends_with("/e/data:/data:z") && volume.starts_with('/'), "{volume}");
+}

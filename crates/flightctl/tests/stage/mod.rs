@@ -1,0 +1,198 @@
+//! A whole world on the stepped clock: a cluster with its controllers, Flight
+//! Control with devices, and the provider between them.
+
+use std::future::Future;
+use std::time::Duration;
+
+use hyper_util::client::legacy::Client as Http;
+use hyper_util::rt::TokioExecutor;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use vk_flightctl::client::{Client, TokenSource};
+use vk_flightctl::fleet::Rules;
+use vk_flightctl::run::{Parts, run};
+use vk_provider::Clock;
+use vk_sandbox::flightctl::{Device, FlightControl, Options};
+use vk_sandbox::kubernetes::{Cluster, Controllers};
+
+/// Longest wait for anything; a test that needs it has failed.
+pub const PATIENCE: Duration = Duration::from_secs(600);
+
+pub struct Stage {
+    pub cluster: Cluster,
+    pub flightctl: FlightControl,
+    pub devices: Vec<Device>,
+    pub rules: Rules,
+    start: Timestamp,
+    begun: tokio::time::Instant,
+    _controllers: Controllers,
+    provider: Option<(CancellationToken, JoinHandle<anyhow::Result<()>>)>,
+}
+
+impl Stage {
+    /// `n` devices in `fleets` fleets, a provider without taints.
+    pub async fn new(n: usize, fleets: usize, unassigned: usize) -> Self {
+        let mut stage = Self::empty();
+        stage.devices = stage.flightctl.spawn_devices(n, fleets, unassigned);
+        stage.start_provider().await;
+        stage
+    }
+
+    /// Nothing runs yet.
+    pub fn empty() -> Self {
+        let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let clock = vk_sandbox::clock::Clock::stepped(start);
+        let cluster = Cluster::new(clock.clone());
+        let options = Options { token: Some("secret".into()), ..Options::default() };
+        let flightctl = FlightControl::new(clock, options);
+        let mut rules = vk_flightctl::config::Config::default().rules();
+        rules.taints = Vec::new();
+        Self {
+            _controllers: cluster.start_controllers(),
+            cluster,
+            flightctl,
+            devices: Vec::new(),
+            rules,
+            start,
+            begun: tokio::time::Instant::now(),
+            provider: None,
+        }
+    }
+
+    pub async fn start_provider(&mut self) {
+        let http = || Http::builder(TokioExecutor::new()).build(self.cluster.endpoint().connector());
+        let kube = || kube::Client::new(http(), "default");
+        let flightctl = Http::builder(TokioExecutor::new()).build(self.flightctl.endpoint().connector());
+        let parts = Parts {
+            kube: kube(),
+            lease: kube(),
+            flightctl: Client::new(
+                flightctl,
+                "http://flightctl.test/".parse().unwrap(),
+                TokenSource::fixed("secret"),
+            ),
+            rules: self.rules.clone(),
+            poll: Duration::from_secs(30),
+            clock: Clock::stepped(self.start.checked_add(self.begun.elapsed()).unwrap()),
+            listener: None,
+        };
+        let stop = CancellationToken::new();
+        self.provider = Some((stop.clone(), tokio::spawn(run(parts, stop))));
+        self.until("the provider's node", |c| c.get_value("nodes", "", "vk-flightctl-node")).await;
+    }
+
+    pub async fn stop_provider(&mut self) {
+        if let Some((stop, task)) = self.provider.take() {
+            stop.cancel();
+            timeout(Duration::from_secs(5), task).await.expect("ends within 5 s").unwrap().unwrap();
+        }
+    }
+
+    /// Waits until `look` finds something in the cluster.
+    pub async fn until<T>(&self, what: &str, look: impl FnMut(&Cluster) -> Option<T>) -> T {
+        self.patiently(what, self.cluster.until(look)).await
+    }
+
+    pub async fn patiently<T>(&self, what: &str, wait: impl Future<Output = T>) -> T {
+        match timeout(PATIENCE, wait).await {
+            Ok(found) => found,
+            Err(_) => panic!(
+                "never: {what}\npods: {:#}\ndevices: {:#}",
+                Value::from(self.cluster.list_values("pods", None)),
+                Value::from_iter(self.devices.iter().map(|d| self.flightctl.device_value(d.name()))),
+            ),
+        }
+    }
+
+    pub fn create(&self, pod: Value) -> String {
+        let pod: k8s_openapi::api::core::v1::Pod = serde_json::from_value(pod).unwrap();
+        self.cluster.create(&pod).unwrap().metadata.uid.unwrap()
+    }
+
+    pub fn pod(&self, name: &str) -> Option<Value> {
+        self.cluster.get_value("pods", "default", name)
+    }
+
+    pub async fn phase(&self, name: &str, phase: &str) -> Value {
+        self.until(&format!("{name} {phase}"), |c| {
+            c.get_value("pods", "default", name).filter(|p| p["status"]["phase"] == phase)
+        })
+        .await
+    }
+
+    pub async fn ready(&self, name: &str) -> Value {
+        self.until(&format!("{name} ready"), |c| {
+            c.get_value("pods", "default", name).filter(|p| condition(p, "Ready") == "True")
+        })
+        .await
+    }
+
+    pub async fn gone(&self, name: &str) {
+        self.until(&format!("{name} gone"), |c| {
+            c.get_value("pods", "default", name).is_none().then_some(())
+        })
+        .await;
+    }
+
+    pub async fn event(&self, pod: &str, reason: &str) -> String {
+        self.until(&format!("event {reason} of {pod}"), |c| {
+            c.list_values("events", Some("default"))
+                .into_iter()
+                .find(|e| {
+                    let object = if e["regarding"].is_object() { &e["regarding"] } else { &e["involvedObject"] };
+                    object["name"] == pod && e["reason"] == reason
+                })
+                .map(|e| {
+                    let text = if e["note"].is_string() { &e["note"] } else { &e["message"] };
+                    text.as_str().unwrap_or_default().to_owned()
+                })
+        })
+        .await
+    }
+
+    /// Names of the applications in a device's spec.
+    pub fn applications(&self, device: &str) -> Vec<String> {
+        let json = self.flightctl.device_value(device).unwrap_or_default();
+        json["spec"]["applications"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|a| a["name"].as_str().unwrap_or_default().to_owned())
+            .collect()
+    }
+
+    pub fn device_of(&self, pod: &Value) -> &Device {
+        let name = pod["metadata"]["labels"]["flightctl.io/device"].as_str().expect("a device label");
+        self.devices.iter().find(|d| d.name() == name).expect("a known device")
+    }
+}
+
+pub fn condition<'a>(object: &'a Value, kind: &str) -> &'a str {
+    object["status"]["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|c| c["type"] == kind)
+        .and_then(|c| c["status"].as_str())
+        .unwrap_or_default()
+}
+
+/// A pod as a user would type it.
+pub fn pod(name: &str, node: &str, image: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "nodeName": node,
+            "containers": [{
+                "name": "app",
+                "image": image,
+                "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}},
+            }],
+        },
+    })
+}

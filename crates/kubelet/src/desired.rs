@@ -1,0 +1,90 @@
+//! What Kubernetes wants of one pod: a pure reading of the API object.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use vk_provider::quantity::{Resources, pod_requests};
+use vk_provider::{PodKey, Revision};
+
+/// The annotation that holds a backend's journal.
+pub const JOURNAL_ANNOTATION: &str = "virtual-kubelet.io/journal";
+
+/// Kubernetes' own default, for a deletion that names no grace.
+const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+
+/// One pod as Kubernetes wants it.
+#[derive(Clone, Debug)]
+pub struct Desired {
+    /// Identity.
+    pub key: PodKey,
+    /// `spec.nodeName`.
+    pub node: Arc<str>,
+    /// Fingerprint of the containers' spec.
+    pub revision: Revision,
+    /// The effective request, for the node's ledger.
+    pub requests: Resources,
+    /// Set when the pod is being deleted: the grace it is given.
+    pub deletion: Option<Duration>,
+    /// `status.phase` is Succeeded or Failed.
+    pub terminal: bool,
+    /// Some container is known to have run.
+    pub ran: bool,
+    /// `spec.restartPolicy: Never`.
+    pub at_most_once: bool,
+    /// Belongs to a DaemonSet.
+    pub daemon: bool,
+    /// The journal.
+    pub journal: Option<Arc<str>>,
+}
+
+impl Desired {
+    /// Reads a pod; `None` for one without identity or node.
+    pub fn of(pod: &Pod) -> Option<Self> {
+        let spec = pod.spec.as_ref()?;
+        let meta = &pod.metadata;
+        let deletion = meta.deletion_timestamp.as_ref().map(|_| {
+            meta.deletion_grace_period_seconds
+                .map_or(DEFAULT_GRACE, |s| Duration::from_secs(s.max(0).unsigned_abs()))
+        });
+        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+        Some(Self {
+            key: PodKey::of(pod)?,
+            node: spec.node_name.as_deref()?.into(),
+            revision: Revision::of(spec),
+            requests: pod_requests(spec),
+            deletion,
+            terminal: matches!(phase, Some("Succeeded" | "Failed")),
+            ran: ran(pod),
+            at_most_once: spec.restart_policy.as_deref() == Some("Never"),
+            daemon: meta
+                .owner_references
+                .iter()
+                .flatten()
+                .any(|owner| owner.kind == "DaemonSet" && owner.controller == Some(true)),
+            journal: meta
+                .annotations
+                .as_ref()
+                .and_then(|all| all.get(JOURNAL_ANNOTATION))
+                .map(|text| text.as_str().into()),
+        })
+    }
+}
+
+fn ran(pod: &Pod) -> bool {
+    let Some(status) = &pod.status else {
+        return false;
+    };
+    status
+        .container_statuses
+        .iter()
+        .chain(&status.init_container_statuses)
+        .flatten()
+        .any(|c| {
+            let now = c.state.as_ref();
+            let last = c.last_state.as_ref();
+            c.restart_count > 0
+                || now.is_some_and(|s| s.running.is_some() || s.terminated.is_some())
+                || last.is_some_and(|s| s.terminated.is_some())
+        })
+}

@@ -1,0 +1,170 @@
+//! One virtual node in Kubernetes: registered, kept as the backend's facts want
+//! it, and registered again when someone deletes it.
+//!
+//! # Flow
+//! A task per node follows its own Node object and the facts. Whatever wakes it,
+//! it does the same: create the Node if there is none, correct what is ours in
+//! labels, annotations and taints, then correct the status, which is written
+//! anyway every [`STATUS_EVERY`]. Beside it [`crate::lease`] keeps the heartbeat.
+//!
+//! # Guarantees
+//! Labels, annotations, taints, conditions and resources of others are kept, and
+//! `spec.unschedulable` is never written. At the end the Node and its Lease stay:
+//! Kubernetes must not evict what a successor finds running.
+
+mod object;
+mod register;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Taint};
+use kube::api::{DeleteParams, Preconditions};
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use vk_provider::{Clock, NodeFacts};
+
+use crate::events::Recorder;
+use crate::lease::keep_lease;
+use crate::metrics::Metrics;
+pub use object::OWNED;
+
+/// The kubelet's `nodeStatusReportFrequency`: the lease is the heartbeat, the
+/// status only carries news.
+pub const STATUS_EVERY: Duration = Duration::from_secs(300);
+/// Deadline of one call about a node. Several fit into the 40 s after which
+/// Kubernetes removes pods of a node that does not exist.
+pub const CALL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What all nodes of a provider share, and one node's name.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    /// The Node's name.
+    pub name: String,
+    /// Short name of the provider: the value of the default taint.
+    pub provider: String,
+    /// Appended to the API server's version: `vk-flightctl` makes
+    /// `v1.36.3-vk-flightctl`. A whole version (`v1.0.0-orca`) stands as it is.
+    pub version_suffix: String,
+    /// What `kubectl get nodes` shows under ROLES; empty for none.
+    pub role: String,
+    /// The port of the kubelet API; without one `kubectl logs` is told that the
+    /// node has none.
+    pub listen_port: Option<i32>,
+    /// Taints beside the backend's.
+    pub taints: Vec<Taint>,
+    /// Where events about the node go, if anywhere.
+    pub events: Option<Recorder>,
+    /// Counters, if any.
+    pub metrics: Option<Metrics>,
+}
+
+impl NodeSettings {
+    /// Role `agent`, no port, and the taint that keeps ordinary pods away:
+    /// `virtual-kubelet.io/provider=<provider>:NoSchedule`.
+    pub fn new(provider: &str, version_suffix: &str) -> Self {
+        Self {
+            name: String::new(),
+            provider: provider.into(),
+            version_suffix: version_suffix.into(),
+            role: "agent".into(),
+            listen_port: None,
+            taints: vec![Taint {
+                key: "virtual-kubelet.io/provider".into(),
+                value: Some(provider.into()),
+                effect: "NoSchedule".into(),
+                time_added: None,
+            }],
+            events: None,
+            metrics: None,
+        }
+    }
+}
+
+/// Keeps one node registered until `stop`; the Node and its Lease then stay.
+///
+/// `lease_client` is best a client of its own without automatic retries, so that
+/// nothing queues before a heartbeat.
+pub async fn run_node(
+    client: Client,
+    lease_client: Client,
+    settings: NodeSettings,
+    facts: watch::Receiver<NodeFacts>,
+    clock: Clock,
+    stop: CancellationToken,
+) {
+    let (uid_sender, uid) = watch::channel(None);
+    let lease = keep_lease(lease_client, settings.name.clone(), uid, clock.clone(), stop.clone());
+    let keeping = register::keep(client, settings, facts, clock, uid_sender, stop);
+    // Both end with `stop`.
+    tokio::join!(Box::pin(lease), Box::pin(keeping));
+}
+
+/// Why a node could not be removed.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoveError {
+    /// The API server refused or could not be reached.
+    #[error("removing node {node}: {source}")]
+    Api {
+        /// The node.
+        node: String,
+        /// What the API server said.
+        source: Box<kube::Error>,
+    },
+    /// The API server did not answer in time.
+    #[error("removing node {node}: no answer from the API server")]
+    Late {
+        /// The node.
+        node: String,
+    },
+}
+
+/// Deletes the Node, if it is one of ours; `false` if there is none or it is
+/// someone else's. Its Lease goes with it, through its owner reference. End
+/// [`run_node`] first: it would register the node again.
+///
+/// # Errors
+/// The API server did not do it; may be repeated.
+pub async fn remove_node(client: Client, name: &str) -> Result<bool, RemoveError> {
+    match timeout(CALL_DEADLINE, remove(client, name)).await {
+        Ok(Ok(removed)) => Ok(removed),
+        Ok(Err(source)) => Err(RemoveError::Api { node: name.into(), source: Box::new(source) }),
+        Err(_) => Err(RemoveError::Late { node: name.into() }),
+    }
+}
+
+async fn remove(client: Client, name: &str) -> kube::Result<bool> {
+    let api: Api<Node> = Api::all(client);
+    let Some(node) = api.get_opt(name).await? else {
+        return Ok(false);
+    };
+    let ours = node.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(OWNED));
+    if !ours {
+        info!(node = name, "the node was not registered by this program; left alone");
+        return Ok(false);
+    }
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: node.metadata.uid,
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    match api.delete(name, &params).await {
+        Ok(_) => Ok(true),
+        // Gone, or already another one.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Status times have whole seconds in the API.
+fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}

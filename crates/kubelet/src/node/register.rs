@@ -1,0 +1,345 @@
+//! The task that keeps a Node object.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use vk_provider::{Clock, NodeFacts};
+
+use super::object::Wanted;
+use super::{CALL_DEADLINE, NodeSettings, STATUS_EVERY, whole_seconds};
+
+/// Between two passes that write: a fleet whose devices all report at once is
+/// written once, and two writers that disagree cannot spin.
+const SETTLE: Duration = Duration::from_secs(1);
+/// First pause after a failure, doubled up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_secs(1);
+/// Kubernetes removes the pods of a missing node after 40 s.
+const RETRY_MAX: Duration = Duration::from_secs(10);
+/// Conflicts and objects that came or went are read again at once, this often in
+/// a row; then they count as failures.
+const AT_ONCE: usize = 4;
+/// Shown where the API server does not tell its version: the one this program's
+/// API types are of.
+const FALLBACK_VERSION: &str = "v1.36.0";
+
+/// What is known of the Node in Kubernetes.
+enum Known {
+    /// Has to be read.
+    Nothing,
+    Absent,
+    Present(Box<Node>),
+}
+
+struct Keeper {
+    api: Api<Node>,
+    client: Client,
+    settings: NodeSettings,
+    clock: Clock,
+    uid: watch::Sender<Option<String>>,
+    version: Option<String>,
+    known: Known,
+    /// When the status was written last.
+    written: Option<Instant>,
+    registered: bool,
+}
+
+/// Why a pass could not finish.
+enum Trouble {
+    /// What was known is old: read again.
+    Stale(kube::Error),
+    Failed(kube::Error),
+    Late(&'static str),
+}
+
+pub(super) async fn keep(
+    client: Client,
+    settings: NodeSettings,
+    mut facts: watch::Receiver<NodeFacts>,
+    clock: Clock,
+    uid: watch::Sender<Option<String>>,
+    stop: CancellationToken,
+) {
+    let api: Api<Node> = Api::all(client.clone());
+    let config = watcher::Config::default().fields(&format!("metadata.name={}", settings.name));
+    let mut events = watcher(api.clone(), config)
+        .default_backoff()
+        .modify(|node| node.metadata.managed_fields = None)
+        .boxed();
+    let mut listed = None;
+    let mut keeper = Keeper {
+        api,
+        client,
+        settings,
+        clock,
+        uid,
+        version: None,
+        known: Known::Nothing,
+        written: None,
+        registered: false,
+    };
+    let mut due = Instant::now();
+    let mut retry = RETRY_MIN;
+    let mut told = true;
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep_until(due) => {
+                let want = facts.borrow_and_update().clone();
+                let pass = tokio::select! {
+                    () = stop.cancelled() => break,
+                    pass = keeper.pass(&want) => pass,
+                };
+                match pass {
+                    Ok(wrote) => {
+                        retry = RETRY_MIN;
+                        let now = Instant::now();
+                        due = keeper.written.unwrap_or(now) + STATUS_EVERY;
+                        if wrote {
+                            // What a write left to the next one, and nothing otherwise.
+                            due = now + SETTLE;
+                        }
+                    }
+                    Err(trouble) => {
+                        due = Instant::now() + keeper.report(&trouble).max(retry);
+                        retry = (retry * 2).min(RETRY_MAX);
+                    }
+                }
+            }
+            changed = facts.changed(), if told => {
+                // Without a sender the last facts hold until `stop`.
+                told = changed.is_ok();
+                keeper.look_soon(&mut due, retry);
+            }
+            Some(event) = events.next() => {
+                match event {
+                    Ok(event) => {
+                        if keeper.take(event, &mut listed) {
+                            keeper.look_soon(&mut due, retry);
+                        }
+                    }
+                    Err(error) => warn!(node = keeper.settings.name, %error, "node watch interrupted"),
+                }
+            }
+        }
+    }
+    if let (true, Some(metrics)) = (keeper.registered, &keeper.settings.metrics) {
+        metrics.node_registered(false);
+    }
+}
+
+impl Keeper {
+    /// Brings the next pass forward, but neither into a burst of writes nor into
+    /// the pause after a failure.
+    fn look_soon(&self, due: &mut Instant, retry: Duration) {
+        if retry > RETRY_MIN {
+            return;
+        }
+        let now = Instant::now();
+        let earliest = self.written.map_or(now, |at| at + SETTLE).max(now);
+        // A missing node is worth no waiting.
+        let soon = if matches!(self.known, Known::Absent) { now } else { earliest };
+        *due = (*due).min(soon);
+    }
+
+    /// Notes what the watch shows; whether that is news.
+    fn take(&mut self, event: Event<Node>, listed: &mut Option<Node>) -> bool {
+        match event {
+            Event::Init => {
+                *listed = None;
+                false
+            }
+            Event::InitApply(node) => {
+                *listed = Some(node);
+                false
+            }
+            Event::InitDone => match listed.take() {
+                Some(node) => self.seen(node),
+                None => {
+                    let gone = matches!(self.known, Known::Present(_));
+                    // Read it before believing that: it may be younger than the list.
+                    self.known = Known::Nothing;
+                    gone
+                }
+            },
+            Event::Apply(node) => self.seen(node),
+            Event::Delete(node) => match &self.known {
+                Known::Present(known) if known.metadata.uid == node.metadata.uid => {
+                    info!(node = self.settings.name, "someone deleted the node; registering it again");
+                    self.known = Known::Absent;
+                    true
+                }
+                _ => false,
+            },
+        }
+    }
+
+    fn seen(&mut self, node: Node) -> bool {
+        if let Known::Present(known) = &self.known
+            && known.metadata.uid == node.metadata.uid
+            && revision(known) >= revision(&node)
+        {
+            return false;
+        }
+        self.known = Known::Present(Box::new(node));
+        true
+    }
+
+    /// Everything that is to be done now; whether anything was written.
+    async fn pass(&mut self, facts: &NodeFacts) -> Result<bool, Trouble> {
+        let mut stale = None;
+        for _ in 0..AT_ONCE {
+            match self.attempt(facts).await {
+                Err(Trouble::Stale(error)) => {
+                    self.known = Known::Nothing;
+                    stale = Some(Trouble::Failed(error));
+                }
+                other => return other,
+            }
+        }
+        stale.map_or(Ok(false), Err)
+    }
+
+    async fn attempt(&mut self, facts: &NodeFacts) -> Result<bool, Trouble> {
+        let version = self.version().await?;
+        let want = Wanted::new(&self.settings, &version, facts);
+        if let Known::Nothing = self.known {
+            let found = called("get", self.api.get_opt(&self.settings.name)).await?;
+            self.known = found.map_or(Known::Absent, |node| Known::Present(Box::new(node)));
+        }
+        let mut wrote = false;
+        let mut node = match std::mem::replace(&mut self.known, Known::Nothing) {
+            Known::Present(node) => *node,
+            Known::Absent | Known::Nothing => {
+                let object = want.object(whole_seconds(self.clock.now()));
+                let node = called("create", self.api.create(&PostParams::default(), &object)).await?;
+                self.written = Some(Instant::now());
+                wrote = true;
+                info!(node = self.settings.name, operation = "register", "node registered");
+                node
+            }
+        };
+        let name = &self.settings.name;
+        let params = PatchParams::default();
+        if let Some(body) = want.metadata_patch(&node) {
+            let patch = Patch::Merge(body);
+            node = called("patch", self.api.patch(name, &params, &patch)).await?;
+            wrote = true;
+        }
+        let refresh = self.written.is_none_or(|at| at.elapsed() >= STATUS_EVERY);
+        let now = whole_seconds(self.clock.now());
+        if let Some(body) = want.status_patch(&node, refresh, now) {
+            let patch = Patch::Strategic(body);
+            let stored = called("patch status", self.api.patch_status(name, &params, &patch)).await?;
+            self.tell_turns(&want, &node);
+            self.written = Some(Instant::now());
+            wrote = true;
+            node = stored;
+        }
+        self.present(node, &want);
+        Ok(wrote)
+    }
+
+    /// The node is as it should be.
+    fn present(&mut self, node: Node, want: &Wanted) {
+        let uid = node.metadata.uid.clone();
+        self.uid.send_if_modified(|known| {
+            let changed = *known != uid;
+            known.clone_from(&uid);
+            changed
+        });
+        if !self.registered {
+            self.registered = true;
+            info!("Virtual node '{}' initialized with capacity: {}", self.settings.name, want.size());
+            if let Some(metrics) = &self.settings.metrics {
+                metrics.node_registered(true);
+            }
+        }
+        self.known = Known::Present(Box::new(node));
+    }
+
+    fn tell_turns(&self, want: &Wanted, have: &Node) {
+        let Some(events) = &self.settings.events else { return };
+        let events = events.for_node(&self.settings.name);
+        for condition in want.turned(have) {
+            let reason = condition.reason.as_deref().unwrap_or(&condition.type_);
+            let message = condition.message.as_deref().unwrap_or_default();
+            if condition.status == "True" {
+                events.normal(reason, message);
+            } else {
+                events.warning(reason, message);
+            }
+        }
+    }
+
+    /// The API server's version, asked once.
+    async fn version(&mut self) -> Result<String, Trouble> {
+        if let Some(version) = &self.version {
+            return Ok(version.clone());
+        }
+        let version = match called("version", self.client.apiserver_version()).await {
+            Ok(info) => info.git_version,
+            Err(Trouble::Failed(kube::Error::Api(status)) | Trouble::Stale(kube::Error::Api(status)))
+                if matches!(status.code, 403 | 404 | 501) =>
+            {
+                warn!(code = status.code, "the API server does not tell its version");
+                FALLBACK_VERSION.into()
+            }
+            Err(trouble) => return Err(trouble),
+        };
+        Ok(self.version.insert(version).clone())
+    }
+
+    /// Logs and counts; how long the server wants to be left alone.
+    fn report(&mut self, trouble: &Trouble) -> Duration {
+        let node = &self.settings.name;
+        // What was sent may have taken effect.
+        self.known = Known::Nothing;
+        match trouble {
+            Trouble::Stale(error) | Trouble::Failed(error) => {
+                warn!(node, %error, "node not up to date in Kubernetes");
+                if let Some(metrics) = &self.settings.metrics {
+                    metrics.api_error("node", error);
+                }
+                match error {
+                    kube::Error::Api(status) => {
+                        let named = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
+                        Duration::from_secs(named.into())
+                    }
+                    _ => Duration::ZERO,
+                }
+            }
+            Trouble::Late(operation) => {
+                warn!(node, operation, "no answer from the API server");
+                if let Some(metrics) = &self.settings.metrics {
+                    metrics.count_error("node", 0);
+                }
+                Duration::ZERO
+            }
+        }
+    }
+}
+
+async fn called<T>(operation: &'static str, call: impl Future<Output = kube::Result<T>>) -> Result<T, Trouble> {
+    match timeout(CALL_DEADLINE, call).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
+            Err(Trouble::Stale(kube::Error::Api(status)))
+        }
+        Ok(Err(error)) => Err(Trouble::Failed(error)),
+        Err(_) => Err(Trouble::Late(operation)),
+    }
+}
+
+fn revision(node: &Node) -> Option<u64> {
+    node.metadata.resource_version.as_deref()?.parse().ok()
+}

@@ -1,0 +1,86 @@
+//! What the remote shows, from the backend into the table: its changes as they
+//! come, and listings that heal whatever was lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+use vk_provider::{Backend, BackendError, Change};
+
+use crate::queue::Queue;
+use crate::table::Table;
+
+/// Between listings: heals lost changes; a listing is one call to the backend.
+const LIST_INTERVAL: Duration = Duration::from_secs(60);
+/// Between the first listings: the second one confirms orphans after a start.
+const CONFIRM_INTERVAL: Duration = Duration::from_secs(10);
+/// Listings at that shorter interval after a start.
+const CONFIRMATIONS: u32 = 2;
+/// Before the remote has been listed once nothing can start: ask again soon.
+const RETRY_INTERVAL: Duration = Duration::from_secs(2);
+/// Deadline of one listing; large estates are paged inside.
+const LIST_DEADLINE: Duration = Duration::from_secs(120);
+
+/// Runs until `stop` or the end of the backend's changes.
+pub async fn observe(backend: Arc<dyn Backend>, table: Table, queue: Queue, stop: CancellationToken) {
+    let resync = Notify::new();
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = follow(&*backend, &table, &queue, &resync) => {}
+        () = list_again_and_again(&*backend, &table, &queue, &resync) => {}
+    }
+}
+
+async fn follow(backend: &dyn Backend, table: &Table, queue: &Queue, resync: &Notify) {
+    let mut changes = backend.changes();
+    while let Some(change) = changes.next().await {
+        match change {
+            Change::Facts(facts) => {
+                if let Some(uid) = table.observe(*facts) {
+                    queue.mark(&uid);
+                }
+            }
+            Change::Look(key) => {
+                table.with(&key.uid, crate::table::Record::reset_back_off);
+                queue.mark(&key.uid);
+            }
+            Change::Resync => resync.notify_one(),
+        }
+    }
+}
+
+async fn list_again_and_again(backend: &dyn Backend, table: &Table, queue: &Queue, resync: &Notify) {
+    let mut listings = 0;
+    loop {
+        let wait = match list(backend, table, queue).await {
+            Ok(true) => {
+                listings += 1;
+                if listings <= CONFIRMATIONS { CONFIRM_INTERVAL } else { LIST_INTERVAL }
+            }
+            Ok(false) => RETRY_INTERVAL,
+            Err(error) => {
+                warn!(operation = "list", %error, "listing the remote failed");
+                if listings == 0 { RETRY_INTERVAL } else { CONFIRM_INTERVAL }
+            }
+        };
+        // A resync that was asked for meanwhile is kept by the Notify.
+        let _ = timeout(wait, resync.notified()).await;
+    }
+}
+
+async fn list(backend: &dyn Backend, table: &Table, queue: &Queue) -> Result<bool, BackendError> {
+    let listing = timeout(LIST_DEADLINE, backend.list()).await.map_err(|_| {
+        BackendError::Unavailable {
+            message: format!("no listing within {} s", LIST_DEADLINE.as_secs()),
+            retry: None,
+        }
+    })??;
+    let complete = listing.complete;
+    debug!(pods = listing.pods.len(), complete, "listed the remote");
+    table.listing(listing).iter().for_each(|uid| queue.mark(uid));
+    Ok(complete)
+}

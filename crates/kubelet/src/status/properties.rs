@@ -1,0 +1,226 @@
+//! What holds for every pod, facts and verdict.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use vk_provider::{ContainerFact, ContainerState as Fact, PodFacts, Reach, Terminated};
+
+use super::tests::{at, container, exited, facts, pod, sidecar, vanished, waits};
+use super::*;
+
+fn any_fact() -> impl Strategy<Value = Fact> {
+    prop_oneof![
+        Just(Fact::Unknown),
+        prop_oneof![Just(""), Just("ContainerCreating"), Just("CrashLoopBackOff")].prop_map(waits),
+        proptest::option::of(0i64..50).prop_map(|second| Fact::Running { started_at: second.map(at) }),
+        (0i32..3).prop_map(exited),
+        Just(vanished()),
+    ]
+}
+
+fn any_container_fact(name: &'static str) -> impl Strategy<Value = ContainerFact> {
+    (
+        any_fact(),
+        proptest::option::of(0i32..4),
+        proptest::option::of(any::<bool>()),
+        proptest::option::of(0i32..2),
+        proptest::option::of(0u8..3),
+    )
+        .prop_map(move |(state, restarts, ready, last, id)| ContainerFact {
+            restarts,
+            ready,
+            last: last.map(|code| Terminated { exit_code: Some(code), ..Default::default() }),
+            container_id: id.map(|id| format!("x://{id}")),
+            ..ContainerFact::new(name, state)
+        })
+}
+
+fn any_facts(pod: Pod) -> impl Strategy<Value = Option<PodFacts>> {
+    let containers = (
+        proptest::option::of(any_container_fact("a")),
+        proptest::option::of(any_container_fact("b")),
+        proptest::option::of(any_container_fact("i")),
+        proptest::option::of(any_container_fact("s")),
+    );
+    let rest = (any::<bool>(), any::<bool>(), proptest::option::of(0u8..3), any::<bool>());
+    let some = (containers, rest).prop_map(move |((a, b, i, s), (away, ended, ip, current))| {
+        let mut facts = facts(&pod, &[], &[]);
+        facts.containers = a.into_iter().chain(b).collect();
+        facts.init = i.into_iter().chain(s).collect();
+        facts.ended = ended;
+        facts.pod_ips = ip.map(|ip| IpAddr::from([10, 0, 0, ip])).into_iter().collect();
+        if !current {
+            facts.applied = None;
+        }
+        if away {
+            facts.reach = Reach::Unreachable { since: at(1), reason: "Away".into(), message: "m".into() };
+        }
+        facts
+    });
+    proptest::option::weighted(0.9, some)
+}
+
+fn any_verdict() -> impl Strategy<Value = PodVerdict> {
+    prop_oneof![
+        6 => Just(PodVerdict::None),
+        1 => Just(PodVerdict::Failed { reason: "Lost".into(), message: "m".into() }),
+        1 => any::<bool>().prop_map(|stopped| PodVerdict::Terminating { stopped }),
+    ]
+}
+
+type Look = (Option<PodFacts>, PodVerdict, bool);
+
+/// A pod and what is seen of it, one look after another.
+fn any_story() -> impl Strategy<Value = (Pod, Vec<Look>)> {
+    let policy = prop_oneof![Just("Always"), Just("OnFailure"), Just("Never")];
+    (policy, any::<bool>(), any::<bool>(), any::<bool>()).prop_flat_map(|(policy, init, side, two)| {
+        let inits = side.then(|| sidecar("s")).into_iter().chain(init.then(|| container("i")));
+        let names: &[&str] = if two { &["a", "b"] } else { &["a"] };
+        let pod = pod(policy, inits.collect(), names);
+        let look = (any_facts(pod.clone()), any_verdict(), any::<bool>());
+        (Just(pod), proptest::collection::vec(look, 1..8))
+    })
+}
+
+fn look(pod: &Pod, (facts, verdict, waits): &Look, second: i64) -> PodStatus {
+    let waiting = waits.then_some(("Unplaceable", "no room"));
+    compute(pod, facts.as_ref(), verdict, waiting, at(second))
+}
+
+/// What the API server makes of our patch: `$patch: replace`, merge keys, nulls.
+fn applied(have: &PodStatus, body: &Value) -> PodStatus {
+    let mut status = serde_json::to_value(have).unwrap();
+    for (field, change) in body["status"].as_object().unwrap() {
+        match (field.as_str(), change) {
+            (_, Value::Null) => drop(status.as_object_mut().unwrap().remove(field)),
+            ("podIPs" | "hostIPs", Value::Array(list)) => {
+                assert_eq!(list[0], json!({"$patch": "replace"}));
+                status[field] = list[1..].to_vec().into();
+            }
+            ("conditions", Value::Array(list)) => {
+                let mut all = status[field].as_array().cloned().unwrap_or_default();
+                for new in list {
+                    let at = all.iter().position(|old| old["type"] == new["type"]).unwrap_or_else(|| {
+                        all.push(json!({}));
+                        all.len() - 1
+                    });
+                    for (key, value) in new.as_object().unwrap() {
+                        all[at][key] = value.clone();
+                    }
+                    all[at].as_object_mut().unwrap().retain(|_, v| !v.is_null());
+                }
+                status[field] = all.into();
+            }
+            _ => status[field] = change.clone(),
+        }
+    }
+    serde_json::from_value(status).unwrap()
+}
+
+/// Empty lists and absent ones are the same to the API.
+fn same(a: &PodStatus, b: &PodStatus) -> bool {
+    let plain = |status: &PodStatus| {
+        let mut status = status.clone();
+        status.pod_ips = status.pod_ips.filter(|l| !l.is_empty());
+        status.host_ips = status.host_ips.filter(|l| !l.is_empty());
+        if let Some(conditions) = &mut status.conditions {
+            conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+        }
+        status
+    };
+    plain(a) == plain(b)
+}
+
+fn all(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
+    status.init_container_statuses.iter().chain(&status.container_statuses).flatten()
+}
+
+fn terminated(status: &ContainerStatus) -> Option<i32> {
+    Some(status.state.as_ref()?.terminated.as_ref()?.exit_code)
+}
+
+/// The API's `ValidateContainerStateTransition`.
+fn forbidden(pod: &Pod, old: &PodStatus, new: &PodStatus) -> Option<String> {
+    let policy = pod.spec.as_ref()?.restart_policy.clone()?;
+    if policy == "Always" {
+        return None;
+    }
+    let bad = all(old).filter(|was| was.name != "s").find(|was| match terminated(was) {
+        None => false,
+        Some(code) if code != 0 && policy == "OnFailure" => false,
+        Some(_) => all(new).any(|is| is.name == was.name && terminated(is).is_none()),
+    });
+    bad.map(|status| status.name.clone())
+}
+
+proptest! {
+    #[test]
+    fn every_story_keeps_the_promises((pod, looks) in any_story()) {
+        let mut pod = pod;
+        for (second, seen) in looks.iter().enumerate() {
+            let second = i64::try_from(second).unwrap() + 100;
+            let have = pod.status.clone().unwrap_or_default();
+            let want = look(&pod, seen, second);
+
+            if is_terminal(have.phase.as_deref()) {
+                prop_assert_eq!(&want.phase, &have.phase);
+                prop_assert_eq!(&want.reason, &have.reason);
+            }
+            if have.start_time.is_some() {
+                prop_assert_eq!(&want.start_time, &have.start_time);
+            }
+            prop_assert!(want.start_time.is_some());
+            prop_assert!(want.observed_generation >= have.observed_generation);
+            prop_assert_eq!(want.pod_ip.clone(), want.pod_ips.iter().flatten().map(|p| p.ip.clone()).next());
+            for status in all(&want) {
+                let state = status.state.clone().unwrap_or_default();
+                let states = [state.waiting.is_some(), state.running.is_some(), state.terminated.is_some()];
+                prop_assert_eq!(states.iter().filter(|is| **is).count(), 1, "{:?}", status);
+                let before = all(&have).find(|b| b.name == status.name).map_or(0, |b| b.restart_count);
+                prop_assert!(status.restart_count >= before);
+            }
+            prop_assert_eq!(forbidden(&pod, &have, &want), None);
+            if is_terminal(want.phase.as_deref()) && !is_terminal(have.phase.as_deref()) {
+                let reachable = seen.0.as_ref().is_none_or(|f| f.reach == Reach::Reachable);
+                let runs = all(&want).any(|c| c.state.as_ref().is_some_and(|s| s.running.is_some()));
+                prop_assert!(!(runs && reachable), "terminal while it runs");
+            }
+            if seen.1 == (PodVerdict::Terminating { stopped: true }) {
+                prop_assert!(is_terminal(want.phase.as_deref()));
+            }
+
+            // The patch leads from what is to what is wanted, and then there is none.
+            let shown = patch(&have, &want, "u").map_or_else(|| have.clone(), |body| applied(&have, &body));
+            prop_assert!(same(&shown, &want), "{:#?}\n{:#?}", shown, want);
+            prop_assert_eq!(patch(&shown, &want, "u"), None);
+
+            // A second look at the same finds nothing to write.
+            pod.status = Some(shown.clone());
+            let again = look(&pod, seen, second + 1000);
+            prop_assert_eq!(patch(&shown, &again, "u"), None);
+        }
+    }
+
+    #[test]
+    fn conditions_of_others_are_never_written((pod, looks) in any_story()) {
+        let mut pod = pod;
+        let theirs = PodCondition { type_: "DisruptionTarget".into(), status: "True".into(), ..Default::default() };
+        pod.status = Some(PodStatus { conditions: Some(vec![theirs]), ..Default::default() });
+        let want = look(&pod, &looks[0], 1);
+        let body = patch(pod.status.as_ref().unwrap(), &want, "u").unwrap();
+        let named = body["status"]["conditions"].as_array().unwrap();
+        prop_assert!(!named.iter().any(|c| c["type"] == "DisruptionTarget"));
+    }
+
+    #[test]
+    fn fractions_of_a_second_do_not_come_back_as_a_change(nanos in 0i32..1_000_000_000) {
+        let pod = pod("Always", vec![], &["a"]);
+        let start = Timestamp::new(77, nanos).unwrap();
+        let facts = facts(&pod, &[], &[("a", Fact::Running { started_at: Some(start) })]);
+        let want = compute(&pod, Some(&facts), &PodVerdict::None, None, start);
+        let read: PodStatus = serde_json::from_value(serde_json::to_value(&want).unwrap()).unwrap();
+        prop_assert_eq!(patch(&read, &want, "u"), None);
+        prop_assert_eq!(read, want);
+    }
+}

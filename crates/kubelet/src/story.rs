@@ -1,0 +1,79 @@
+//! The kubelet's events about containers, told from what changed between two
+//! statuses. Pure.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
+
+/// `phase: Running` with every container ready to be called so.
+pub fn running(status: &PodStatus) -> bool {
+    status.phase.as_deref() == Some("Running")
+}
+
+/// `Created` and `Started` for each container that runs in `want` and did not
+/// in `have`.
+pub fn started(have: &PodStatus, want: &PodStatus) -> Vec<(&'static str, String)> {
+    let before: Vec<&ContainerStatus> = all(have).collect();
+    all(want)
+        .filter(|now| is_running(now))
+        .filter(|now| {
+            let was = before.iter().find(|c| c.name == now.name);
+            !was.is_some_and(|c| is_running(c) && c.restart_count == now.restart_count)
+        })
+        .flat_map(|c| {
+            [
+                ("Created", format!("Created container {}", c.name)),
+                ("Started", format!("Started container {}", c.name)),
+            ]
+        })
+        .collect()
+}
+
+/// `Killing` for each container that runs.
+pub fn killing(pod: &Pod) -> Vec<(&'static str, String)> {
+    pod.status
+        .iter()
+        .flat_map(all)
+        .filter(|c| is_running(c))
+        .map(|c| ("Killing", format!("Stopping container {}", c.name)))
+        .collect()
+}
+
+fn all(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
+    status
+        .init_container_statuses
+        .iter()
+        .chain(&status.container_statuses)
+        .flatten()
+}
+
+fn is_running(status: &ContainerStatus) -> bool {
+    status.state.as_ref().is_some_and(|s| s.running.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::{ContainerState, ContainerStateRunning};
+
+    fn status(running: bool, restarts: i32) -> PodStatus {
+        PodStatus {
+            container_statuses: Some(vec![ContainerStatus {
+                name: "app".into(),
+                restart_count: restarts,
+                state: Some(ContainerState {
+                    running: running.then(ContainerStateRunning::default),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }]),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_start_is_told_once_and_a_restart_again() {
+        let told = |have, want| started(&have, &want).len();
+        assert_eq!(told(status(false, 0), status(true, 0)), 2);
+        assert_eq!(told(status(true, 0), status(true, 0)), 0);
+        assert_eq!(told(status(true, 0), status(true, 1)), 2);
+    }
+}

@@ -1,0 +1,255 @@
+//! A backend whose remote is a map in memory. Pods start and stop at once,
+//! unless a test says otherwise; every call is recorded.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use tokio::sync::{Notify, watch};
+use vk_provider::quantity::{Amount, Resources};
+use vk_provider::{
+    Backend, BackendError, Capabilities, Change, Clock, ContainerFact, ContainerState, Grace, Listing,
+    NodeFacts, NodeInfo, NodeSet, PodCx, PodFacts, PodKey, PodRequest, Terminated, Uid,
+};
+
+/// What the framework asked of the backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    Ensure(String),
+    Stop(String, Duration),
+    Release(String),
+}
+
+/// The remote; it outlives the process that talks to it.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    state: Arc<Mutex<State>>,
+    changed: Arc<Notify>,
+    nodes: watch::Sender<NodeSet>,
+    clock: Clock,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pods: HashMap<Uid, PodFacts>,
+    calls: Vec<Call>,
+    dirty: Vec<Uid>,
+    seq: u64,
+    /// `ensure` answers this, once per entry.
+    fail_next: Vec<BackendError>,
+    /// `stop` leaves the pod running until [`Remote::finish`].
+    hold_stops: bool,
+}
+
+const CAPABILITIES: Capabilities = Capabilities {
+    name: "memory",
+    grace: Grace::Exact,
+    restarts: true,
+};
+
+impl Remote {
+    pub fn new(clock: Clock, nodes: &[&str]) -> Self {
+        let set = nodes.iter().map(|name| ((*name).to_owned(), facts())).collect();
+        Self {
+            state: Arc::default(),
+            changed: Arc::default(),
+            nodes: watch::Sender::new(set),
+            clock,
+        }
+    }
+
+    /// A new process's view of the same remote.
+    pub fn backend(&self) -> Arc<dyn Backend> {
+        Arc::new(self.clone())
+    }
+
+    pub fn calls(&self) -> Vec<Call> {
+        self.lock().calls.clone()
+    }
+
+    pub fn ensures(&self, name: &str) -> usize {
+        self.calls().iter().filter(|c| **c == Call::Ensure(name.into())).count()
+    }
+
+    pub fn runs(&self, uid: &str) -> bool {
+        self.lock().pods.contains_key(&Uid::new(uid))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.lock().pods.is_empty()
+    }
+
+    pub fn fail_next(&self, error: BackendError) {
+        self.lock().fail_next.push(error);
+    }
+
+    pub fn hold_stops(&self, hold: bool) {
+        self.lock().hold_stops = hold;
+    }
+
+    pub fn set_nodes(&self, nodes: &[&str]) {
+        self.nodes.send_replace(nodes.iter().map(|name| ((*name).to_owned(), facts())).collect());
+    }
+
+    /// The containers of a pod end with this code.
+    pub fn exit(&self, uid: &str, code: i32) {
+        let now = self.clock.now();
+        self.edit(uid, |facts| {
+            facts.ended = true;
+            for container in &mut facts.containers {
+                container.state = ContainerState::Terminated(Terminated {
+                    exit_code: Some(code),
+                    finished_at: Some(now),
+                    ..Terminated::default()
+                });
+            }
+        });
+    }
+
+    /// The remote loses a pod without telling.
+    pub fn lose(&self, uid: &str) {
+        self.lock().pods.remove(&Uid::new(uid));
+    }
+
+    /// Puts facts of an unknown pod there.
+    pub fn plant(&self, facts: PodFacts) {
+        let mut state = self.lock();
+        state.dirty.push(facts.key.uid.clone());
+        state.pods.insert(facts.key.uid.clone(), facts);
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    fn edit(&self, uid: &str, change: impl FnOnce(&mut PodFacts)) {
+        let mut state = self.lock();
+        state.seq += 1;
+        let seq = state.seq;
+        if let Some(facts) = state.pods.get_mut(&Uid::new(uid)) {
+            facts.seq = seq;
+            change(facts);
+        }
+        state.dirty.push(Uid::new(uid));
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn facts() -> NodeFacts {
+    let size = Resources::new()
+        .with("cpu", Amount::units(8))
+        .with("memory", Amount::units(16 << 30))
+        .with("pods", Amount::units(110));
+    NodeFacts {
+        capacity: size.clone(),
+        allocatable: size,
+        info: NodeInfo {
+            architecture: "amd64".into(),
+            operating_system: "linux".into(),
+            ..NodeInfo::default()
+        },
+        ..NodeFacts::default()
+    }
+}
+
+#[async_trait]
+impl Backend for Remote {
+    fn capabilities(&self) -> &Capabilities {
+        &CAPABILITIES
+    }
+
+    fn nodes(&self) -> BoxStream<'static, NodeSet> {
+        let mut receiver = self.nodes.subscribe();
+        receiver.mark_changed();
+        stream::unfold(receiver, |mut receiver| async move {
+            receiver.changed().await.ok()?;
+            let set = receiver.borrow_and_update().clone();
+            Some((set, receiver))
+        })
+        .boxed()
+    }
+
+    async fn ensure(&self, pod: &PodRequest, _cx: &PodCx) -> Result<(), BackendError> {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        state.calls.push(Call::Ensure(pod.key.name.to_string()));
+        if !state.fail_next.is_empty() {
+            return Err(state.fail_next.remove(0));
+        }
+        let known = state.pods.get(&pod.key.uid);
+        if known.is_some_and(|f| f.accepted.as_ref() == Some(&pod.spec_revision)) {
+            return Ok(());
+        }
+        state.seq += 1;
+        let mut facts = PodFacts::new(pod.key.clone(), pod.node.clone(), state.seq);
+        facts.accepted = Some(pod.spec_revision.clone());
+        facts.applied = Some(pod.spec_revision.clone());
+        facts.pod_ips.push([10, 0, 0, 1].into());
+        facts.host_ips.push([192, 0, 2, 1].into());
+        for container in &pod.spec().containers {
+            let running = ContainerState::Running { started_at: Some(now) };
+            facts.containers.push(ContainerFact::new(&container.name, running));
+        }
+        state.pods.insert(pod.key.uid.clone(), facts);
+        state.dirty.push(pod.key.uid.clone());
+        drop(state);
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    async fn stop(&self, pod: &PodKey, grace: Duration) -> Result<(), BackendError> {
+        let mut state = self.lock();
+        state.calls.push(Call::Stop(pod.name.to_string(), grace));
+        if !state.pods.contains_key(&pod.uid) {
+            return Err(BackendError::NotFound);
+        }
+        let hold = state.hold_stops && !grace.is_zero();
+        drop(state);
+        if !hold {
+            self.exit(pod.uid.as_str(), 0);
+        }
+        Ok(())
+    }
+
+    async fn release(&self, pod: &PodKey) -> Result<(), BackendError> {
+        let mut state = self.lock();
+        state.calls.push(Call::Release(pod.name.to_string()));
+        state.pods.remove(&pod.uid).map(|_| ()).ok_or(BackendError::NotFound)
+    }
+
+    async fn list(&self) -> Result<Listing, BackendError> {
+        let as_of = self.clock.now();
+        let mut state = self.lock();
+        state.seq += 1;
+        let seq = state.seq;
+        for facts in state.pods.values_mut() {
+            facts.seq = seq;
+        }
+        Ok(Listing { pods: state.pods.values().cloned().collect(), complete: true, as_of })
+    }
+
+    fn changes(&self) -> BoxStream<'static, Change> {
+        stream::unfold(self.clone(), |remote| async move {
+            loop {
+                let changed = remote.changed.clone();
+                let mut woken = std::pin::pin!(changed.notified());
+                woken.as_mut().enable();
+                let next = {
+                    let mut state = remote.lock();
+                    state.dirty.pop().and_then(|uid| state.pods.get(&uid).cloned())
+                };
+                if let Some(facts) = next {
+                    return Some((Change::Facts(Box::new(facts)), remote.clone()));
+                }
+                woken.await;
+            }
+        })
+        .boxed()
+    }
+}

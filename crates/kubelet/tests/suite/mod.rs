@@ -1,0 +1,286 @@
+//! The lifecycle suite: what the framework promises about pods and nodes. The
+//! sandbox and a real control plane pass the same functions.
+
+pub mod memory;
+pub mod world;
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::runtime::wait::await_condition;
+use serde_json::json;
+use tokio::time::timeout;
+use vk_provider::{BackendError, PodFacts, PodKey};
+
+use memory::Call;
+use world::{PATIENCE, World, phase, ready, uid};
+
+pub async fn a_pod_runs_and_goes(world: &mut World) {
+    let created = world.create(&world.pod("simple", "Always")).await;
+    let pod = world.running("simple").await;
+    let status = pod.status.as_ref().unwrap();
+    assert!(status.start_time.is_some());
+    assert_eq!(status.pod_ip.as_deref(), Some("10.0.0.1"));
+    assert_eq!(status.host_ip.as_deref(), Some("192.0.2.1"));
+    assert_eq!(status.qos_class.as_deref(), Some("Burstable"));
+    world.delete("simple", None).await;
+    world.gone("simple", &uid(&created)).await;
+    world.emptied().await;
+    assert_eq!(world.remote.ensures("simple"), 1, "{:?}", world.remote.calls());
+}
+
+pub async fn a_job_like_pod_ends_and_stays_ended(world: &mut World) {
+    let created = world.create(&world.pod("once", "Never")).await;
+    world.running("once").await;
+    world.remote.exit(&uid(&created), 3);
+    let pod = world.wait("once", "Failed", |p| phase(p) == "Failed").await;
+    assert!(!ready(&pod));
+    let state = &pod.status.unwrap().container_statuses.unwrap()[0].state;
+    assert_eq!(state.as_ref().unwrap().terminated.as_ref().unwrap().exit_code, 3);
+    assert_eq!(world.remote.ensures("once"), 1);
+    world.delete("once", None).await;
+    world.emptied().await;
+}
+
+pub async fn a_finished_pod_does_not_wait_for_its_grace(world: &mut World) {
+    let created = world.create(&world.pod("quick", "Always")).await;
+    world.running("quick").await;
+    let begun = tokio::time::Instant::now();
+    world.delete("quick", Some(30)).await;
+    world.gone("quick", &uid(&created)).await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "took {:?}", begun.elapsed());
+    world.emptied().await;
+}
+
+pub async fn grace_is_given_and_can_be_shortened(world: &mut World) {
+    let created = world.create(&world.pod("slow", "Always")).await;
+    world.running("slow").await;
+    world.remote.hold_stops(true);
+    world.delete("slow", Some(30)).await;
+    world.wait("slow", "terminating", |p| p.metadata.deletion_timestamp.is_some()).await;
+    stopped(world, "slow", 30).await;
+    assert!(world.remote.runs(&uid(&created)), "still within its grace");
+    world.delete("slow", Some(1)).await;
+    stopped(world, "slow", 1).await;
+    world.remote.hold_stops(false);
+    world.remote.exit(&uid(&created), 0);
+    world.gone("slow", &uid(&created)).await;
+    world.emptied().await;
+}
+
+async fn stopped(world: &World, name: &str, grace: u64) {
+    let wanted = Call::Stop(name.into(), Duration::from_secs(grace));
+    for _ in 0..600 {
+        if world.remote.calls().contains(&wanted) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("no {wanted:?} in {:?}", world.remote.calls());
+}
+
+pub async fn a_forced_delete_still_stops_the_workload(world: &mut World) {
+    let created = world.create(&world.pod("forced", "Always")).await;
+    world.running("forced").await;
+    world.delete("forced", Some(0)).await;
+    world.gone("forced", &uid(&created)).await;
+    world.emptied().await;
+    assert!(world.remote.calls().contains(&Call::Release("forced".into())));
+}
+
+pub async fn a_restart_finds_everything_and_writes_nothing(world: &mut World) {
+    world.create(&world.pod("kept", "Always")).await;
+    let before = world.running("kept").await;
+    world.stop().await;
+    world.start().await;
+    // A second listing and any write it would cause have happened by then.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let after = world.pods().get("kept").await.unwrap();
+    assert_eq!(before.metadata.resource_version, after.metadata.resource_version);
+    assert!(world.remote.runs(&uid(&after)));
+    world.delete("kept", None).await;
+    world.emptied().await;
+}
+
+pub async fn a_delete_while_we_were_away_is_carried_out(world: &mut World) {
+    let created = world.create(&world.pod("missed", "Always")).await;
+    world.running("missed").await;
+    world.stop().await;
+    world.delete("missed", Some(0)).await;
+    assert!(world.remote.runs(&uid(&created)));
+    world.start().await;
+    world.emptied().await;
+}
+
+pub async fn an_orphan_goes_only_after_two_listings(world: &mut World) {
+    let key = PodKey::new(&world.namespace, "orphan", "00000000-0000-0000-0000-00000000aaaa");
+    let facts = PodFacts::new(key, world.node.as_str().into(), 1);
+    world.remote.plant(facts);
+    world.emptied().await;
+}
+
+pub async fn the_same_name_may_come_back_at_once(world: &mut World) {
+    let first = world.create(&world.pod("reborn", "Always")).await;
+    world.running("reborn").await;
+    world.delete("reborn", Some(0)).await;
+    world.gone("reborn", &uid(&first)).await;
+    let second = world.create(&world.pod("reborn", "Always")).await;
+    world.running("reborn").await;
+    assert!(world.remote.runs(&uid(&second)));
+    world.delete("reborn", None).await;
+    world.emptied().await;
+}
+
+pub async fn an_image_update_reaches_the_backend(world: &mut World) {
+    world.create(&world.pod("updated", "Always")).await;
+    world.running("updated").await;
+    let patch = json!({"spec": {"containers": [{"name": "app", "image": "app:2"}]}});
+    let params = PatchParams::default();
+    world.pods().patch("updated", &params, &Patch::Strategic(&patch)).await.unwrap();
+    for _ in 0..600 {
+        if world.remote.ensures("updated") == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(world.remote.ensures("updated"), 2);
+    world.delete("updated", None).await;
+    world.emptied().await;
+}
+
+pub async fn what_does_not_fit_is_rejected_as_a_kubelet_rejects(world: &mut World) {
+    let mut pod = world.pod("big", "Always");
+    let container = &mut pod.spec.as_mut().unwrap().containers[0];
+    container.resources = serde_json::from_value(json!({"requests": {"cpu": "100"}})).unwrap();
+    world.create(&pod).await;
+    let pod = world.wait("big", "Failed", |p| phase(p) == "Failed").await;
+    assert_eq!(pod.status.unwrap().reason.as_deref(), Some("OutOfcpu"));
+    assert_eq!(world.remote.ensures("big"), 0);
+    world.delete("big", None).await;
+}
+
+pub async fn a_backend_that_fails_is_asked_again_for_ever(world: &mut World) {
+    for _ in 0..3 {
+        world.remote.fail_next(BackendError::Unavailable {
+            message: "no answer".into(),
+            retry: Some(Duration::from_millis(200)),
+        });
+    }
+    world.create(&world.pod("stubborn", "Always")).await;
+    world.running("stubborn").await;
+    assert_eq!(world.remote.ensures("stubborn"), 4);
+    world.delete("stubborn", None).await;
+    world.emptied().await;
+}
+
+pub async fn what_the_remote_loses_is_started_again(world: &mut World) {
+    let created = world.create(&world.pod("lost", "Always")).await;
+    world.running("lost").await;
+    world.remote.lose(&uid(&created));
+    for _ in 0..1200 {
+        if world.remote.runs(&uid(&created)) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(world.remote.runs(&uid(&created)), "{:?}", world.remote.calls());
+    world.delete("lost", None).await;
+    world.emptied().await;
+}
+
+pub async fn status_keeps_conditions_and_labels_of_others(world: &mut World) {
+    let created = world.create(&world.pod("shared", "Always")).await;
+    world.running("shared").await;
+    let patch = json!({"status": {"conditions": [{"type": "example.com/Gate", "status": "True"}]}});
+    let params = PatchParams::default();
+    world.pods().patch_status("shared", &params, &Patch::Strategic(&patch)).await.unwrap();
+    let label = json!({"metadata": {"labels": {"mine": "yes"}}});
+    world.pods().patch("shared", &params, &Patch::Merge(&label)).await.unwrap();
+    world.remote.exit(&uid(&created), 0);
+    let pod = world.wait("shared", "not ready", |p| !ready(p)).await;
+    let conditions = pod.status.unwrap().conditions.unwrap();
+    assert!(conditions.iter().any(|c| c.type_ == "example.com/Gate"));
+    assert_eq!(pod.metadata.labels.unwrap()["mine"], "yes");
+    world.delete("shared", None).await;
+    world.emptied().await;
+}
+
+pub async fn the_node_is_registered_leased_and_comes_back(world: &mut World) {
+    let nodes: Api<Node> = Api::all(world.client.clone());
+    let is_ready = |node: Option<&Node>| {
+        node.and_then(|n| n.status.as_ref())
+            .into_iter()
+            .flat_map(|s| s.conditions.iter().flatten())
+            .any(|c| c.type_ == "Ready" && c.status == "True")
+    };
+    timeout(PATIENCE, await_condition(nodes.clone(), &world.node, is_ready))
+        .await
+        .expect("node is Ready")
+        .unwrap();
+    let node = nodes.get(&world.node).await.unwrap();
+    let labels = node.metadata.labels.as_ref().unwrap();
+    assert_eq!(labels["type"], "virtual-kubelet");
+    assert_eq!(labels["kubernetes.io/os"], "linux");
+    assert_eq!(labels["kubernetes.io/arch"], "amd64");
+    assert_eq!(labels["kubernetes.io/hostname"], world.node);
+    let status = node.status.as_ref().unwrap();
+    assert_eq!(status.allocatable.as_ref().unwrap()["cpu"].0, "8");
+    let leases: Api<Lease> = Api::namespaced(world.client.clone(), "kube-node-lease");
+    let leased = |lease: Option<&Lease>| {
+        lease.is_some_and(|l| l.spec.as_ref().is_some_and(|s| s.lease_duration_seconds == Some(40)))
+    };
+    timeout(PATIENCE, await_condition(leases, &world.node, leased)).await.expect("leased").unwrap();
+
+    let old = node.metadata.uid.clone().unwrap();
+    nodes.delete(&world.node, &DeleteParams::default()).await.unwrap();
+    let again = move |n: Option<&Node>| {
+        n.is_some_and(|n| n.metadata.uid.as_deref() != Some(&old)) && is_ready(n)
+    };
+    timeout(PATIENCE, await_condition(nodes, &world.node, again))
+        .await
+        .expect("registers again")
+        .unwrap();
+}
+
+pub async fn nodes_come_and_go(world: &mut World) {
+    let second = format!("{}-two", world.node);
+    world.remote.set_nodes(&[&world.node, &second]);
+    let nodes: Api<Node> = Api::all(world.client.clone());
+    let there = |n: Option<&Node>| n.is_some();
+    timeout(PATIENCE, await_condition(nodes.clone(), &second, there)).await.expect("comes").unwrap();
+    world.remote.set_nodes(&[&world.node]);
+    let gone = |n: Option<&Node>| n.is_none();
+    timeout(PATIENCE, await_condition(nodes, &second, gone)).await.expect("goes").unwrap();
+}
+
+/// Every check by name, so that both tiers run the same list.
+#[macro_export]
+macro_rules! lifecycle_suite {
+    ($run:ident) => {
+        $crate::lifecycle_suite!(@each $run,
+            a_pod_runs_and_goes,
+            a_job_like_pod_ends_and_stays_ended,
+            a_finished_pod_does_not_wait_for_its_grace,
+            grace_is_given_and_can_be_shortened,
+            a_forced_delete_still_stops_the_workload,
+            a_restart_finds_everything_and_writes_nothing,
+            a_delete_while_we_were_away_is_carried_out,
+            an_orphan_goes_only_after_two_listings,
+            the_same_name_may_come_back_at_once,
+            an_image_update_reaches_the_backend,
+            what_does_not_fit_is_rejected_as_a_kubelet_rejects,
+            a_backend_that_fails_is_asked_again_for_ever,
+            what_the_remote_loses_is_started_again,
+            status_keeps_conditions_and_labels_of_others,
+            the_node_is_registered_leased_and_comes_back,
+            nodes_come_and_go,
+        );
+    };
+    (@each $run:ident, $($check:ident),* $(,)?) => {
+        $( $run!($check); )*
+    };
+}
+

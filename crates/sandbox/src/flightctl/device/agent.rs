@@ -1,0 +1,421 @@
+//! The agent: its cadence and its rules, over a [`Link`] and a [`Runtime`].
+//!
+//! Two tasks. The poller asks for rendered documents, polls starting at least
+//! five seconds apart, and keeps the newest. The engine looks once a second,
+//! applies a version as a whole or not at all, and reports: at every step of
+//! an update, and every interval if something changed. While it applies a
+//! version it does nothing else, so all statuses stand still.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::link::{Link, LinkError};
+use super::quadlet::App;
+use super::runtime::{Health, Prefetch, Runtime};
+use crate::clock::Clock;
+use crate::flightctl::devices;
+use crate::flightctl::model::{Condition, DeviceStatus, Stated};
+
+/// Least time between the starts of two polls.
+const POLL_EVERY: Duration = Duration::from_secs(5);
+
+/// The engine's tick.
+const TICK: Duration = Duration::from_secs(1);
+
+/// An update whose images are not there is tried again after this (measured:
+/// a version with a new image is applied 32 s after it was sent).
+const IMAGE_RETRY: Duration = Duration::from_secs(30);
+
+/// What someone does to the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    RestartAgent,
+    Reboot,
+}
+
+/// Why an agent's run is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// For good: stopped, deleted or decommissioned.
+    Over,
+    Again(Command),
+}
+
+/// What became of a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    /// Its images are not there yet.
+    NotReady,
+    Decommissioned,
+}
+
+/// A version as the agent keeps it.
+#[derive(Debug, Default)]
+struct Version {
+    number: String,
+    apps: Vec<App>,
+}
+
+/// One device's agent.
+#[derive(Debug)]
+pub(crate) struct Agent<L, R> {
+    name: String,
+    link: Arc<L>,
+    runtime: R,
+    clock: Clock,
+    interval: Duration,
+    stop: CancellationToken,
+    status: DeviceStatus,
+    pushed: Option<DeviceStatus>,
+    current: Version,
+    /// The version that failed; it is dead until the agent restarts.
+    failed: Option<String>,
+    boots: u32,
+}
+
+impl<L: Link, R: Runtime> Agent<L, R> {
+    pub(crate) fn new(
+        name: &str,
+        link: L,
+        runtime: R,
+        clock: Clock,
+        interval: Duration,
+        status: DeviceStatus,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            link: Arc::new(link),
+            runtime,
+            clock,
+            interval,
+            stop,
+            status,
+            pushed: None,
+            current: Version {
+                number: "0".into(),
+                apps: Vec::new(),
+            },
+            failed: None,
+            boots: 0,
+        }
+    }
+
+    /// Runs until the agent is stopped or its device is gone.
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let stop = self.stop.clone();
+        loop {
+            let end = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                command = commands.recv() => match command {
+                    Some(command) => End::Again(command),
+                    None => End::Over,
+                },
+                end = self.session() => end,
+            };
+            // A failed version is tried once more by the next run.
+            self.failed = None;
+            self.pushed = None;
+            match end {
+                End::Over => return,
+                End::Again(Command::RestartAgent) => self.runtime.agent_restarted(),
+                End::Again(Command::Reboot) => {
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = self.runtime.reboot() => {}
+                    }
+                    self.boots += 1;
+                    self.status
+                        .system_info
+                        .insert("bootID".into(), json!(boot_id(&self.name, self.boots)));
+                }
+            }
+        }
+    }
+
+    async fn session(&mut self) -> End {
+        let began = Instant::now();
+        let (sender, mut desired) = watch::channel(None);
+        let known = self.current.number.clone();
+        let poller = tokio::spawn(poll(Arc::clone(&self.link), known, sender));
+        let _poller = tokio_util::task::AbortOnDropHandle::new(poller);
+        let mut report = interval_at(began + self.interval, self.interval);
+        report.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pending: Option<Value> = None;
+        let mut due = began;
+        self.push().await;
+        loop {
+            tokio::select! {
+                biased;
+                changed = desired.changed() => {
+                    if changed.is_err() {
+                        return End::Over;
+                    }
+                    pending.clone_from(&desired.borrow_and_update());
+                    due = next_tick(began);
+                }
+                () = sleep_until(due), if pending.is_some() => {
+                    let Some(doc) = &pending else {
+                        continue;
+                    };
+                    match self.sync(doc).await {
+                        Outcome::Done => pending = None,
+                        Outcome::NotReady => due = Instant::now() + IMAGE_RETRY,
+                        Outcome::Decommissioned => return End::Over,
+                    }
+                }
+                _ = report.tick() => self.push().await,
+            }
+        }
+    }
+
+    /// Applies a version as a whole, or not at all.
+    async fn sync(&mut self, doc: &Value) -> Outcome {
+        let desired = Version::read(doc);
+        if doc["spec"]["decommissioning"].is_object() {
+            let kind = "DeviceDecommissioning";
+            self.condition(
+                kind,
+                "True",
+                "Completed",
+                "Device has completed decommissioning",
+            );
+            self.push().await;
+            return Outcome::Decommissioned;
+        }
+        let dead = self.failed.as_ref() == Some(&desired.number);
+        if dead || desired.number == self.current.number {
+            return Outcome::Done;
+        }
+        let number = desired.number.clone();
+        self.updating(
+            "Preparing",
+            &format!("Device is preparing an update to renderedVersion: {number}"),
+        )
+        .await;
+        let images: BTreeSet<String> = desired.apps.iter().flat_map(App::images).collect();
+        match self.runtime.prefetch(&images) {
+            Prefetch::Ready => {}
+            Prefetch::Pending(message) => {
+                self.updating("Preparing", &message).await;
+                return Outcome::NotReady;
+            }
+            Prefetch::Failed(image, why) => {
+                let why = format!("While Preparing: prefetch failed for {image}: {why}");
+                self.rolling_back().await;
+                self.fail(number, &why).await;
+                return Outcome::Done;
+            }
+        }
+        self.updating(
+            "ReadyToUpdate",
+            &format!("Device is ready to apply update to renderedVersion: {number}"),
+        )
+        .await;
+        self.updating(
+            "ApplyingUpdate",
+            &format!("Device is applying renderedVersion: {number}"),
+        )
+        .await;
+        if self.apply(&desired.apps).await {
+            self.runtime.forget_pulls();
+            self.current = desired;
+            self.failed = None;
+            self.status.config.rendered_version.clone_from(&number);
+            let message = format!("Updated to desired renderedVersion: {number}");
+            self.condition("Updating", "False", "Updated", &message);
+            self.push().await;
+        } else {
+            self.fail(number, "While Rebooting: unknown failed: an error occurred")
+                .await;
+        }
+        Outcome::Done
+    }
+
+    /// All stops one after the other, then all starts; only what changed. When
+    /// something is rejected, what was stopped is started again.
+    async fn apply(&mut self, desired: &[App]) -> bool {
+        // A copy: a reboot may interrupt this anywhere.
+        let old = self.current.apps.clone();
+        let find = |apps: &[App], name: &str| apps.iter().find(|app| app.name == name).cloned();
+        let differs =
+            |app: &App| find(&old, &app.name).is_none_or(|before| !before.same_content(app));
+        let mut stopped = Vec::new();
+        for app in &old {
+            match find(desired, &app.name) {
+                None => self.runtime.remove(&app.name, false).await,
+                Some(next) if !next.same_content(app) => {
+                    self.runtime.remove(&app.name, true).await;
+                }
+                Some(_) => continue,
+            }
+            stopped.push(app.clone());
+        }
+        let new: Vec<&App> = desired.iter().filter(|app| differs(app)).collect();
+        if !stopped.is_empty() || !new.is_empty() {
+            self.runtime.reload().await;
+        }
+        let mut started: Vec<&App> = Vec::new();
+        for app in new {
+            if self.runtime.start(app).await.is_err() {
+                self.rolling_back().await;
+                for app in started {
+                    self.runtime.remove(&app.name, false).await;
+                }
+                self.runtime.reload().await;
+                for app in &stopped {
+                    // It ran before; nobody is left to tell if it does not now.
+                    let _ = self.runtime.start(app).await;
+                }
+                return false;
+            }
+            started.push(app);
+        }
+        for app in desired {
+            if let Some(before) = find(&old, &app.name).filter(|before| before.same_content(app)) {
+                self.obey(&before, app).await;
+            }
+        }
+        true
+    }
+
+    /// An operator's stop, start and restart of an unchanged application.
+    async fn obey(&self, before: &App, app: &App) {
+        if app.stopped && !before.stopped {
+            self.runtime.halt(&app.name).await;
+        } else if before.stopped && !app.stopped {
+            self.runtime.resume(&app.name).await;
+        } else if app.restart_generation != before.restart_generation && !app.stopped {
+            self.runtime.halt(&app.name).await;
+            self.runtime.resume(&app.name).await;
+        }
+    }
+
+    async fn updating(&mut self, reason: &str, message: &str) {
+        self.condition("Updating", "True", reason, message);
+        self.push().await;
+    }
+
+    async fn rolling_back(&mut self) {
+        let message = format!(
+            "Device is rolling back to the previous renderedVersion: {}",
+            self.current.number
+        );
+        self.updating("RollingBack", &message).await;
+    }
+
+    async fn fail(&mut self, number: String, why: &str) {
+        self.runtime.forget_pulls();
+        self.failed = Some(number);
+        let time = self.clock.now().strftime("%Y-%m-%d %H:%M:%S");
+        let message = format!("[{time}] {why}");
+        self.condition("Updating", "False", "Error", &message);
+        self.push().await;
+    }
+
+    fn condition(&mut self, kind: &str, status: &str, reason: &str, message: &str) {
+        let condition = Condition::new(kind, status, reason, message, self.clock.now());
+        Condition::set(&mut self.status.conditions, condition);
+    }
+
+    /// Reports, unless nothing changed since the last report that arrived.
+    async fn push(&mut self) {
+        let states = self.runtime.status();
+        self.status.applications_summary = aggregate(&states);
+        self.status.applications = states.into_iter().map(|(status, _)| status).collect();
+        if self.pushed.as_ref() == Some(&self.status) {
+            return;
+        }
+        let doc = devices::status_document(&self.name, &self.status);
+        if self.link.put_status(doc).await.is_ok() {
+            self.pushed = Some(self.status.clone());
+        }
+    }
+}
+
+impl Version {
+    fn read(doc: &Value) -> Self {
+        let apps = doc["spec"]["applications"].as_array();
+        Self {
+            number: number(doc),
+            apps: apps.into_iter().flatten().map(App::read).collect(),
+        }
+    }
+}
+
+fn number(doc: &Value) -> String {
+    doc["metadata"]["annotations"]["device-controller/renderedVersion"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// The end of the engine's tick that `began` set the beat of.
+fn next_tick(began: Instant) -> Instant {
+    let ticks = began.elapsed().as_nanos().div_ceil(TICK.as_nanos());
+    began + TICK * u32::try_from(ticks).unwrap_or(u32::MAX)
+}
+
+async fn poll<L: Link>(link: Arc<L>, mut known: String, desired: watch::Sender<Option<Value>>) {
+    loop {
+        let began = Instant::now();
+        match link.rendered(&known).await {
+            Ok(Some(doc)) => {
+                known = number(&doc);
+                desired.send_replace(Some(doc));
+            }
+            Ok(None) => {}
+            Err(LinkError::Gone) => return,
+            Err(LinkError::Away) => {
+                sleep(POLL_EVERY).await;
+                link.reachable().await;
+                continue;
+            }
+        }
+        sleep_until(began + POLL_EVERY).await;
+    }
+}
+
+/// All applications in one word, with the names of those that are not well.
+fn aggregate(states: &[(crate::flightctl::model::ApplicationStatus, Health)]) -> Stated {
+    if states.is_empty() {
+        return Stated::bare("NoApplications");
+    }
+    let (mut errors, mut degraded) = (Vec::new(), Vec::new());
+    for (status, health) in states {
+        match health {
+            Health::Healthy => {}
+            Health::Error => errors.push(format!("{} is in status Error", status.name)),
+            Health::Degraded => degraded.push(format!("{} is in status Degraded", status.name)),
+            Health::Unknown => degraded.push(format!("Not started: {}", status.name)),
+        }
+    }
+    let word = match (errors.is_empty(), degraded.is_empty()) {
+        (false, _) => "Error",
+        (true, false) => "Degraded",
+        (true, true) => return Stated::bare("Healthy"),
+    };
+    errors.append(&mut degraded);
+    Stated::new(word, &errors.join(", "))
+}
+
+/// A boot id in the form of a UUID, the same in every run.
+pub(crate) fn boot_id(name: &str, boot: u32) -> String {
+    let a = crc32fast::hash(format!("{name}/{boot}").as_bytes());
+    let b = crc32fast::hash(format!("{boot}/{name}").as_bytes());
+    format!(
+        "{a:08x}-{:04x}-4{:03x}-8{:03x}-{b:08x}{:04x}",
+        b >> 16,
+        a & 0xfff,
+        b & 0xfff,
+        a >> 16
+    )
+}

@@ -1,0 +1,228 @@
+//! Simulated devices: an agent with the real one's rules over a host without
+//! containers, and a handle to make things happen to them.
+
+mod agent;
+pub(crate) mod journal;
+mod link;
+mod quadlet;
+mod runtime;
+pub(crate) mod script;
+mod shell;
+mod simulated;
+mod supervise;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+
+use self::agent::{Agent, Command, boot_id};
+use self::journal::{Journal, JournalEntry};
+use self::link::InProcess;
+use self::runtime::Runtime;
+use self::script::{Script, Scripts};
+use self::simulated::Simulated;
+use super::FlightControl;
+use super::events::Actor;
+use super::model::{ApplicationStatus, DeviceStatus, Stated};
+use super::store::DeviceRow;
+
+/// `status-update-interval` of the agent, unless its configuration says less.
+const STATUS_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Reboots that can be waiting; further ones are the same.
+const COMMANDS: usize = 4;
+
+/// A device to add.
+#[derive(Clone, Debug)]
+pub struct DeviceSpec {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Reported only if the agent is configured to.
+    pub cpu_cores: Option<u32>,
+    /// Reported only if the agent is configured to.
+    pub memory_kb: Option<u64>,
+    /// The default interface's address with its prefix length; `/24` if it
+    /// has none.
+    pub address: Option<String>,
+    /// As Go names it: `amd64`, `arm64`.
+    pub architecture: String,
+    /// How often the agent reports what changed between updates.
+    pub status_interval: Duration,
+}
+
+impl Default for DeviceSpec {
+    fn default() -> Self {
+        Self::new("device")
+    }
+}
+
+impl DeviceSpec {
+    /// A device that reports neither size nor address, every minute.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            labels: BTreeMap::new(),
+            cpu_cores: None,
+            memory_kb: None,
+            address: None,
+            architecture: "amd64".into(),
+            status_interval: STATUS_INTERVAL,
+        }
+    }
+
+    /// With a label more.
+    #[must_use]
+    pub fn label(mut self, key: &str, value: &str) -> Self {
+        self.labels.insert(key.into(), value.into());
+        self
+    }
+
+    fn status(&self) -> DeviceStatus {
+        let mut status = DeviceStatus::unheard();
+        status.conditions.clear();
+        status.config.rendered_version = "0".into();
+        status.capabilities = Some(json!({"osMode": "package"}));
+        status.integrity = Stated::bare("Unsupported");
+        for load in [
+            &mut status.resources.cpu,
+            &mut status.resources.memory,
+            &mut status.resources.disk,
+        ] {
+            *load = "Healthy".into();
+        }
+        let mut info = |key: &str, value: String| {
+            status.system_info.insert(key.into(), Value::String(value));
+        };
+        info("agentVersion", "sandbox".into());
+        info("architecture", self.architecture.clone());
+        info("bootID", boot_id(&self.name, 0));
+        info("hostname", self.name.clone());
+        info("kernel", "6.12.0".into());
+        info("operatingSystem", "linux".into());
+        if let Some(cores) = self.cpu_cores {
+            info("cpuCores", cores.to_string());
+            info("cpuProcessors", "1".into());
+        }
+        if let Some(memory) = self.memory_kb {
+            info("memoryTotalKb", memory.to_string());
+        }
+        if let Some(address) = &self.address {
+            let prefix = if address.contains('/') { "" } else { "/24" };
+            info("netIpDefault", format!("{address}{prefix}"));
+        }
+        status
+    }
+}
+
+/// A device's handle. Clones are the same device; it lives on without them.
+#[derive(Clone, Debug)]
+pub struct Device {
+    name: String,
+    plug: watch::Sender<bool>,
+    commands: mpsc::Sender<Command>,
+    scripts: Scripts,
+    journal: Journal,
+    host: Simulated,
+    service: FlightControl,
+}
+
+pub(super) fn start(service: &FlightControl, spec: DeviceSpec) -> Device {
+    let shared = &service.shared;
+    let status = spec.status();
+    let (plug, plugged) = watch::channel(true);
+    let (commands, received) = mpsc::channel(COMMANDS);
+    let scripts = Scripts::default();
+    let journal = Journal::new(shared.clock.clone());
+    let host = Simulated::new(scripts.clone(), journal.clone(), service.stop.clone());
+    let labels = Some(spec.labels).filter(|labels| !labels.is_empty());
+    shared.transact(|store, now| {
+        let mut row = DeviceRow::new(&spec.name, labels, json!({}), now);
+        row.status.lifecycle = Stated::bare("Enrolled");
+        store.insert(row, now, Actor::User);
+    });
+    let agent = Agent::new(
+        &spec.name,
+        InProcess::new(shared.clone(), &spec.name, plugged),
+        host.clone(),
+        shared.clock.clone(),
+        spec.status_interval,
+        status,
+        service.stop.clone(),
+    );
+    tokio::spawn(agent.run(received));
+    Device {
+        name: spec.name,
+        plug,
+        commands,
+        scripts,
+        journal,
+        host,
+        service: service.clone(),
+    }
+}
+
+impl Device {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its network goes; its containers run on.
+    pub fn disconnect(&self) {
+        self.plug.send_replace(false);
+    }
+
+    /// Its network is back: the agent polls at once, and reports if it has
+    /// something new to say.
+    pub fn reconnect(&self) {
+        self.plug.send_replace(true);
+    }
+
+    /// The power goes and comes back after 20 s: containers are killed, what
+    /// is installed starts again, markers in `/run` are gone.
+    pub fn reboot(&self) {
+        // Full: as many reboots are waiting already.
+        let _ = self.commands.try_send(Command::Reboot);
+    }
+
+    /// The agent restarts: targets are started again, a dead version is tried
+    /// once more, and no applications are listed for some seconds.
+    pub fn restart_agent(&self) {
+        let _ = self.commands.try_send(Command::RestartAgent);
+    }
+
+    /// From the next start or pull on, things go like this.
+    pub fn script(&self, script: Script) {
+        self.scripts.add(script);
+    }
+
+    /// What happened to its containers so far.
+    pub fn journal(&self) -> Vec<JournalEntry> {
+        self.journal.entries()
+    }
+
+    /// Completes at the next journal entry.
+    pub async fn changed(&self) {
+        self.journal.changed().await;
+    }
+
+    /// Completes when `done` holds for the whole journal.
+    pub async fn until(&self, done: impl Fn(&[JournalEntry]) -> bool) {
+        self.journal.until(done).await;
+    }
+
+    /// Its applications as its agent sees them now, whatever it has reported.
+    pub fn applications(&self) -> Vec<ApplicationStatus> {
+        let states = self.host.status();
+        states.into_iter().map(|(status, _)| status).collect()
+    }
+
+    /// The Device document, as the user API shows it.
+    pub fn value(&self) -> Option<Value> {
+        self.service.device_value(&self.name)
+    }
+}

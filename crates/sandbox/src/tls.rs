@@ -1,0 +1,83 @@
+//! A certificate authority of the sandbox's own, and servers of loopback under it.
+
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::TlsAcceptor;
+
+/// The names a loopback server answers to.
+const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// The certificate cannot be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// Making the CA or the server's certificate failed.
+    #[error("cannot make a certificate")]
+    Certificate(#[from] rcgen::Error),
+    /// The TLS stack refuses the certificate.
+    #[error("cannot use the certificate")]
+    Config(#[from] rustls::Error),
+}
+
+/// A loopback server's TLS.
+#[derive(Clone)]
+pub struct Tls {
+    /// The CA that clients must trust.
+    pub ca_pem: String,
+    /// Accepts connections.
+    pub acceptor: TlsAcceptor,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls")
+            .field("ca_pem", &self.ca_pem)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A fresh CA and a server certificate for loopback under it.
+///
+/// # Errors
+/// The certificate cannot be made or used.
+pub fn loopback() -> Result<Tls, TlsError> {
+    let ca_key = KeyPair::generate()?;
+    let mut ca = CertificateParams::new(Vec::new())?;
+    ca.distinguished_name
+        .push(DnType::CommonName, "vk-sandbox CA");
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    ca.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
+    let ca_certificate = ca.self_signed(&ca_key)?;
+    let issuer = Issuer::new(ca, ca_key);
+
+    let key = KeyPair::generate()?;
+    let mut server = CertificateParams::new(NAMES.map(str::to_owned).to_vec())?;
+    server
+        .distinguished_name
+        .push(DnType::CommonName, "vk-sandbox");
+    server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let certificate = server.signed_by(&key, &issuer)?;
+
+    // Named, because two providers may be linked and then none is the default.
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
+        )?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Tls {
+        ca_pem: ca_certificate.pem(),
+        acceptor: TlsAcceptor::from(Arc::new(config)),
+    })
+}

@@ -1,0 +1,202 @@
+//! The rest of what clients see: events, refusals, discovery, TLS.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::{Client, Error};
+use serde_json::{Value, json};
+use vk_sandbox::clock::Clock;
+use vk_sandbox::kubernetes::{Cluster, kubeconfig};
+use vk_sandbox::{tls, transport};
+
+use super::{client, cluster, on_node};
+
+#[tokio::test(start_paused = true)]
+async fn events_are_one_store_under_two_groups_and_expire() {
+    let cluster = cluster();
+    let new: Api<k8s_openapi::api::events::v1::Event> = Api::default_namespaced(client(&cluster));
+    let event = |name: &str| {
+        serde_json::from_value(
+            json!({"metadata": {"name": name}, "eventTime": "2026-01-01T00:00:00.000000Z",
+            "reason": "Pulled", "note": "all here", "type": "Normal", "action": "Pull",
+            "reportingController": "vk", "reportingInstance": "vk-0",
+            "regarding": {"kind": "Pod", "name": "web", "namespace": "default"}}),
+        )
+        .unwrap()
+    };
+    new.create(&PostParams::default(), &event("first"))
+        .await
+        .unwrap();
+    let core: Api<Event> = Api::default_namespaced(client(&cluster));
+    let about = ListParams::default().fields("involvedObject.name=web");
+    let found = core.list(&about).await.unwrap().items;
+    assert_eq!(found[0].message.as_deref(), Some("all here"));
+    let more = Patch::Merge(json!({"note": "and more"}));
+    let patched = new
+        .patch("first", &PatchParams::default(), &more)
+        .await
+        .unwrap();
+    assert_eq!(patched.note.as_deref(), Some("and more"));
+    tokio::time::advance(Duration::from_secs(3601)).await;
+    new.create(&PostParams::default(), &event("second"))
+        .await
+        .unwrap();
+    assert_eq!(
+        core.list(&ListParams::default()).await.unwrap().items.len(),
+        1
+    );
+}
+
+async fn raw(
+    cluster: &Cluster,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> (u16, Value) {
+    let mut request = http::Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(body.as_bytes().to_vec()).unwrap();
+    match client(cluster).request::<Value>(request).await {
+        Ok(value) => (200, value),
+        Err(Error::Api(status)) => (status.code, json!(status.message)),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_done_is_refused_by_name() {
+    let cluster = cluster();
+    cluster.create(&on_node("web")).unwrap();
+    let base = "/api/v1/namespaces/default/pods/web";
+    let apply = [("content-type", "application/apply-patch+yaml")];
+    for (method, path, headers, named) in [
+        (
+            "POST",
+            format!("{base}/eviction"),
+            &[][..],
+            "POST of pods/eviction",
+        ),
+        ("GET", format!("{base}/log"), &[][..], "GET of pods/log"),
+        ("GET", "/api/v1/services".into(), &[][..], "GET of services"),
+        ("PATCH", base.into(), &apply[..], "server-side apply"),
+        (
+            "POST",
+            "/api/v1/nodes?dryRun=All".into(),
+            &[][..],
+            "dry run",
+        ),
+        (
+            "DELETE",
+            format!("{base}?propagationPolicy=Orphan"),
+            &[][..],
+            "propagationPolicy Orphan",
+        ),
+    ] {
+        let (code, message) = raw(&cluster, method, &path, headers, "").await;
+        assert_eq!(code, 501, "{message}");
+        assert!(message.to_string().contains(named), "{message}");
+    }
+    let text = [("content-type", "text/plain")];
+    assert_eq!(raw(&cluster, "PATCH", base, &text, "{}").await.0, 415);
+}
+
+#[tokio::test(start_paused = true)]
+async fn kubectls_questions_are_answered() {
+    let cluster = cluster();
+    cluster.create(&on_node("web")).unwrap();
+    let table = [(
+        "accept",
+        "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+    )];
+    let (_, rows) = raw(&cluster, "GET", "/api/v1/pods", &table, "").await;
+    assert_eq!(rows["kind"], "Table");
+    assert_eq!(
+        rows["rows"][0]["cells"].as_array().unwrap()[..4],
+        [json!("web"), json!("0/1"), json!("Pending"), json!("0")]
+    );
+    let (_, version) = raw(&cluster, "GET", "/version", &[], "").await;
+    assert_eq!(version["minor"], "36");
+    let apis = client(&cluster).list_api_groups().await.unwrap();
+    assert!(apis.groups.iter().any(|g| g.name == "apps"));
+    let resources = client(&cluster)
+        .list_core_api_resources("v1")
+        .await
+        .unwrap();
+    assert!(resources.resources.iter().any(|r| r.name == "pods/status"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_token_nobody_is_answered() {
+    let cluster = cluster().with_token("secret");
+    let path = "/api/v1/pods";
+    assert_eq!(raw(&cluster, "GET", path, &[], "").await.0, 401);
+    assert_eq!(
+        raw(
+            &cluster,
+            "GET",
+            path,
+            &[("authorization", "Bearer wrong")],
+            ""
+        )
+        .await
+        .0,
+        401
+    );
+    assert_eq!(
+        raw(
+            &cluster,
+            "GET",
+            path,
+            &[("authorization", "Bearer secret")],
+            ""
+        )
+        .await
+        .0,
+        200
+    );
+}
+
+#[tokio::test]
+async fn a_kubeconfig_reaches_it_over_tls_on_loopback() {
+    let cluster = Cluster::new(Clock::live()).with_token("secret");
+    let tls = tls::loopback().unwrap();
+    let listener = transport::loopback("127.0.0.1:0".parse().unwrap())
+        .await
+        .unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let stop = tokio_util::sync::CancellationToken::new();
+    let server = tokio::spawn(cluster.endpoint().listen(
+        listener,
+        Some(tls.acceptor),
+        stop.clone(),
+    ));
+    let text = kubeconfig::text(&url, &tls.ca_pem, "secret");
+    let file = kube::config::Kubeconfig::from_yaml(&text).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(file, &Default::default())
+        .await
+        .unwrap();
+    let api: Api<Pod> = Api::default_namespaced(Client::try_from(config).unwrap());
+    api.create(&PostParams::default(), &on_node("web"))
+        .await
+        .unwrap();
+    assert_eq!(
+        api.list(&ListParams::default()).await.unwrap().items.len(),
+        1
+    );
+    let foreign = kubeconfig::text(&url, &tls::loopback().unwrap().ca_pem, "secret");
+    let file = kube::config::Kubeconfig::from_yaml(&foreign).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(file, &Default::default())
+        .await
+        .unwrap();
+    let api: Api<Pod> = Api::default_namespaced(Client::try_from(config).unwrap());
+    assert!(
+        api.list(&ListParams::default()).await.is_err(),
+        "another CA is not trusted"
+    );
+    stop.cancel();
+    server.await.unwrap();
+}
