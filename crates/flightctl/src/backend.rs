@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 use tracing::info;
 use vk_provider::{
@@ -18,7 +19,7 @@ use crate::device::DeviceView;
 use crate::follow::Follower;
 use crate::mapping;
 use crate::place::{ALIAS_LABEL, DEVICE_KEY, NoPlace};
-use crate::report::{self, Report};
+use crate::report;
 use crate::select::is_label_value;
 use crate::world::{Placed, Stage, World};
 use crate::writer::{self, Writers};
@@ -69,7 +70,7 @@ impl FlightControl {
     }
 
     /// Facts of one pod as the world stands.
-    fn facts(world: &mut World, uid: &Uid) -> Option<PodFacts> {
+    fn facts(world: &mut World, uid: &Uid, now: Timestamp) -> Option<PodFacts> {
         let seq = world.next_sequence();
         let placed = world.pod(uid)?;
         let mut facts = PodFacts::new(placed.key.clone(), placed.node.clone(), seq);
@@ -87,7 +88,7 @@ impl FlightControl {
             Stage::Written { .. } | Stage::Removed { .. } => {}
         }
         if let Some(device) = world.device(&placed.device) {
-            describe(&mut facts, placed, device);
+            describe(&mut facts, placed, device, now);
         }
         Some(facts)
     }
@@ -97,8 +98,8 @@ impl FlightControl {
         let mut world = self.world();
         loop {
             let uid = world.take_dirty()?;
-            if let Some(facts) = Self::facts(&mut world, &uid) {
-                self.tell(&mut world, &uid);
+            if let Some(facts) = Self::facts(&mut world, &uid, self.clock.now()) {
+                Self::tell(&mut world, &uid);
                 return Some(Change::Facts(Box::new(facts)));
             }
             if let Some(key) = world.is_waiting(&uid) {
@@ -108,15 +109,16 @@ impl FlightControl {
     }
 
     /// The pod's story as the device tells it, each word once.
-    fn tell(&self, world: &mut World, uid: &Uid) {
+    fn tell(world: &mut World, uid: &Uid) {
         let Some(placed) = world.pod(uid) else { return };
         let Some(device) = world.device(&placed.device) else { return };
-        let Some(request) = placed.request.clone() else { return };
-        let news = report::events(&request, placed, device);
+        let applied = placed.applied(device).is_some();
+        let Some(seen) = report::containers(placed, device, applied) else { return };
+        let news = report::events(placed, device, applied, &seen);
         world.with_told(uid, |placed| {
             for event in news {
-                if placed.told.insert(event.once)
-                    && let Some(events) = &placed.events
+                if let Some(events) = &placed.events
+                    && placed.told.insert(event.reason)
                 {
                     if event.warning {
                         events.warning(event.reason, &event.message);
@@ -165,10 +167,11 @@ impl FlightControl {
 }
 
 /// Fills facts with what the device says.
-fn describe(facts: &mut PodFacts, placed: &Placed, device: &DeviceView) {
+fn describe(facts: &mut PodFacts, placed: &Placed, device: &DeviceView, since: Timestamp) {
     facts.accepted = placed.accepted(device);
+    facts.applied = placed.applied(device);
     if device.disconnected() {
-        facts.reach = report::unreachable(device);
+        facts.reach = report::unreachable(device, since);
     }
     facts.host_ips.extend(device.address);
     facts.pod_ips.extend(device.address);
@@ -177,20 +180,12 @@ fn describe(facts: &mut PodFacts, placed: &Placed, device: &DeviceView) {
             facts.labels.insert(label.into(), value.clone());
         }
     }
-    let applied = matches!(&placed.stage, Stage::Written { version: Some(v), .. } if device.reported >= *v);
-    if applied && let Stage::Written { revision, .. } = &placed.stage {
-        facts.applied = Some(revision.clone());
-    }
-    if let Some(request) = &placed.request
-        && matches!(placed.stage, Stage::Written { .. })
+    if matches!(placed.stage, Stage::Written { .. })
+        && let Some(seen) = report::containers(placed, device, facts.applied.is_some())
     {
-        let Report { containers, init, ended } = report::containers(request, placed, device, applied);
-        facts.containers = containers;
-        facts.init = init;
-        facts.ended |= ended;
-    }
-    if facts.reach != Reach::Reachable {
-        facts.ended = false;
+        facts.containers = seen.containers;
+        facts.init = seen.init;
+        facts.ended |= seen.ended && facts.reach == Reach::Reachable;
     }
 }
 
@@ -345,7 +340,7 @@ impl Backend for FlightControl {
         })?;
         let mut world = self.world();
         let uids: Vec<Uid> = world.pods().map(|p| p.key.uid.clone()).collect();
-        let pods = uids.iter().filter_map(|uid| Self::facts(&mut world, uid)).collect();
+        let pods = uids.iter().filter_map(|uid| Self::facts(&mut world, uid, as_of)).collect();
         Ok(Listing { pods, complete: true, as_of })
     }
 

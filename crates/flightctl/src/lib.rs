@@ -1,8 +1,36 @@
-//! crate
+//! Kubernetes pods on edge devices managed by Flight Control.
+//!
+//! A pod becomes one quadlet application of one device. The way of the data:
+//!
+//! ```text
+//! PodRequest ─▶ place ─▶ mapping ─▶ writer ─▶ Flight Control ─▶ device
+//!                 ▲                                │
+//!              world ◀────────── follow ◀──────────┘
+//!                 └─▶ report ─▶ PodFacts
+//! ```
+//!
+//! - Pure: [`device`] (reads a device), [`fleet`] (device to node), [`place`]
+//!   (pod to device), [`mapping`] and [`quadlet`] (pod to units), [`marker`]
+//!   (whose application it is), [`facts`] and [`report`] (status to facts).
+//! - State: [`world`].
+//! - I/O: [`client`], [`follow`], [`writer`]; [`backend`] ties them to the
+//!   contract, [`run`] to the framework.
+
+pub mod backend;
+pub mod client;
+pub mod config;
 pub mod device;
 pub mod facts;
+pub mod fleet;
+pub mod follow;
 pub mod image;
 pub mod mapping;
 pub mod marker;
-mod quadlet;
+pub mod place;
+pub mod quadlet;
+pub mod report;
+pub mod run;
+pub mod select;
 pub mod types;
+pub mod world;
+pub mod writer;

@@ -1,2 +1,109 @@
-//! bin
-fn main() {}
+//! `vk-flightctl-provider`: see the library.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+use vk_flightctl::client::{Client, Tls};
+use vk_flightctl::config::cli::Cli;
+use vk_flightctl::config::{Config, Environment, LogFormat};
+use vk_flightctl::run::{Parts, run};
+use vk_provider::Clock;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match start(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vk-flightctl-provider: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: &Cli) -> Result<()> {
+    let config = Config::load(cli, &Environment::of_process())?;
+    let filter = EnvFilter::try_new(&config.log_level).with_context(|| {
+        format!("log level {:?}: write error, warn, info, debug or trace", config.log_level)
+    })?;
+    if cli.validate_config {
+        println!("configuration is valid");
+        return Ok(());
+    }
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Json => logs.json().flatten_event(true).init(),
+        LogFormat::Text => logs.init(),
+    }
+    // One provider for the whole process: kube and the Flight Control client share it.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        bail!("another TLS provider is installed already");
+    }
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot start")?
+        .block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<()> {
+    info!(url = %config.url, "Starting VK-Flightctl Provider...");
+    if config.tls == Tls::Insecure {
+        warn!("Flight Control's certificate is not checked (insecure TLS): for tests only");
+    }
+    let flightctl = Client::https(&config.url, &config.tls, config.token.clone())?
+        .with_organization(config.organization.as_deref())
+        .with_budget(config.requests_per_minute);
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("listen: {} cannot be bound", config.listen))?;
+    let stop = CancellationToken::new();
+    tokio::spawn(cancel_on_signal(stop.clone()));
+    let parts = Parts {
+        kube: kubernetes(&config).await?,
+        lease: kubernetes(&config).await?,
+        flightctl,
+        rules: config.rules,
+        poll: config.poll,
+        clock: Clock::live(),
+        listener: Some(listener),
+    };
+    run(parts, stop).await
+}
+
+/// A client of its own, without automatic retries: repeating is decided by the
+/// framework, and a heartbeat must not wait inside a client.
+async fn kubernetes(config: &Config) -> Result<kube::Client> {
+    let mut kube = match &config.kubeconfig {
+        Some(path) => {
+            let file = kube::config::Kubeconfig::read_from(path)
+                .with_context(|| format!("--kubeconfig {}", path.display()))?;
+            kube::Config::from_custom_kubeconfig(file, &Default::default())
+                .await
+                .with_context(|| format!("--kubeconfig {}", path.display()))?
+        }
+        None => kube::Config::infer()
+            .await
+            .context("no way to reach Kubernetes: run in a cluster, or give --kubeconfig")?,
+    };
+    kube.default_retry = false;
+    kube::Client::try_from(kube).context("the Kubernetes client cannot be set up")
+}
+
+async fn cancel_on_signal(stop: CancellationToken) {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        warn!("signals cannot be received; end the process by force");
+        return;
+    };
+    let name = tokio::select! {
+        _ = term.recv() => "SIGTERM",
+        _ = int.recv() => "SIGINT",
+    };
+    info!(signal = name, "stopping");
+    stop.cancel();
+}

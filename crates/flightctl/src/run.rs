@@ -27,14 +27,13 @@ use crate::world::World;
 /// Name in events and logs, as users know it.
 pub const COMPONENT: &str = "vk-flightctl-provider";
 /// Appended to the API server's version, for `kubectl get nodes`.
-const VERSION_SUFFIX: &str = "-vk-flightctl";
+const VERSION_SUFFIX: &str = "vk-flightctl";
 /// Deadline of one start-up question to the Kubernetes API.
 const ASK_DEADLINE: Duration = Duration::from_secs(10);
 /// Between tries while the Kubernetes API does not answer at start.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 /// What a running provider is made of.
-#[derive(Debug)]
 pub struct Parts {
     /// Kubernetes, without automatic retries.
     pub kube: kube::Client,
@@ -52,28 +51,36 @@ pub struct Parts {
     pub listener: Option<TcpListener>,
 }
 
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("flightctl", &self.flightctl).finish_non_exhaustive()
+    }
+}
+
 /// Runs until `stop`. Nodes and pods stay as they are.
 ///
 /// # Errors
 /// Kubernetes refuses what the provider needs at its start.
 pub async fn run(parts: Parts, stop: CancellationToken) -> Result<()> {
-    let metrics = Metrics::default();
-    let readiness = Readiness::new("not connected to Kubernetes yet");
+    let metrics = Metrics::new(COMPONENT, env!("CARGO_PKG_VERSION"));
+    let readiness = Readiness::waiting("not connected to Kubernetes yet");
     let serving = parts.listener.map(|listener| {
-        tokio::spawn(admin::serve(listener, metrics.clone(), readiness.clone(), stop.clone()))
+        tokio::spawn(admin::run(listener, metrics.clone(), readiness.clone(), stop.clone()))
     });
-    let Some((cluster, version)) = identify(&parts.kube, &stop).await? else {
+    let Some(cluster) = identify(&parts.kube, &stop).await? else {
         return Ok(());
     };
-    readiness.wait("Flight Control's devices have not been read yet");
+    readiness.not_ready("Flight Control's devices have not been read yet");
 
     let world = World::new(&cluster, parts.rules);
     let backend = FlightControl::new(parts.flightctl, world, parts.clock.clone(), parts.poll);
+    // The rules hold all taints: the default one is among them.
+    let node = NodeSettings { taints: Vec::new(), ..NodeSettings::new("flightctl", VERSION_SUFFIX) };
     let settings = Settings {
         client: parts.kube.clone(),
         lease_client: parts.lease,
-        node: NodeSettings::new("flightctl", &format!("{version}{VERSION_SUFFIX}")),
-        events: Recorder::start(parts.kube, COMPONENT, &metrics),
+        node,
+        events: Recorder::start(parts.kube, COMPONENT, &metrics, parts.clock.clone()),
         metrics,
         clock: parts.clock,
     };
@@ -102,21 +109,18 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<()> {
     Ok(())
 }
 
-/// Which cluster this is, and its version. Waits for an API server that does
+/// Which cluster this is. Waits for an API server that does
 /// not answer; `None` when stopped meanwhile.
-async fn identify(kube: &kube::Client, stop: &CancellationToken) -> Result<Option<(String, String)>> {
+async fn identify(kube: &kube::Client, stop: &CancellationToken) -> Result<Option<String>> {
     loop {
         let question = async {
             let namespaces: Api<Namespace> = Api::all(kube.clone());
-            let system = namespaces.get("kube-system").await?;
-            let version = kube.apiserver_version().await?;
-            Ok::<_, kube::Error>((system, version))
+            namespaces.get("kube-system").await
         };
         match timeout(ASK_DEADLINE, question).await {
-            Ok(Ok((system, version))) => {
+            Ok(Ok(system)) => {
                 let uid = system.metadata.uid.context("the namespace kube-system has no UID")?;
-                let version = version.git_version.split('+').next().unwrap_or_default().to_owned();
-                return Ok(Some((uid, version)));
+                return Ok(Some(uid));
             }
             Ok(Err(kube::Error::Api(status))) if [401, 403].contains(&status.code) => {
                 anyhow::bail!(

@@ -19,6 +19,10 @@ use crate::place::{Candidate, NoPlace, host_ports, place};
 /// no new ones for this long: the framework names every living pod well within.
 const ADOPTION: Duration = Duration::from_secs(10);
 
+/// A status that stands this long is no passing one: agents report every 60 s
+/// by default, and two reports of it were seen then.
+const SETTLED: Duration = Duration::from_secs(130);
+
 /// All state.
 pub struct World {
     /// UID of `kube-system`: whose applications are ours.
@@ -52,6 +56,8 @@ pub struct Placed {
     pub request: Option<Arc<PodRequest>>,
     /// How far it is.
     pub stage: Stage,
+    /// When its status last became another.
+    pub shown_since: Instant,
     /// Where its story is told.
     pub events: Option<Arc<dyn PodEvents>>,
     /// What was told already, so that it is told once.
@@ -255,17 +261,18 @@ impl World {
     /// One device; returns whether it may take pods that it did not take before.
     fn take_view(&mut self, view: DeviceView) -> bool {
         let known = self.devices.get(&view.name);
-        if known.is_some_and(|k| k.version > view.version) {
-            return false;
-        }
-        if known == Some(&view) {
+        if known.is_some_and(|k| k.version > view.version || *k == view) {
             return false;
         }
         let opened = view.usable() && !known.is_some_and(DeviceView::usable);
         let name = view.name.clone();
         self.adopt(&view);
+        let known = self.devices.get(&name);
         let mut freed = false;
         for (uid, placed) in self.pods.iter_mut().filter(|(_, p)| p.device == name) {
+            if known.is_none_or(|k| k.app_status.get(&placed.app) != view.app_status.get(&placed.app)) {
+                placed.shown_since = Instant::now();
+            }
             freed |= placed.see(&view, &self.cluster);
             self.dirty.insert(uid.clone());
         }
@@ -293,6 +300,7 @@ impl World {
                     app: app["name"].as_str().unwrap_or_default().to_owned(),
                     request: None,
                     stage: Stage::Written { revision: marker.revision, version: None, after: 0 },
+                    shown_since: Instant::now(),
                     events: None,
                     told: BTreeSet::new(),
                 },
@@ -359,6 +367,7 @@ impl World {
             app,
             request: Some(Arc::new(pod.clone())),
             stage: Stage::Reserved,
+            shown_since: Instant::now(),
             events: Some(events),
             told: BTreeSet::new(),
         };
@@ -416,6 +425,16 @@ impl World {
     }
 }
 
+impl std::fmt::Debug for Placed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Placed")
+            .field("key", &self.key)
+            .field("device", &self.device)
+            .field("stage", &self.stage)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Placed {
     /// Whether it takes room on its device.
     fn holds_room(&self) -> bool {
@@ -430,6 +449,9 @@ impl Placed {
             Stage::Written { version, .. } => {
                 let applied = version.is_some_and(|v| device.reported >= v);
                 let status = device.app_status.get(&self.app).map(|s| s.status.as_str());
+                if self.settled() {
+                    return false;
+                }
                 !applied || matches!(status, None | Some("Preparing" | "Starting" | "Unknown"))
             }
         }
@@ -496,6 +518,21 @@ impl Placed {
             _ => {}
         }
         false
+    }
+
+    /// The revision that the device runs, once it does.
+    pub fn applied(&self, device: &DeviceView) -> Option<Revision> {
+        match &self.stage {
+            Stage::Written { revision, version: Some(version), .. } if device.reported >= *version => {
+                Some(revision.clone())
+            }
+            _ => None,
+        }
+    }
+
+    /// Its status has been the same for longer than what only passes by.
+    pub fn settled(&self) -> bool {
+        self.shown_since.elapsed() > SETTLED
     }
 
     /// The revision that the device's spec holds as we left it; `None` when it

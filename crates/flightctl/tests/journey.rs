@@ -1,10 +1,13 @@
 //! From kubectl to an edge device and back, in the sandbox on the stepped
 //! clock: the user's scenarios, and what goes wrong around them.
 
+#![allow(unreachable_pub, missing_debug_implementations, reason = "modules of one test or example")]
+
 mod stage;
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use stage::{Stage, condition, pod};
 use tokio::time::Instant;
@@ -87,15 +90,9 @@ async fn s4_an_image_update_ends_the_old_before_the_new_starts() {
     let stage = Stage::new(1, 0, 1).await;
     stage.create(pod("update-test", NODE, "hello-app:1.0"));
     stage.ready("update-test").await;
-    stage
-        .cluster
-        .patch::<k8s_openapi::api::core::v1::Pod>(
-            "default",
-            "update-test",
-            vk_sandbox::kubernetes::PatchKind::StrategicMerge,
-            &json!({"spec": {"containers": [{"name": "app", "image": "hello-app:2.0"}]}}),
-        )
-        .unwrap();
+    let mut pod: Pod = stage.cluster.get("default", "update-test").unwrap();
+    pod.spec.as_mut().unwrap().containers[0].image = Some("hello-app:2.0".into());
+    stage.cluster.update(&pod).unwrap();
     stage
         .patiently("the new image runs", async {
             loop {
@@ -269,16 +266,16 @@ async fn an_outage_of_flight_control_keeps_ready_and_says_so_on_the_node() {
 fn delete(stage: &Stage, name: &str, grace: Option<i64>) {
     stage
         .cluster
-        .delete::<k8s_openapi::api::core::v1::Pod>("default", name, grace)
+        .delete::<Pod>("default", name, grace)
         .unwrap();
 }
 
 fn is_start(entry: &vk_sandbox::flightctl::JournalEntry) -> bool {
-    matches!(entry.what, vk_sandbox::flightctl::Occurrence::Start)
+    matches!(entry.event, vk_sandbox::flightctl::Occurrence::Start)
 }
 
 fn is_stop(entry: &vk_sandbox::flightctl::JournalEntry) -> bool {
-    matches!(entry.what, vk_sandbox::flightctl::Occurrence::Stop)
+    matches!(entry.event, vk_sandbox::flightctl::Occurrence::Stop)
 }
 
 fn starts(stage: &Stage, image: &str) -> usize {

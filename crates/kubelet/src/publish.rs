@@ -141,8 +141,10 @@ fn classify(error: &kube::Error) -> Written {
     if let kube::Error::Api(status) = error {
         let details = status.details.as_ref();
         match status.code {
-            // 409 is the UID precondition: a successor has taken the name.
+            // The UID precondition: a successor has taken the name. A delete
+            // answers it 409, a patch 422 about the immutable field.
             404 | 409 => return Written::Gone,
+            422 if status.message.contains("metadata.uid") => return Written::Gone,
             400 | 403 | 405 | 415 | 422 => return Written::Refused(status.message.clone()),
             _ => {
                 let named = details.map_or(0, |d| u64::from(d.retry_after_seconds));

@@ -1,5 +1,7 @@
 //! The lifecycle suite against the sandbox, on the stepped clock.
 
+#![allow(unreachable_pub, missing_debug_implementations, reason = "modules of one test or example")]
+
 mod suite;
 
 use hyper_util::rt::TokioExecutor;

@@ -5,6 +5,8 @@
 //! terminal a picture of nodes, devices and pods is kept up to date; otherwise
 //! one line a step is printed.
 
+#![allow(unreachable_pub, missing_debug_implementations, reason = "modules of one test or example")]
+
 mod picture;
 
 use std::time::{Duration, Instant};
@@ -14,14 +16,16 @@ use hyper_util::client::legacy::Client as Http;
 use hyper_util::rt::TokioExecutor;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
+use kube::client::middleware::BaseUriLayer;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+use tower::Layer;
 use vk_flightctl::client::{Client, TokenSource};
-use vk_flightctl::config::Config;
+use vk_flightctl::config::default_rules;
 use vk_flightctl::run::{Parts, run};
 use vk_provider::Clock;
 use vk_sandbox::flightctl::{Device, DeviceSpec, FlightControl, Options};
-use vk_sandbox::kubernetes::{Cluster, PatchKind};
+use vk_sandbox::kubernetes::Cluster;
 
 use picture::Picture;
 
@@ -58,8 +62,7 @@ async fn main() -> Result<()> {
 }
 
 fn device(number: usize, fleet: &str) -> DeviceSpec {
-    let mut spec = DeviceSpec::new(&format!("device-{number}"));
-    spec.labels.insert("fleet".into(), fleet.into());
+    let mut spec = DeviceSpec::new(&format!("device-{number}")).label("fleet", fleet);
     spec.cpu_cores = Some(4);
     spec.memory_kb = Some(8 * 1024 * 1024);
     spec.address = Some(format!("10.42.0.{number}/24"));
@@ -68,15 +71,16 @@ fn device(number: usize, fleet: &str) -> DeviceSpec {
 }
 
 fn parts(cluster: &Cluster, flightctl: &FlightControl) -> Parts {
-    let http = || Http::builder(TokioExecutor::new()).build(cluster.endpoint().connector());
-    let mut rules = Config::default().rules();
+    let base = BaseUriLayer::new(http::Uri::from_static("http://cluster.demo/"));
+    let http = || base.layer(Http::builder(TokioExecutor::new()).build(cluster.endpoint().connector()));
+    let mut rules = default_rules();
     rules.taints = Vec::new();
     Parts {
         kube: kube::Client::new(http(), "default"),
         lease: kube::Client::new(http(), "default"),
         flightctl: Client::new(
             Http::builder(TokioExecutor::new()).build(flightctl.endpoint().connector()),
-            http::Uri::from_static("http://flightctl.demo/"),
+            &http::Uri::from_static("http://flightctl.demo/"),
             TokenSource::fixed("demo"),
         ),
         rules,
@@ -112,10 +116,11 @@ impl Story {
         self.cluster.create(&deployment).context("the Deployment is refused")?;
         self.step("a Deployment of 3 spreads over edge-fleet-1", self.ready("hello-edge", 3)).await?;
 
-        let image = json!({"spec": {"containers": [{"name": "app", "image": "nginx:1.27"}]}});
-        self.cluster
-            .patch::<Pod>("default", "nginx-edge", PatchKind::StrategicMerge, &image)
-            .context("the update is refused")?;
+        let mut pod: Pod = self.cluster.get("default", "nginx-edge").context("the pod is there")?;
+        if let Some(container) = pod.spec.as_mut().and_then(|s| s.containers.first_mut()) {
+            container.image = Some("nginx:1.27".into());
+        }
+        self.cluster.update(&pod).context("the update is refused")?;
         self.step("kubectl set image: the old container ends, then the new one starts", async {
             let device = &devices[3];
             while !device.journal().iter().any(|e| e.image.contains("nginx:1.27")) {

@@ -82,16 +82,7 @@ fn command(environment: &Environment, part: &Part<'_>, unit: &mut Unit) -> Resul
     if words.is_empty() {
         return Ok(());
     }
-    // Podman's generator drops an empty word and all that follow it.
-    let no_empty = |from: usize, words: &[String]| match words.iter().position(String::is_empty) {
-        Some(index) => Err(Refusal::new(
-            path(index + from),
-            "Podman cannot be given an empty argument here; set command as well and keep both below 2 KB",
-        )),
-        None => Ok(()),
-    };
     if command.is_empty() {
-        no_empty(0, &words)?;
         let value = Value::words(&words).map_err(refused)?;
         return unit.set(Key::Exec, value).map_err(|why| refused((0, why)));
     }
@@ -106,7 +97,6 @@ fn command(environment: &Environment, part: &Part<'_>, unit: &mut Unit) -> Resul
     let Some(entrypoint) = Value::json(first).map_err(refused)? else {
         return Err(refused((0, TextError::TooLong(first.iter().map(String::len).sum()))));
     };
-    no_empty(1, rest)?;
     unit.set(Key::Entrypoint, entrypoint).map_err(|why| refused((0, why)))?;
     if rest.is_empty() {
         return Ok(());

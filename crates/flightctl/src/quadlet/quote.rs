@@ -65,7 +65,7 @@ impl Value {
         if text.trim() != text {
             return Err(TextError::Form("it ends in a blank"));
         }
-        let odd = |c: &char| c.is_control() || matches!(c, '"' | '\'' | '\\' | '\u{2028}' | '\u{2029}');
+        let odd = |c: &char| c.is_control() || matches!(c, '"' | '\'' | '\\' | '\u{2028}' | '\u{2029}') || is_noncharacter(*c);
         match text.chars().find(odd) {
             Some(odd) => Err(TextError::Character(odd)),
             None => Ok(Self(vec![doubled(text)])),
@@ -80,13 +80,17 @@ impl Value {
     /// Words of a command line. On one line if they fit, else one to a line:
     /// each begins with a quote, so none can be taken for a comment.
     ///
-    /// An empty word cannot be among them: Podman's generator drops it and
-    /// everything behind it without a word.
+    /// Two words cannot be among them: Podman's generator drops an empty one and
+    /// everything behind it without a word, and writes a lone `;` without
+    /// quotes, so that systemd takes it for the end of the command.
     pub(crate) fn words(words: &[String]) -> Result<Self, (usize, TextError)> {
         let mut lines = Vec::with_capacity(words.len());
         for (index, word) in words.iter().enumerate() {
             if word.is_empty() {
-                return Err((index, TextError::Form("it is empty")));
+                return Err((index, TextError::Form(EMPTY_WORD)));
+            }
+            if word == ";" {
+                return Err((index, TextError::Form(LONE_SEMICOLON)));
             }
             lines.push(quoted(word).map_err(|why| (index, why))?);
         }
@@ -129,6 +133,11 @@ impl Value {
     }
 }
 
+const EMPTY_WORD: &str =
+    "Podman drops an empty argument and all that follow it; set command as well and keep both below 2 KB";
+const LONE_SEMICOLON: &str =
+    "systemd takes an argument that is ; alone for the end of the command; set command as well and keep both below 2 KB";
+
 /// Room for the longest key, its `=` and a continuation mark.
 const KEY_ROOM: usize = 32;
 
@@ -158,11 +167,17 @@ fn quoted(text: &str) -> Result<String, TextError> {
             c if c < ' ' || c == '\x7f' => {
                 let _ = write!(out, "\\x{:02x}", u32::from(c));
             }
+            c if is_noncharacter(c) => return Err(TextError::Character(c)),
             c => out.push(c),
         }
     }
     out.push('"');
     Ok(out)
+}
+
+/// systemd refuses a whole unit as "not UTF-8 clean" for one of these.
+fn is_noncharacter(c: char) -> bool {
+    matches!(c, '\u{fdd0}'..='\u{fdef}') || u32::from(c) & 0xfffe == 0xfffe
 }
 
 /// `%` and `$` doubled, for the specifiers and variables of systemd.
@@ -199,6 +214,9 @@ mod tests {
         assert_eq!(q("\n\t\r\x01\x7f"), r#""\n\t\r\x01\x7f""#);
         assert_eq!(q("ü\u{2028}\u{feff}"), "\"ü\u{2028}\u{feff}\"");
         assert_eq!(quoted("a\0"), Err(TextError::Nul));
+        for odd in ['\u{ffff}', '\u{fffe}', '\u{10ffff}', '\u{fdd0}'] {
+            assert_eq!(quoted(&odd.to_string()), Err(TextError::Character(odd)));
+        }
     }
 
     #[test]
@@ -219,8 +237,10 @@ mod tests {
         assert!(Value::words(&["x".repeat(2100)]).is_err());
         assert_eq!(
             Value::words(&["a".into(), String::new()]),
-            Err((1, TextError::Form("it is empty")))
+            Err((1, TextError::Form(EMPTY_WORD)))
         );
+        assert_eq!(Value::words(&[";".into()]), Err((0, TextError::Form(LONE_SEMICOLON))));
+        assert!(Value::words(&[";a".into(), "\\;".into()]).is_ok());
     }
 
     #[test]

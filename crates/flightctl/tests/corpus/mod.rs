@@ -1,22 +1,24 @@
 //! Texts that try to leave their field, and a reader of unit files that shares
 //! nothing with the writer. Used by the crate's own tests and by the judge.
 
-pub mod systemd;
+pub(crate) mod systemd;
 
 /// The texts of `strings.json`.
-pub fn strings() -> Vec<String> {
+pub(crate) fn strings() -> Vec<String> {
     serde_json::from_str(include_str!("strings.json")).expect("the corpus is a JSON list of strings")
 }
 
-/// Whether a text may be refused: empty words, NUL, a carriage return before a
-/// newline, and what does not fit a line.
+/// Whether a text may be refused: empty words, a lone `;`, NUL, characters that
+/// systemd calls unclean, a carriage return before a newline, and what does not
+/// fit a line.
 #[allow(dead_code, reason = "the judge uses only part of this module")]
-pub fn refusable(text: &str) -> bool {
-    text.is_empty() || text.contains('\0') || text.contains("\r\n") || text.len() > 300
+pub(crate) fn refusable(text: &str) -> bool {
+    let unclean = |c: char| c == '\0' || u32::from(c) & 0xfffe == 0xfffe || ('\u{fdd0}'..='\u{fdef}').contains(&c);
+    text.is_empty() || text == ";" || text.contains(unclean) || text.contains("\r\n") || text.len() > 300
 }
 
 /// `$(VAR)` and `$$` as Kubernetes documents them.
-pub fn expanded(text: &str, variables: &[(&str, &str)]) -> String {
+pub(crate) fn expanded(text: &str, variables: &[(&str, &str)]) -> String {
     let chars: Vec<char> = text.chars().collect();
     let mut out = String::new();
     let mut at = 0;

@@ -2,10 +2,10 @@
 //! describe them.
 
 /// Section, key and value of every assignment, in order.
-pub type Unit = Vec<(String, String, String)>;
+pub(crate) type Unit = Vec<(String, String, String)>;
 
 /// Reads a unit file: continuation lines are joined by a blank, comments dropped.
-pub fn unit(text: &str) -> Unit {
+pub(crate) fn unit(text: &str) -> Unit {
     let mut unit = Vec::new();
     let mut section = String::new();
     let mut pending = String::new();
@@ -32,12 +32,13 @@ pub fn unit(text: &str) -> Unit {
 
 /// The last value of a key.
 #[allow(dead_code, reason = "the judge uses only part of this module")]
-pub fn value<'a>(unit: &'a Unit, section: &str, key: &str) -> Option<&'a str> {
+pub(crate) fn value<'a>(unit: &'a Unit, section: &str, key: &str) -> Option<&'a str> {
     unit.iter().rev().find(|(s, k, _)| s == section && k == key).map(|(_, _, v)| v.as_str())
 }
 
 /// `%%` and `$$` undone; a single one would be a specifier or a variable.
-pub fn undoubled(text: &str) -> String {
+#[allow(dead_code, reason = "the judge uses only part of this module")]
+pub(crate) fn undoubled(text: &str) -> String {
     let mut out = String::new();
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
@@ -50,20 +51,28 @@ pub fn undoubled(text: &str) -> String {
 }
 
 /// Words of a command line, unquoted, C escapes and doubled signs undone.
-pub fn words(line: &str) -> Vec<String> {
+pub(crate) fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<Vec<u8>> = None;
     let mut quote = None;
+    // Whether the word so far is exactly what is written: a bare `;` is no word.
+    let mut bare = true;
     let mut chars = line.chars().peekable();
     while let Some(c) = chars.next() {
         match (c, quote) {
-            (' ' | '\t' | '\n' | '\r', None) => words.extend(word.take()),
+            (' ' | '\t' | '\n' | '\r', None) => {
+                assert!(!bare || word.as_deref() != Some(b";"), "a live ; in {line:?}");
+                bare = true;
+                words.extend(word.take());
+            }
             ('"' | '\'', None) => {
+                bare = false;
                 quote = Some(c);
                 word.get_or_insert_default();
             }
             (c, Some(q)) if c == q => quote = None,
             ('\\', _) => {
+                bare = false;
                 let out = word.get_or_insert_default();
                 let escape = chars.next().expect("an escape is complete");
                 let hex = |digits: usize, chars: &mut dyn Iterator<Item = char>| {
@@ -97,6 +106,7 @@ pub fn words(line: &str) -> Vec<String> {
         }
     }
     assert_eq!(quote, None, "an open quote in {line:?}");
+    assert!(!bare || word.as_deref() != Some(b";"), "a live ; in {line:?}");
     words.extend(word);
     words.into_iter().map(|w| String::from_utf8(w).expect("UTF-8")).collect()
 }

@@ -7,15 +7,17 @@ use std::time::Duration;
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::rt::TokioExecutor;
 use jiff::Timestamp;
+use kube::client::middleware::BaseUriLayer;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tower::Layer;
 use vk_flightctl::client::{Client, TokenSource};
 use vk_flightctl::fleet::Rules;
 use vk_flightctl::run::{Parts, run};
 use vk_provider::Clock;
-use vk_sandbox::flightctl::{Device, FlightControl, Options};
+use vk_sandbox::flightctl::{Device, DeviceSpec, FlightControl, Options};
 use vk_sandbox::kubernetes::{Cluster, Controllers};
 
 /// Longest wait for anything; a test that needs it has failed.
@@ -36,7 +38,20 @@ impl Stage {
     /// `n` devices in `fleets` fleets, a provider without taints.
     pub async fn new(n: usize, fleets: usize, unassigned: usize) -> Self {
         let mut stage = Self::empty();
-        stage.devices = stage.flightctl.spawn_devices(n, fleets, unassigned);
+        stage.devices = (0..n)
+            .map(|index| {
+                let mut spec = DeviceSpec::new(&format!("device-{}", index + 1));
+                spec.cpu_cores = Some(4);
+                spec.memory_kb = Some(8 << 20);
+                spec.address = Some(format!("10.42.0.{}/16", index + 1));
+                // What operators are asked to set.
+                spec.status_interval = Duration::from_secs(10);
+                if index + unassigned < n {
+                    spec = spec.label("fleet", &format!("edge-fleet-{}", index % fleets + 1));
+                }
+                stage.flightctl.add_device(spec)
+            })
+            .collect();
         stage.start_provider().await;
         stage
     }
@@ -48,7 +63,7 @@ impl Stage {
         let cluster = Cluster::new(clock.clone());
         let options = Options { token: Some("secret".into()), ..Options::default() };
         let flightctl = FlightControl::new(clock, options);
-        let mut rules = vk_flightctl::config::Config::default().rules();
+        let mut rules = vk_flightctl::config::default_rules();
         rules.taints = Vec::new();
         Self {
             _controllers: cluster.start_controllers(),
@@ -63,15 +78,16 @@ impl Stage {
     }
 
     pub async fn start_provider(&mut self) {
+        let base = BaseUriLayer::new(http::Uri::from_static("http://cluster.test/"));
         let http = || Http::builder(TokioExecutor::new()).build(self.cluster.endpoint().connector());
-        let kube = || kube::Client::new(http(), "default");
+        let kube = || kube::Client::new(base.layer(http()), "default");
         let flightctl = Http::builder(TokioExecutor::new()).build(self.flightctl.endpoint().connector());
         let parts = Parts {
             kube: kube(),
             lease: kube(),
             flightctl: Client::new(
                 flightctl,
-                "http://flightctl.test/".parse().unwrap(),
+                &http::Uri::from_static("http://flightctl.test/"),
                 TokenSource::fixed("secret"),
             ),
             rules: self.rules.clone(),

@@ -232,3 +232,88 @@ async fn send(
     metrics.event_dropped();
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::sandboxed::{client, start};
+    use k8s_openapi::api::core::v1::Event as CoreEvent;
+    use vk_sandbox::faults::{Effect, Rule};
+    use vk_sandbox::kubernetes::Cluster;
+
+    fn cluster() -> Cluster {
+        Cluster::new(vk_sandbox::clock::Clock::stepped(start()))
+    }
+
+    fn recorder(cluster: &Cluster, metrics: &Metrics) -> Recorder {
+        Recorder::start(client(cluster), "vk-test", metrics, Clock::stepped(start()))
+    }
+
+    async fn events(cluster: &Cluster, is: impl Fn(&[CoreEvent]) -> bool) -> Vec<CoreEvent> {
+        let look = |c: &Cluster| Some(c.list::<CoreEvent>(Some("default"))).filter(|all| is(all));
+        timeout(Duration::from_secs(600), cluster.until(look)).await.expect("the events come")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_is_what_kubectl_describe_looks_for() {
+        let (cluster, metrics) = (cluster(), Metrics::default());
+        let pod = recorder(&cluster, &metrics).for_pod(&PodKey::new("default", "nginx", "u1"));
+        pod.normal("Pulling", "Pulling image \"nginx\"");
+        let event = events(&cluster, |all| !all.is_empty()).await.remove(0);
+        assert_eq!(event.involved_object.kind.as_deref(), Some("Pod"));
+        assert_eq!(event.involved_object.uid.as_deref(), Some("u1"));
+        assert_eq!(event.reason.as_deref(), Some("Pulling"));
+        assert_eq!(event.message.as_deref(), Some("Pulling image \"nginx\""));
+        assert_eq!(event.type_.as_deref(), Some("Normal"));
+        assert_eq!(event.reporting_component.as_deref(), Some("vk-test"));
+        assert_eq!(event.event_time.unwrap().0, start());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn repeats_count_up_on_one_event_until_it_is_gone() {
+        let (cluster, metrics) = (cluster(), Metrics::default());
+        let recorder = recorder(&cluster, &metrics);
+        let pod = recorder.for_pod(&PodKey::new("default", "nginx", "u1"));
+        for _ in 0..3 {
+            pod.warning("BackOff", "waiting");
+        }
+        let count = |all: &[CoreEvent]| all.iter().filter_map(|e| e.series.as_ref()?.count).max();
+        let all = events(&cluster, |all| count(all) == Some(3)).await;
+        assert_eq!(all.len(), 1);
+        let name = all[0].metadata.name.clone().unwrap();
+        cluster.delete::<CoreEvent>("default", &name, None).unwrap();
+        pod.warning("BackOff", "waiting");
+        let all = events(&cluster, |all| !all.is_empty()).await;
+        assert_ne!(all[0].metadata.name, Some(name));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_overflow_and_an_api_server_that_refuses_are_counted_and_hold_nobody_up() {
+        let (cluster, metrics) = (cluster(), Metrics::default());
+        let recorder = recorder(&cluster, &metrics);
+        cluster.faults().add(Rule::always("/events", Effect::TooManyRequests(5)).times(1));
+        let pod = recorder.for_pod(&PodKey::new("default", "nginx", "u1"));
+        for number in 0..LANE + 10 {
+            pod.normal("Flood", &number.to_string());
+        }
+        assert_eq!(metrics.events_dropped(), 10);
+        let begun = tokio::time::Instant::now();
+        events(&cluster, |all| all.len() == LANE - 1).await;
+        assert!(begun.elapsed() >= Duration::from_secs(5), "Retry-After is obeyed");
+        assert_eq!(metrics.events_dropped(), 11);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_that_hangs_holds_the_next_up_for_its_deadline_only() {
+        let (cluster, metrics) = (cluster(), Metrics::default());
+        let recorder = recorder(&cluster, &metrics);
+        cluster.faults().add(Rule::always("/events", Effect::Latency(3_600_000)).times(1));
+        let pod = recorder.for_pod(&PodKey::new("default", "nginx", "u1"));
+        let begun = tokio::time::Instant::now();
+        pod.normal("First", "hangs");
+        pod.normal("Second", "comes");
+        let all = events(&cluster, |all| !all.is_empty()).await;
+        assert_eq!(all[0].reason.as_deref(), Some("Second"));
+        assert!(begun.elapsed() < SEND_DEADLINE * 2);
+    }
+}

@@ -16,6 +16,8 @@ mod object;
 mod register;
 
 #[cfg(test)]
+pub(crate) mod sandboxed;
+#[cfg(test)]
 mod tests;
 
 use std::time::Duration;

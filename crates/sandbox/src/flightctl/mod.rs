@@ -1,18 +1,18 @@
 //! Flight Control: its user API, its worker and periodic tasks, and simulated
 //! devices, as recorded from the real service.
 //!
-//! - A request passes [`routes`]: size limits, the request limit, the token,
+//! - A request passes `routes`: size limits, the request limit, the token,
 //!   the version, then the route. What the real API has and this has not is
 //!   answered 501 by name.
-//! - [`store`] holds the tables. Every change of a device goes through one
+//! - `store` holds the tables. Every change of a device goes through one
 //!   function, which keeps the rules of `generation` and `resourceVersion`,
-//!   recomputes [`status`] and writes [`events`].
-//! - A changed spec is rendered a few milliseconds later ([`render`]); until
+//!   recomputes `status` and writes `events`.
+//! - A changed spec is rendered a few milliseconds later (`render`); until
 //!   then the device still reads UpToDate. Quick changes become one version.
-//! - [`connection`] saves heartbeats in batches and looks for silent devices.
+//! - `connection` saves heartbeats in batches and looks for silent devices.
 //! - [`device`] is the far end: an agent with the real one's rules and cadence.
 //!
-//! Tasks: one for [`connection`]; per device an agent, its poller and one per
+//! Tasks: one for `connection`; per device an agent, its poller and one per
 //! running unit; short ones for renderings under way. All end with the last
 //! handle. All time is the runtime's, so paused time is exact.
 

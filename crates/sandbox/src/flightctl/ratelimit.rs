@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn the_window_slides() {
         let mut limiter = Limiter::new(20, Duration::from_secs(10));
-        let at = |millis| Timestamp::from_millisecond(1_795_235_490_000 + millis).unwrap();
+        let at = |millis| Timestamp::from_millisecond(1_795_235_490_000_i64 + millis).unwrap();
         let first = limiter.take(at(5000));
         assert_eq!(
             (first.allowed, first.remaining, first.reset),

@@ -40,7 +40,7 @@ const ELSEWHERE: [&str; 9] = [
 #[derive(Debug)]
 enum Fail {
     Refused(Refusal),
-    Said(Response),
+    Said(Box<Response>),
 }
 
 impl From<Refusal> for Fail {
@@ -78,7 +78,7 @@ pub(crate) async fn handle(State(service): State<FlightControl>, request: Reques
         None => match respond(shared, request, &segments).await {
             Ok(response) => response,
             Err(Fail::Refused(refusal)) => refusal.into_response(),
-            Err(Fail::Said(response)) => response,
+            Err(Fail::Said(response)) => *response,
         },
     };
     let (mut parts, body) = answer.into_parts();
@@ -137,7 +137,7 @@ async fn respond(shared: &Arc<Shared>, request: Request, path: &[&str]) -> Resul
     }
     let asked = request.headers().get(VERSION_HEADER);
     if asked.is_some_and(|version| version != "v1beta1") {
-        return Err(Fail::Said(reply::version_not_supported()));
+        return Err(Fail::Said(Box::new(reply::version_not_supported())));
     }
     route(shared, request, &method, path, &query, role).await
 }

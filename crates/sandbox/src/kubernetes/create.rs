@@ -14,6 +14,9 @@ use super::{Cluster, defaults, object, validate};
 /// `TaintNodesByCondition` plugin; the controllers take it away.
 pub(crate) const NOT_READY_TAINT: &str = "node.kubernetes.io/not-ready";
 
+/// The ConfigMap that shows the cluster's CA in every namespace.
+pub(crate) const ROOT_CA: &str = "kube-root-ca.crt";
+
 /// Attempts at a generated name that is not taken.
 const NAME_ATTEMPTS: u32 = 8;
 
@@ -145,7 +148,7 @@ impl Cluster {
         };
         put(&SERVICE_ACCOUNTS, "default", Value::Null);
         let ca = self.ca().unwrap_or_default();
-        put(&CONFIG_MAPS, "kube-root-ca.crt", json!({"ca.crt": ca}));
+        put(&CONFIG_MAPS, ROOT_CA, json!({"ca.crt": ca}));
     }
 
     /// `pods/binding`: puts an unbound pod on a node.

@@ -1,5 +1,7 @@
 //! What the real server fills in, as far as clients of this one depend on it.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::resource::Resource;
@@ -38,7 +40,10 @@ pub(crate) fn fill(resource: &Resource, object: &mut Value) {
             put(&mut object["metadata"], "labels", json!({}));
             object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name;
         }
-        "secrets" => put(object, "type", json!("Opaque")),
+        "secrets" => {
+            put(object, "type", json!("Opaque"));
+            encode_secret(object);
+        }
         "deployments" => {
             workload(object);
             let spec = &mut object["spec"];
@@ -55,6 +60,18 @@ pub(crate) fn fill(resource: &Resource, object: &mut Value) {
         }
         "replicasets" => workload(object),
         _ => {}
+    }
+}
+
+/// `stringData` is for writing only: it becomes `data`.
+fn encode_secret(secret: &mut Value) {
+    let Some(Value::Object(texts)) = secret.as_object_mut().and_then(|s| s.remove("stringData"))
+    else {
+        return;
+    };
+    put(secret, "data", json!({}));
+    for (key, text) in texts {
+        secret["data"][key] = json!(STANDARD.encode(text.as_str().unwrap_or_default()));
     }
 }
 

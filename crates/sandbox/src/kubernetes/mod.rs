@@ -7,10 +7,10 @@
 //! invalid status transitions), in the real server's words; what it does not
 //! do is answered 501 by name.
 //!
-//! Objects live as JSON in [`store`]; a write normalises them through their
-//! typed form, fills in [`defaults`], and passes [`validate`]. [`create`],
-//! [`update`] and [`delete`] are the operations; [`list`] and [`watch`] the
-//! readings; [`routes`] is the way from HTTP to both. Not here, though a real
+//! Objects live as JSON in `store`; a write normalises them through their
+//! typed form, fills in `defaults`, and passes `validate`. `create`,
+//! `update` and `delete` are the operations; `list` and `watch` the
+//! readings; `routes` is the way from HTTP to both. Not here, though a real
 //! cluster has it: node leases that expire, pod garbage collection after a
 //! node is gone, NoExecute evictions, server-side apply, RBAC.
 
@@ -53,7 +53,7 @@ use crate::clock::Clock;
 use crate::faults::Faults;
 use crate::transport::Endpoint;
 use names::Names;
-use resource::{EVENTS, NAMESPACES, Resource};
+use resource::{CONFIG_MAPS, EVENTS, NAMESPACES, Resource};
 use store::Store;
 
 /// A Kubernetes API with everything in memory; clones share it.
@@ -100,10 +100,23 @@ impl Cluster {
         self
     }
 
-    /// The CA that `kube-root-ca.crt` shows in namespaces made from now on.
+    /// The CA that `kube-root-ca.crt` shows in every namespace; the first one
+    /// set stays.
     pub fn set_ca(&self, pem: &str) {
-        // Once for all: a cluster does not change its CA.
-        let _ = self.shared.ca.set(pem.to_owned());
+        if self.shared.ca.set(pem.to_owned()).is_err() {
+            return;
+        }
+        for map in self.list_values(CONFIG_MAPS.plural, None) {
+            if object::name(&map) == create::ROOT_CA {
+                let at = (object::namespace(&map), create::ROOT_CA);
+                // It may have been deleted this moment; then it shows nothing.
+                let _ = self.revise(&CONFIG_MAPS, at, update::Part::Main, |old| {
+                    let mut new = old.clone();
+                    new["data"] = json!({"ca.crt": pem});
+                    Ok(new)
+                });
+            }
+        }
     }
 
     /// The switchboard of faults.

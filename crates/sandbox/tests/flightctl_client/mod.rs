@@ -9,35 +9,36 @@ use vk_sandbox::flightctl::{FlightControl, Options};
 
 /// An answer.
 #[derive(Debug)]
-pub struct Answer {
-    pub code: u16,
-    pub headers: HeaderMap,
-    pub body: Value,
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    #[allow(dead_code, reason = "not every test binary looks at them")]
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
 }
 
 impl Answer {
-    pub fn message(&self) -> &str {
+    pub(crate) fn message(&self) -> &str {
         self.body["message"].as_str().unwrap_or_default()
     }
 
     #[allow(dead_code, reason = "not every test binary looks at every part")]
-    pub fn at(&self, pointer: &str) -> Value {
+    pub(crate) fn at(&self, pointer: &str) -> Value {
         self.body.pointer(pointer).cloned().unwrap_or_default()
     }
 }
 
-pub fn service(options: Options) -> FlightControl {
+pub(crate) fn service(options: Options) -> FlightControl {
     let start = "2026-11-21T04:00:00Z".parse().expect("a timestamp");
     FlightControl::new(Clock::stepped(start), options)
 }
 
 /// `call` is `METHOD path`, the path below `/api/v1` unless it starts with two
 /// slashes.
-pub async fn call(service: &FlightControl, call: &str, body: &Value) -> Answer {
+pub(crate) async fn call(service: &FlightControl, call: &str, body: &Value) -> Answer {
     with(service, call, body, &[("authorization", "Bearer t")]).await
 }
 
-pub async fn with(
+pub(crate) async fn with(
     service: &FlightControl,
     call: &str,
     body: &Value,
@@ -81,13 +82,13 @@ pub async fn with(
 
 /// The application `app("name")` of the recording.
 #[allow(dead_code, reason = "not every test binary deploys")]
-pub fn app(name: &str) -> Value {
+pub(crate) fn app(name: &str) -> Value {
     container_app(name, "registry.example/nginx:1.27", "")
 }
 
 /// An application of one container that restarts, with more unit text.
 #[allow(dead_code, reason = "not every test binary deploys")]
-pub fn container_app(name: &str, image: &str, more: &str) -> Value {
+pub(crate) fn container_app(name: &str, image: &str, more: &str) -> Value {
     let unit = format!(
         "[Container]\nImage={image}\nContainerName=app\n{more}\n[Install]\nWantedBy=default.target\n"
     );
@@ -96,7 +97,7 @@ pub fn container_app(name: &str, image: &str, more: &str) -> Value {
 
 /// An application of these files.
 #[allow(dead_code, reason = "not every test binary deploys")]
-pub fn quadlet(name: &str, files: &[(&str, &str)]) -> Value {
+pub(crate) fn quadlet(name: &str, files: &[(&str, &str)]) -> Value {
     let inline: Vec<Value> = files
         .iter()
         .map(|(path, content)| json!({"path": path, "content": content}))
@@ -106,7 +107,7 @@ pub fn quadlet(name: &str, files: &[(&str, &str)]) -> Value {
 
 /// Sets all applications of a device, unguarded.
 #[allow(dead_code, reason = "not every test binary deploys")]
-pub async fn deploy(service: &FlightControl, device: &str, apps: &[Value]) -> Answer {
+pub(crate) async fn deploy(service: &FlightControl, device: &str, apps: &[Value]) -> Answer {
     let patch = json!([{"op": "add", "path": "/spec/applications", "value": apps}]);
     let answer = call(service, &format!("PATCH /devices/{device}"), &patch).await;
     assert_eq!(answer.code, 200, "{}", answer.message());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Secret};
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, Error};
 use serde_json::{Value, json};
@@ -199,4 +199,41 @@ async fn a_kubeconfig_reaches_it_over_tls_on_loopback() {
     );
     stop.cancel();
     server.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn secrets_are_stored_encoded_and_namespaces_show_the_ca() {
+    let cluster = cluster();
+    let secret: Secret =
+        serde_json::from_value(json!({"metadata": {"name": "s"}, "stringData": {"key": "value"}}))
+            .unwrap();
+    let made = cluster.create(&secret).unwrap();
+    assert_eq!(made.data.unwrap()["key"].0, b"value");
+    assert!(made.string_data.is_none());
+    cluster.set_ca("PEM");
+    let map = cluster.get::<ConfigMap>("kube-system", "kube-root-ca.crt");
+    assert_eq!(map.unwrap().data.unwrap()["ca.crt"], "PEM");
+}
+
+#[tokio::test]
+async fn faults_can_be_switched_over_http_without_the_token() {
+    let cluster = cluster().with_token("secret");
+    let path = "/_sandbox/faults";
+    let rule = r#"{"path": "/pods", "times": 1, "effect": {"status": 503}}"#;
+    let json_body = [("content-type", "application/json")];
+    assert_eq!(raw(&cluster, "POST", path, &json_body, rule).await.0, 200);
+    assert_eq!(
+        raw(&cluster, "GET", path, &[], "").await.1[0]["effect"],
+        json!({"status": 503})
+    );
+    let token = [("authorization", "Bearer secret")];
+    assert_eq!(
+        raw(&cluster, "GET", "/api/v1/pods", &token, "").await.0,
+        503
+    );
+    assert_eq!(
+        raw(&cluster, "GET", "/api/v1/pods", &token, "").await.0,
+        200
+    );
+    assert_eq!(raw(&cluster, "DELETE", path, &[], "").await.1, json!([]));
 }

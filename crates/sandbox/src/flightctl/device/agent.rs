@@ -115,10 +115,8 @@ impl<L: Link, R: Runtime> Agent<L, R> {
             let end = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                command = commands.recv() => match command {
-                    Some(command) => End::Again(command),
-                    None => End::Over,
-                },
+                // Without handles there are no commands; the agent goes on.
+                Some(command) = commands.recv() => End::Again(command),
                 end = self.session() => end,
             };
             // A failed version is tried once more by the next run.

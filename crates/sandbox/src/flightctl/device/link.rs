@@ -57,7 +57,7 @@ impl InProcess {
     async fn plugged(&self, wanted: bool) {
         let mut plugged = self.plugged.clone();
         if plugged.wait_for(|now| *now == wanted).await.is_err() {
-            // The last handle is gone; the agent is about to end.
+            // The last handle is gone: the plug stays as it is.
             std::future::pending::<()>().await;
         }
     }

@@ -2,6 +2,7 @@
 //! containers, and a handle to make things happen to them.
 
 mod agent;
+mod host;
 pub(crate) mod journal;
 mod link;
 mod quadlet;

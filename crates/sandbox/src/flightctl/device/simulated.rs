@@ -9,16 +9,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::host::{AppRun, Handle, Host, Phase, UnitRun};
 use super::journal::Journal;
 use super::quadlet::{App, Kind, Unit};
 use super::runtime::{Health, Prefetch, Rejected, Runtime};
 use super::script::{Pull, Scripts};
 use super::supervise;
 use crate::flightctl::model::ApplicationStatus;
-
-/// The agent reads Podman's events this much later: a container that has just
-/// been started is still missing from the status pushed with the update.
-const MONITOR_LAG: Duration = Duration::from_millis(200);
 
 /// After its own restart the agent lists no applications for a while: events
 /// since boot are being replayed (measured: up to 15 s).
@@ -32,119 +29,6 @@ const BOOT: Duration = Duration::from_secs(20);
 
 /// Images named in a status message.
 const NAMED: usize = 3;
-
-/// Where a unit's start job is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    Starting,
-    /// The job is over, the unit lives.
-    Started,
-    /// Inactive or failed: ended, skipped or given up.
-    Ended,
-}
-
-/// A container as its last event shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
-    Created,
-    Running,
-    /// Ended with code 0.
-    Exited,
-    /// Ended otherwise.
-    Died,
-}
-
-/// A running task of a unit.
-#[derive(Clone, Debug)]
-struct Handle {
-    stop: CancellationToken,
-    phase: watch::Receiver<Phase>,
-}
-
-/// A unit as systemd keeps it.
-#[derive(Debug)]
-pub(super) struct UnitRun {
-    unit: Arc<Unit>,
-    handle: Option<Handle>,
-    pub(super) restarts: u64,
-    pub(super) starts: VecDeque<Instant>,
-    pub(super) runs: usize,
-    /// Its container exists.
-    pub(super) up: bool,
-}
-
-#[derive(Debug)]
-struct AppRun {
-    id: String,
-    app: App,
-    units: BTreeMap<String, UnitRun>,
-    containers: BTreeMap<String, Vec<(Instant, Seen)>>,
-    halted: bool,
-}
-
-#[derive(Debug)]
-pub(super) struct Host {
-    apps: BTreeMap<String, AppRun>,
-    /// Marker files, absolute.
-    pub(super) files: BTreeSet<String>,
-    local: BTreeSet<String>,
-    pulls: BTreeMap<String, Instant>,
-    /// The highest restart count shown per application: the agent keeps it
-    /// over updates.
-    highest: BTreeMap<String, u64>,
-    blind_until: Option<Instant>,
-    power: CancellationToken,
-}
-
-impl Host {
-    pub(super) fn unit(&mut self, app: &str, file: &str) -> Option<&mut UnitRun> {
-        self.apps.get_mut(app)?.units.get_mut(file)
-    }
-
-    /// Records a container event.
-    pub(super) fn event(&mut self, app: &str, container: &str, seen: Seen) {
-        let now = Instant::now();
-        if let Some(app) = self.apps.get_mut(app) {
-            let events = app.containers.entry(container.into()).or_default();
-            // Only the last event that is old enough will ever be shown.
-            if let Some(shown) = events.iter().rposition(|(at, _)| *at + MONITOR_LAG <= now) {
-                events.drain(..shown);
-            }
-            events.push((now, seen));
-        }
-    }
-
-    /// Whether another container of the pod exists.
-    pub(super) fn pod_in_use(&self, app: &str, pod: &str) -> bool {
-        self.apps.get(app).is_some_and(|app| {
-            app.units
-                .values()
-                .any(|run| run.unit.pod() == Some(pod) && run.up)
-        })
-    }
-
-    /// Whether a pod goes on without containers.
-    pub(super) fn outlives(&self, app: &str, pod: &str) -> bool {
-        let unit = self.apps.get(app).and_then(|app| app.app.unit(pod));
-        unit.is_some_and(|unit| matches!(unit.kind, Kind::Pod { outlives: true, .. }))
-    }
-
-    /// Begins to stop a unit, by file or service name, prefixed or not.
-    pub(super) fn stop_unit(&self, app: &str, reference: &str) {
-        let Some(app) = self.apps.get(app) else {
-            return;
-        };
-        let prefix = format!("{}-", app.id);
-        let name = reference.strip_prefix(&prefix).unwrap_or(reference);
-        let run = app
-            .app
-            .unit(name)
-            .and_then(|unit| app.units.get(&unit.file));
-        if let Some(handle) = run.and_then(|run| run.handle.as_ref()) {
-            handle.stop.cancel();
-        }
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Inner {
@@ -463,47 +347,6 @@ impl Runtime for Simulated {
             let inner = Arc::clone(&self.0);
             tokio::spawn(async move { inner.start_target(&app).await });
         }
-    }
-}
-
-impl AppRun {
-    /// The agent's own rules, in its order.
-    fn status(&self, now: Instant, restarts: u64) -> (ApplicationStatus, Health) {
-        let shown = |events: &Vec<(Instant, Seen)>| {
-            let old = |(at, _): &&(Instant, Seen)| *at + MONITOR_LAG <= now;
-            events.iter().rfind(old).map(|(_, seen)| *seen)
-        };
-        let states: Vec<Seen> = self.containers.values().filter_map(shown).collect();
-        let count = |wanted: Seen| states.iter().filter(|seen| **seen == wanted).count();
-        let (total, up) = (states.len(), count(Seen::Running));
-        let (initializing, exited) = (count(Seen::Created), count(Seen::Exited));
-        let (status, health) = if self.halted {
-            ("Stopped", Health::Healthy)
-        } else if total == 0 {
-            ("Unknown", Health::Unknown)
-        } else if initializing > 0 && up > 0 {
-            ("Starting", Health::Degraded)
-        } else if initializing > 0 {
-            ("Preparing", Health::Unknown)
-        } else if exited == total {
-            ("Completed", Health::Healthy)
-        } else if up > 0 && up + exited == total {
-            ("Running", Health::Healthy)
-        } else if up > 0 {
-            ("Running", Health::Degraded)
-        } else {
-            ("Error", Health::Error)
-        };
-        let status = ApplicationStatus {
-            name: self.app.name.clone(),
-            ready: format!("{up}/{total}"),
-            restarts,
-            status: status.into(),
-            embedded: false,
-            app_type: self.app.kind.clone(),
-            run_as: self.app.run_as.clone(),
-        };
-        (status, health)
     }
 }
 

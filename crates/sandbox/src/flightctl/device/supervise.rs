@@ -9,11 +9,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::host::{Phase, Seen};
 use super::journal::Occurrence;
 use super::quadlet::{Kind, Restart, Unit};
 use super::script::Stop;
 use super::shell::{self, Shell};
-use super::simulated::{Inner, Phase, Seen};
+use super::simulated::Inner;
 
 /// systemd's default start limit: this many starts within this time.
 const START_LIMIT: (usize, Duration) = (5, Duration::from_secs(10));

@@ -1,0 +1,107 @@
+//! One budget of requests for everything the provider asks.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+/// Requests per minute by default: the service is shipped with a limit of 300
+/// per client address, which others behind the same address need too.
+pub const DEFAULT_PER_MINUTE: u32 = 240;
+/// Part of the budget that may be used at once.
+const BURST: Duration = Duration::from_secs(15);
+/// Part of the burst that is kept for writes: users wait for those.
+const FOR_WRITES: Duration = Duration::from_secs(5);
+
+/// The budget; clones share it.
+///
+/// The generic cell rate algorithm: one time stands for the whole state, so
+/// that no task has to refill anything.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    state: Arc<Mutex<State>>,
+    step: Duration,
+}
+
+#[derive(Debug)]
+struct State {
+    /// When the budget would be full again.
+    full_at: Instant,
+    /// Nobody asks before this: the service said so.
+    paused_until: Instant,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::new(DEFAULT_PER_MINUTE)
+    }
+}
+
+impl Budget {
+    /// So many requests per minute.
+    pub fn new(per_minute: u32) -> Self {
+        let now = Instant::now();
+        Self {
+            state: Arc::new(Mutex::new(State { full_at: now, paused_until: now })),
+            step: Duration::from_secs(60) / per_minute.max(1),
+        }
+    }
+
+    /// Waits for one request's worth. Cancel-safe: a dropped wait has used up
+    /// its place, which only slows the next one down.
+    pub async fn take(&self, write: bool) {
+        let at = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            let burst = if write { BURST } else { BURST - FOR_WRITES };
+            state.full_at = state.full_at.max(now) + self.step;
+            let within = state.full_at.checked_sub(burst).unwrap_or(now);
+            within.max(state.paused_until).max(now)
+        };
+        sleep_until(at).await;
+    }
+
+    /// Nobody asks for so long.
+    pub fn pause(&self, wait: Duration) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.paused_until = state.paused_until.max(Instant::now() + wait);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_is_free_and_then_the_rate_holds() {
+        let budget = Budget::new(60);
+        let begun = Instant::now();
+        for _ in 0..70 {
+            budget.take(true).await;
+        }
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_secs(54) && took <= Duration::from_secs(56), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reads_leave_room_for_writes() {
+        let budget = Budget::new(60);
+        for _ in 0..10 {
+            budget.take(false).await;
+        }
+        let begun = Instant::now();
+        budget.take(true).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        budget.take(false).await;
+        assert!(begun.elapsed() > Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_holds_everyone() {
+        let budget = Budget::new(60);
+        budget.pause(Duration::from_secs(10));
+        let begun = Instant::now();
+        budget.take(true).await;
+        assert_eq!(begun.elapsed(), Duration::from_secs(10));
+    }
+}

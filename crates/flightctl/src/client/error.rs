@@ -1,0 +1,175 @@
+//! How a call ended that did not succeed: a variant per decision of the caller.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use serde_json::Value;
+
+use super::token::TokenError;
+
+/// Wait after a 429 that names no time.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+/// Longest part of an answer that is quoted.
+const QUOTED: usize = 500;
+
+/// A failed call. Its text names the object and the remedy.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ClientError {
+    /// There is no token to send.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The token is missing, malformed or expired.
+    #[error("Flight Control refuses the token ({message}); a fresh one is used as soon as it is there: FLIGHTCTL_AUTH_TOKEN, tokenFile or `flightctl login`")]
+    Unauthorized {
+        /// What the service said.
+        message: String,
+    },
+    /// The token's user lacks a right.
+    #[error("Flight Control forbids {object} ({message}); the user needs the role operator, or patch on devices")]
+    Forbidden {
+        /// What was asked for.
+        object: String,
+        /// What the service said.
+        message: String,
+    },
+    /// The object does not exist.
+    #[error("{object} does not exist in Flight Control")]
+    NotFound {
+        /// Its name.
+        object: String,
+    },
+    /// A Fleet owns the device.
+    #[error("device {object} is owned by a Flight Control Fleet: {message}")]
+    Owned {
+        /// The device.
+        object: String,
+        /// What the service said.
+        message: String,
+    },
+    /// A `test` of the patch does not hold any more: read again and repeat.
+    #[error("{object} was changed meanwhile")]
+    TestFailed {
+        /// The device.
+        object: String,
+    },
+    /// The request is refused for what it says.
+    #[error("Flight Control refuses {object}: {message}")]
+    Invalid {
+        /// The object.
+        object: String,
+        /// What the service said.
+        message: String,
+    },
+    /// Too many requests.
+    #[error("Flight Control's request limit is reached; asked again in {} s. Lower flightctl.requestsPerMinute, or raise the service's limit", retry_after.as_secs())]
+    TooManyRequests {
+        /// When to ask again.
+        retry_after: Duration,
+    },
+    /// The service failed.
+    #[error("Flight Control answers {status} for {object}: {message}")]
+    Server {
+        /// The object.
+        object: String,
+        /// The HTTP status.
+        status: u16,
+        /// What it said.
+        message: String,
+    },
+    /// The service could not be reached.
+    #[error("Flight Control at {base} cannot be reached: {why}")]
+    Transport {
+        /// Its URL.
+        base: String,
+        /// What happened.
+        why: String,
+    },
+    /// No answer in time; what was sent may have taken effect.
+    #[error("no answer from Flight Control within {seconds} s")]
+    Timeout {
+        /// The deadline.
+        seconds: u64,
+    },
+    /// The answer is not what it should be.
+    #[error("Flight Control's answer about {object} cannot be read: {why}")]
+    Decode {
+        /// The object.
+        object: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl ClientError {
+    /// The error that an answer is.
+    pub(super) fn of(status: StatusCode, retry_after: Option<Duration>, body: &[u8], object: &str) -> Self {
+        let message = message(body);
+        let object = object.to_owned();
+        match status.as_u16() {
+            401 => Self::Unauthorized { message },
+            // No Authorization header, or one that was lost on the way.
+            400 if message.contains("failed to get auth token") => Self::Unauthorized { message },
+            403 => Self::Forbidden { object, message },
+            404 => Self::NotFound { object },
+            // The other 409 of a device is a concurrent write.
+            409 if message.contains("owner") => Self::Owned { object, message },
+            409 => Self::TestFailed { object },
+            400 if message.contains("test failed") || message.contains("test operation does not apply") => {
+                Self::TestFailed { object }
+            }
+            400 | 413 | 422 => Self::Invalid { object, message },
+            429 => Self::TooManyRequests { retry_after: retry_after.unwrap_or(RETRY_AFTER) },
+            status => Self::Server { object, status, message },
+        }
+    }
+
+    /// When to ask again, where the service named a time.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::TooManyRequests { retry_after } => Some(*retry_after),
+            _ => None,
+        }
+    }
+}
+
+fn message(body: &[u8]) -> String {
+    let text = serde_json::from_slice::<Value>(body)
+        .ok()
+        .and_then(|json| json["message"].as_str().map(str::to_owned))
+        .unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
+    text.trim().chars().take(QUOTED).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(status: u16, message: &str) -> ClientError {
+        let body = serde_json::json!({"message": message}).to_string();
+        ClientError::of(StatusCode::from_u16(status).unwrap(), None, body.as_bytes(), "dev0")
+    }
+
+    #[test]
+    fn recorded_answers_become_decisions() {
+        assert!(matches!(error(400, "failed to get auth token"), ClientError::Unauthorized { .. }));
+        assert!(matches!(error(401, "failed to validate token"), ClientError::Unauthorized { .. }));
+        assert!(matches!(
+            error(400, "failed to apply JSON patch: testing value /metadata/generation failed: test failed"),
+            ClientError::TestFailed { .. }
+        ));
+        assert!(matches!(
+            error(409, "updating the resource is not allowed because it has an owner"),
+            ClientError::Owned { .. }
+        ));
+        assert!(matches!(error(429, "Rate limit exceeded"), ClientError::TooManyRequests { .. }));
+        assert!(matches!(error(404, "Device of name \"dev0\" not found"), ClientError::NotFound { .. }));
+        assert!(matches!(error(400, "no paths provided"), ClientError::Invalid { .. }));
+    }
+
+    #[test]
+    fn a_body_that_is_no_json_is_quoted_in_part() {
+        let long = "x".repeat(10_000);
+        let error = ClientError::of(StatusCode::BAD_GATEWAY, None, long.as_bytes(), "dev0");
+        assert!(error.to_string().len() < 700);
+    }
+}

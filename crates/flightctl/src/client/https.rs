@@ -1,0 +1,140 @@
+//! The production connection: hyper over rustls.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::Client as Hyper;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use super::{Client, TokenSource};
+
+/// Deadline of a TCP connection; the rest is in the request's deadline.
+const CONNECT_DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What the server's certificate is checked against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Certificate authorities in PEM.
+    Authorities(Vec<u8>),
+    /// The system's certificate authorities.
+    System,
+    /// Nothing: for tests only.
+    Insecure,
+}
+
+/// The connection cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The CA has no certificate.
+    #[error("the Flight Control CA has no certificate in PEM form; give the file that signed the server's certificate")]
+    NoCertificate,
+    /// A certificate cannot be read.
+    #[error("the Flight Control CA cannot be read: {0}")]
+    BadCertificate(String),
+    /// TLS cannot be set up.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+impl Client {
+    /// A client for a service at `base`, with its own connections.
+    ///
+    /// # Errors
+    /// The certificate authorities cannot be used.
+    pub fn https(base: &http::Uri, tls: &Tls, token: TokenSource) -> Result<Self, ConnectError> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(CONNECT_DEADLINE));
+        tcp.set_nodelay(true);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls_config(tls)?)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let hyper: Hyper<_, Full<Bytes>> =
+            Hyper::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
+        Ok(Self::new(hyper, base, token))
+    }
+}
+
+fn tls_config(tls: &Tls) -> Result<ClientConfig, ConnectError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let builder = match tls {
+        Tls::Authorities(pem) => builder.with_root_certificates(authorities(pem)?),
+        Tls::System => {
+            let mut roots = RootCertStore::empty();
+            let found = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(found.certs);
+            builder.with_root_certificates(roots)
+        }
+        Tls::Insecure => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anything(provider))),
+    };
+    Ok(builder.with_no_client_auth())
+}
+
+fn authorities(pem: &[u8]) -> Result<RootCertStore, ConnectError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|e| ConnectError::BadCertificate(e.to_string()))?;
+        roots.add(certificate)?;
+    }
+    if roots.is_empty() {
+        return Err(ConnectError::NoCertificate);
+    }
+    Ok(roots)
+}
+
+/// Takes any certificate; signatures are still checked, so that the peer holds
+/// the key of the certificate it shows.
+#[derive(Debug)]
+struct Anything(Arc<CryptoProvider>);
+
+impl Anything {
+    fn algorithms(&self) -> &WebPkiSupportedAlgorithms {
+        &self.0.signature_verification_algorithms
+    }
+}
+
+impl ServerCertVerifier for Anything {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, self.algorithms())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, self.algorithms())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms().supported_schemes()
+    }
+}

@@ -1,0 +1,26 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// Kubernetes pods on edge devices managed by Flight Control.
+#[derive(Clone, Debug, Default, Parser)]
+#[command(name = "vk-flightctl-provider", version)]
+pub struct Cli {
+    /// Configuration file (YAML, apiVersion vk-flightctl.io/v1alpha1, kind ProviderConfig).
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Kubernetes access; without it the pod's own account, or ~/.kube/config.
+    #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Node of the devices that belong to no fleet [env: NODE_NAME] [default: vk-flightctl-node].
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// error, warn, info, debug or trace, or a filter such as info,vk_flightctl=debug [env: LOG_LEVEL] [default: info].
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Check the configuration and end.
+    #[arg(long)]
+    pub validate_config: bool,
+}
