@@ -122,7 +122,11 @@ impl Story<'_> {
         let failed = !update.active && update.reason == "Error";
         let retrying = update.message.contains("retrying");
         let ours = names_app(&update.message, sight.app);
-        let images = self.expected.members.iter().any(|m| names(&update.message, &m.image));
+        let images = self
+            .expected
+            .members
+            .iter()
+            .any(|m| names(&update.message, &m.image));
         let (first, rest) = if self.expected.count(Role::Init) > 0 {
             (CREATING, INITIALIZING)
         } else {
@@ -133,7 +137,9 @@ impl Story<'_> {
             *state = match () {
                 () if failed && named => waiting("ErrImagePull", update.message.as_str()),
                 () if failed && ours && !images => waiting(CREATE_ERROR, update.message.as_str()),
-                () if update.active && retrying && named => waiting("ImagePullBackOff", update.message.as_str()),
+                () if update.active && retrying && named => {
+                    waiting("ImagePullBackOff", update.message.as_str())
+                }
                 () if update.active && named => waiting(first, update.message.as_str()),
                 () if member.role == Role::App => waiting(rest, ""),
                 () => waiting(first, ""),
@@ -146,7 +152,11 @@ impl Story<'_> {
         let update = &sight.device.updating;
         let failed = !update.active && update.reason == "Error";
         let retrying = update.active && update.message.contains("retrying");
-        let image = self.expected.members.iter().any(|m| names(&update.message, &m.image));
+        let image = self
+            .expected
+            .members
+            .iter()
+            .any(|m| names(&update.message, &m.image));
         if image && (failed || retrying) {
             return Some(("ErrImagePull", update.message.clone()));
         }
@@ -163,7 +173,10 @@ impl Story<'_> {
             "Running" => self.running(up, seen, status.restarts),
             "Completed" => self.completed(seen),
             "Error" => self.error(seen, settled),
-            "Stopping" | "Stopped" => self.all(&waiting(STOPPED, "an operator stopped the application in Flight Control")),
+            "Stopping" | "Stopped" => self.all(&waiting(
+                STOPPED,
+                "an operator stopped the application in Flight Control",
+            )),
             _ => self.unheard_of(settled),
         }
     }
@@ -191,7 +204,11 @@ impl Story<'_> {
         } else if !self.by_order(up, seen, restarts == 0) {
             self.down = true;
             // The infra container alone is up.
-            if self.expected.pod && up == 1 && seen == self.total() && self.expected.restart_policy == Policy::Always {
+            if self.expected.pod
+                && up == 1
+                && seen == self.total()
+                && self.expected.restart_policy == Policy::Always
+            {
                 self.back_off("the container ended and is started again");
             }
         }
@@ -221,21 +238,35 @@ impl Story<'_> {
 
     fn error(&mut self, seen: usize, settled: bool) {
         if self.expected.restart_policy != Policy::Never {
-            if !self.init_failed(seen, &waiting(BACK_OFF, "the init container failed and is started again")) {
+            if !self.init_failed(
+                seen,
+                &waiting(BACK_OFF, "the init container failed and is started again"),
+            ) {
                 self.last = self.alone().then(|| Terminated {
                     reason: "Error".into(),
                     ..Terminated::default()
                 });
                 match self.expected.restart_policy {
                     Policy::Always => self.back_off("the container failed and is started again"),
-                    _ if self.expected.count(Role::App) == 1 => self.back_off("the container failed and is started again"),
+                    _ if self.expected.count(Role::App) == 1 => {
+                        self.back_off("the container failed and is started again")
+                    }
                     _ => self.down = true,
                 }
             }
             return;
         }
-        let end = ended_somehow("", "a container of the application failed; Flight Control does not say which or how");
-        if self.init_failed(seen, &ended_somehow("", "the init container failed; Flight Control does not say how")) {
+        let end = ended_somehow(
+            "",
+            "a container of the application failed; Flight Control does not say which or how",
+        );
+        if self.init_failed(
+            seen,
+            &ended_somehow(
+                "",
+                "the init container failed; Flight Control does not say how",
+            ),
+        ) {
             self.ended = true;
         } else if seen == self.total() || settled {
             self.all(&end);
@@ -254,7 +285,10 @@ impl Story<'_> {
         if self.expected.restart_policy == Policy::Never {
             // It was started once, and that is all it gets: by now it ended
             // unseen (a reboot), or never came to be.
-            self.all(&ended_somehow("", "the device shows nothing of the container and does not start it again"));
+            self.all(&ended_somehow(
+                "",
+                "the device shows nothing of the container and does not start it again",
+            ));
             self.ended = true;
         } else {
             let message = "the device created no container; its journal says why (a port in use, a missing command, resources it cannot limit)";
@@ -277,7 +311,10 @@ impl Story<'_> {
             Some(0) => waiting(BACK_OFF, "the init container is started again"),
             _ => ContainerState::Unknown,
         };
-        if let Some(state) = created.checked_sub(1).and_then(|at| self.states.get_mut(at)) {
+        if let Some(state) = created
+            .checked_sub(1)
+            .and_then(|at| self.states.get_mut(at))
+        {
             *state = current;
         }
         true
@@ -290,7 +327,10 @@ impl Story<'_> {
             return false;
         };
         self.in_init_phase(created);
-        if let Some(state) = created.checked_sub(1).and_then(|at| self.states.get_mut(at)) {
+        if let Some(state) = created
+            .checked_sub(1)
+            .and_then(|at| self.states.get_mut(at))
+        {
             *state = succeeded();
         }
         true
@@ -302,7 +342,10 @@ impl Story<'_> {
             return false;
         };
         self.in_init_phase(created);
-        if let Some(state) = created.checked_sub(1).and_then(|at| self.states.get_mut(at)) {
+        if let Some(state) = created
+            .checked_sub(1)
+            .and_then(|at| self.states.get_mut(at))
+        {
             *state = how.clone();
         }
         true
@@ -311,7 +354,12 @@ impl Story<'_> {
     /// Before the `created`th init container all have succeeded, behind it
     /// nothing was created.
     fn in_init_phase(&mut self, created: usize) {
-        for (index, (state, member)) in self.states.iter_mut().zip(&self.expected.members).enumerate() {
+        for (index, (state, member)) in self
+            .states
+            .iter_mut()
+            .zip(&self.expected.members)
+            .enumerate()
+        {
             *state = match member.role {
                 Role::Init if index + 1 < created => succeeded(),
                 Role::Init if index == 0 => waiting(CREATING, ""),
@@ -324,7 +372,8 @@ impl Story<'_> {
     fn inits_created(&self, seen: usize) -> Option<usize> {
         let inits = self.expected.count(Role::Init);
         let created = seen.checked_sub(usize::from(self.infra_first()))?;
-        (self.expected.count(Role::Sidecar) == 0 && (1..=inits).contains(&created)).then_some(created)
+        (self.expected.count(Role::Sidecar) == 0 && (1..=inits).contains(&created))
+            .then_some(created)
     }
 
     /// Whether the infra container comes before the init containers.
@@ -367,7 +416,11 @@ impl Story<'_> {
     fn not_started(&mut self) {
         let behind_init = self.expected.count(Role::Init) > 0;
         for (state, member) in self.states.iter_mut().zip(&self.expected.members) {
-            let reason = if behind_init && member.role == Role::App { INITIALIZING } else { CREATING };
+            let reason = if behind_init && member.role == Role::App {
+                INITIALIZING
+            } else {
+                CREATING
+            };
             *state = waiting(reason, "");
         }
     }
@@ -379,14 +432,18 @@ impl Story<'_> {
         let mut init = Vec::new();
         for (Member { name, role, .. }, state) in self.expected.members.iter().zip(self.states) {
             let mut fact = ContainerFact::new(name, state);
-            if matches!(fact.state, ContainerState::Running { .. } | ContainerState::Terminated(_)) {
+            if matches!(
+                fact.state,
+                ContainerState::Running { .. } | ContainerState::Terminated(_)
+            ) {
                 fact.container_id = Some(format!("flightctl://{}/{id}-{name}", sight.device.name));
             }
             if self.down && *role != Role::Init {
                 fact.ready = Some(false);
             }
             if alone {
-                fact.restarts = status.map(|s| i32::try_from(s.restarts.max(0)).unwrap_or(i32::MAX));
+                fact.restarts =
+                    status.map(|s| i32::try_from(s.restarts.max(0)).unwrap_or(i32::MAX));
                 fact.last = self.last.clone();
             }
             match role {

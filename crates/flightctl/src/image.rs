@@ -29,7 +29,9 @@ pub fn normalized(text: &str) -> Result<String, String> {
         _ => ("docker.io", format!("library/{name}")),
     };
     let (domain, path) = match domain {
-        "docker.io" | "index.docker.io" if !path.contains('/') => ("docker.io", format!("library/{path}")),
+        "docker.io" | "index.docker.io" if !path.contains('/') => {
+            ("docker.io", format!("library/{path}"))
+        }
         "index.docker.io" => ("docker.io", path),
         _ => (domain, path),
     };
@@ -42,13 +44,17 @@ pub fn normalized(text: &str) -> Result<String, String> {
         ));
     }
     if domain.len() + 1 + path.len() > NAME_LIMIT {
-        return Err(format!("image {text:?}: the repository name is longer than {NAME_LIMIT} characters"));
+        return Err(format!(
+            "image {text:?}: the repository name is longer than {NAME_LIMIT} characters"
+        ));
     }
     if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
         return Err(format!("image {text:?}: {tag:?} is no tag"));
     }
     match digest {
-        Some(digest) if !is_digest(digest) => Err(format!("image {text:?}: {digest:?} is no digest")),
+        Some(digest) if !is_digest(digest) => {
+            Err(format!("image {text:?}: {digest:?} is no digest"))
+        }
         Some(digest) => Ok(format!("{domain}/{path}@{digest}")),
         None => Ok(format!("{domain}/{path}:{}", tag.unwrap_or("latest"))),
     }
@@ -68,7 +74,9 @@ fn is_domain(text: &str) -> bool {
     };
     let label = |label: &str| {
         !label.is_empty()
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
@@ -129,9 +137,18 @@ mod tests {
             ("localhost/app:1", "localhost/app:1"),
             ("localhost:5000/x/y", "localhost:5000/x/y:latest"),
             ("127.0.0.1:5000/team/app:1", "127.0.0.1:5000/team/app:1"),
-            ("quay.io/a-b/c__d/e--f:v1.0-rc_1", "quay.io/a-b/c__d/e--f:v1.0-rc_1"),
-            (&format!("nginx@sha256:{hex}"), &format!("docker.io/library/nginx@sha256:{hex}")),
-            (&format!("a.b/c:1@sha256:{hex}"), &format!("a.b/c@sha256:{hex}")),
+            (
+                "quay.io/a-b/c__d/e--f:v1.0-rc_1",
+                "quay.io/a-b/c__d/e--f:v1.0-rc_1",
+            ),
+            (
+                &format!("nginx@sha256:{hex}"),
+                &format!("docker.io/library/nginx@sha256:{hex}"),
+            ),
+            (
+                &format!("a.b/c:1@sha256:{hex}"),
+                &format!("a.b/c@sha256:{hex}"),
+            ),
         ] {
             assert_eq!(normalized(short).as_deref(), Ok(long));
         }
@@ -140,9 +157,35 @@ mod tests {
     #[test]
     fn what_registries_refuse_is_refused() {
         for bad in [
-            "", " nginx", "nginx ", "Nginx", "a/B", "nginx:", "nginx:-x", "a//b", "/a", "a/", "nginx@", "nginx@sha256:12",
-            "a..b", "a.-b", "a___b", "_a", "a\nImage=b", "nginx:1%n", "$A", "a.b:x/c", "[::1]:5000/a", "nginx:1 --privileged",
-            "ünix", "a\"b", "a\\b", "nginx;x", "nginx#x", "nginx.build\n", "http://a.b/c",
+            "",
+            " nginx",
+            "nginx ",
+            "Nginx",
+            "a/B",
+            "nginx:",
+            "nginx:-x",
+            "a//b",
+            "/a",
+            "a/",
+            "nginx@",
+            "nginx@sha256:12",
+            "a..b",
+            "a.-b",
+            "a___b",
+            "_a",
+            "a\nImage=b",
+            "nginx:1%n",
+            "$A",
+            "a.b:x/c",
+            "[::1]:5000/a",
+            "nginx:1 --privileged",
+            "ünix",
+            "a\"b",
+            "a\\b",
+            "nginx;x",
+            "nginx#x",
+            "nginx.build\n",
+            "http://a.b/c",
         ] {
             assert!(normalized(bad).is_err(), "{bad:?}");
         }

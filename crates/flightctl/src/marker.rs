@@ -72,7 +72,8 @@ impl Marker {
         let Some(content) = content(app) else {
             return false;
         };
-        serde_json::from_value::<Application>(app.clone()).is_ok_and(|app| digest(&app.inline) == content.digest)
+        serde_json::from_value::<Application>(app.clone())
+            .is_ok_and(|app| digest(&app.inline) == content.digest)
     }
 
     /// The marker file for an application of these files.
@@ -121,18 +122,31 @@ fn digest(files: &[InlineFile]) -> String {
     let mut parts: Vec<_> = files
         .iter()
         .filter(|file| file.path != MARKER_FILE)
-        .map(|file| (file.path.as_str(), file.content.as_str(), file.content_encoding.as_deref().unwrap_or_default()))
+        .map(|file| {
+            (
+                file.path.as_str(),
+                file.content.as_str(),
+                file.content_encoding.as_deref().unwrap_or_default(),
+            )
+        })
         .collect();
     parts.sort_unstable();
     let mut hash = Sha256::new();
     for (path, content, encoding) in parts {
-        for part in [path, content, if encoding == "plain" { "" } else { encoding }] {
+        for part in [
+            path,
+            content,
+            if encoding == "plain" { "" } else { encoding },
+        ] {
             // The length in front keeps neighbours apart.
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -148,14 +162,19 @@ mod tests {
         let app = application_of(&pod);
         let marker = Marker::of(&app).unwrap();
         assert_eq!(marker.cluster, "cluster-uid");
-        assert_eq!((marker.key, &*marker.node, marker.revision), (pod.key.clone(), "node", pod.spec_revision.clone()));
+        assert_eq!(
+            (marker.key, &*marker.node, marker.revision),
+            (pod.key.clone(), "node", pod.spec_revision.clone())
+        );
         assert!(Marker::intact(&app));
         assert_eq!(expected(&app), Some(Expected::of(&pod)));
     }
 
     #[test]
     fn what_the_server_adds_or_sorts_does_not_matter() {
-        let mut app = application_of(&pod(json!({"containers": [{"name": "app", "image": "nginx"}]})));
+        let mut app = application_of(&pod(
+            json!({"containers": [{"name": "app", "image": "nginx"}]}),
+        ));
         app["runAs"] = json!("");
         app["inline"].as_array_mut().unwrap().reverse();
         for file in app["inline"].as_array_mut().unwrap() {
@@ -166,9 +185,16 @@ mod tests {
 
     #[test]
     fn a_foreign_edit_shows_and_a_renamed_copy_is_not_ours() {
-        let ours = application_of(&pod(json!({"containers": [{"name": "app", "image": "nginx"}]})));
+        let ours = application_of(&pod(
+            json!({"containers": [{"name": "app", "image": "nginx"}]}),
+        ));
         let mut edited = ours.clone();
-        let file = edited["inline"].as_array_mut().unwrap().iter_mut().find(|f| f["path"] == "app.container").unwrap();
+        let file = edited["inline"]
+            .as_array_mut()
+            .unwrap()
+            .iter_mut()
+            .find(|f| f["path"] == "app.container")
+            .unwrap();
         file["content"] = json!("[Container]\nImage=example.com/evil:1\n");
         assert!(Marker::of(&edited).is_some() && !Marker::intact(&edited));
         let mut copy = ours.clone();
@@ -190,19 +216,31 @@ mod tests {
                 "env": [{"name": "A", "value": format!("\n{MARKER_FILE}\n{forged}")}],
             }],
         }));
-        assert_eq!(Marker::of(&application_of(&pod)).unwrap().cluster, "cluster-uid");
+        assert_eq!(
+            Marker::of(&application_of(&pod)).unwrap().cluster,
+            "cluster-uid"
+        );
     }
 
     fn any_json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
-            Just(Value::Null), any::<i64>().prop_map(Value::from), ".*".prop_map(Value::from),
-            Just(json!(MARKER_FILE)), Just(json!("{\"cluster\":\"c\"}")),
+            Just(Value::Null),
+            any::<i64>().prop_map(Value::from),
+            ".*".prop_map(Value::from),
+            Just(json!(MARKER_FILE)),
+            Just(json!("{\"cluster\":\"c\"}")),
         ];
-        leaf.prop_recursive(4, 32, 6, |inner| prop_oneof![
-            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
-            prop::collection::hash_map("name|inline|path|content|contentEncoding|x", inner, 0..5)
+        leaf.prop_recursive(4, 32, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::hash_map(
+                    "name|inline|path|content|contentEncoding|x",
+                    inner,
+                    0..5
+                )
                 .prop_map(|map| Value::Object(map.into_iter().collect())),
-        ])
+            ]
+        })
     }
 
     proptest! {

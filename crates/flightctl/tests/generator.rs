@@ -4,6 +4,8 @@
 //! Runs where `VK_DEVICE_ROOT` names a device's root (`tests/real/device-root.sh`
 //! makes one); needs root for chroot, no boot, and takes milliseconds.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -24,7 +26,9 @@ const GENERATOR: &str = "/usr/lib/systemd/system-generators/podman-system-genera
 fn device_root() -> Option<PathBuf> {
     let root = std::env::var_os("VK_DEVICE_ROOT").map(PathBuf::from);
     if root.is_none() {
-        eprintln!("skipped: VK_DEVICE_ROOT is not set; tests/real/device-root.sh makes a device's root and prints it");
+        eprintln!(
+            "skipped: VK_DEVICE_ROOT is not set; tests/real/device-root.sh makes a device's root and prints it"
+        );
     }
     root
 }
@@ -51,7 +55,10 @@ type Units = BTreeMap<String, systemd::Unit>;
 /// Gives applications to the generator as the agent would place them: every file
 /// and every name in it with the application's prefix.
 fn generate(root: &Path, apps: &[Value]) -> Units {
-    let folder = tempfile::Builder::new().prefix("units-").tempdir_in(root.join("tmp")).unwrap();
+    let folder = tempfile::Builder::new()
+        .prefix("units-")
+        .tempdir_in(root.join("tmp"))
+        .unwrap();
     for app in apps {
         let name = app["name"].as_str().unwrap();
         let place = folder.path().join(name);
@@ -69,7 +76,11 @@ fn generate(root: &Path, apps: &[Value]) -> Units {
             let placed: String = content
                 .lines()
                 .map(|line| match line.split_once('=') {
-                    Some((key @ ("Pod" | "PodName" | "ContainerName" | "After" | "Wants" | "OnSuccess"), value)) => {
+                    Some((
+                        key @ ("Pod" | "PodName" | "ContainerName" | "After" | "Wants"
+                        | "OnSuccess"),
+                        value,
+                    )) => {
                         format!("{key}={prefix}{value}\n")
                     }
                     _ => format!("{line}\n"),
@@ -81,12 +92,25 @@ fn generate(root: &Path, apps: &[Value]) -> Units {
     let inside = Path::new("/tmp").join(folder.path().file_name().unwrap());
     let output = Command::new("chroot")
         .arg(root)
-        .args(["/bin/sh", "-c", &format!("QUADLET_UNIT_DIRS='{}' {GENERATOR} --dryrun", inside.display())])
+        .args([
+            "/bin/sh",
+            "-c",
+            &format!(
+                "QUADLET_UNIT_DIRS='{}' {GENERATOR} --dryrun",
+                inside.display()
+            ),
+        ])
         .output()
         .expect("chroot runs (as root)");
     let errors = String::from_utf8_lossy(&output.stderr);
-    let complaints: Vec<_> = errors.lines().filter(|l| !l.contains("Loading source unit file")).collect();
-    assert!(complaints.is_empty(), "the generator complains: {complaints:#?}");
+    let complaints: Vec<_> = errors
+        .lines()
+        .filter(|l| !l.contains("Loading source unit file"))
+        .collect();
+    assert!(
+        complaints.is_empty(),
+        "the generator complains: {complaints:#?}"
+    );
     assert!(output.status.success(), "{errors}");
     let text = String::from_utf8(output.stdout).unwrap();
     verify(root, folder.path(), &text);
@@ -125,26 +149,46 @@ fn verify(root: &Path, folder: &Path, text: &str) {
         if let Some(name) = line.strip_prefix("---").and_then(|l| l.strip_suffix("---")) {
             names.push(name.to_owned());
         } else if let Some(name) = names.last() {
-            let mut file = std::fs::OpenOptions::new().create(true).append(true).open(place.join(name)).unwrap();
+            let mut file = std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(place.join(name))
+                .unwrap();
             writeln!(file, "{line}").unwrap();
         }
     }
-    let inside = Path::new("/tmp").join(folder.file_name().unwrap()).join("services");
+    let inside = Path::new("/tmp")
+        .join(folder.file_name().unwrap())
+        .join("services");
     let output = Command::new("chroot")
         .arg(root)
-        .args(["/usr/bin/systemd-analyze", "verify", "--man=no", "--generators=no"])
+        .args([
+            "/usr/bin/systemd-analyze",
+            "verify",
+            "--man=no",
+            "--generators=no",
+        ])
         .args(names.iter().map(|name| inside.join(name)))
         .output()
         .expect("chroot runs (as root)");
     let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(complaints.trim().is_empty() && output.status.success(), "systemd complains: {complaints}");
+    assert!(
+        complaints.trim().is_empty() && output.status.success(),
+        "systemd complains: {complaints}"
+    );
 }
 
 /// Words that systemd would give to Podman for a container of an application.
 fn start(units: &Units, app: &Value, container: &str) -> Vec<String> {
-    let name = format!("{}-{container}.service", app_id(app["name"].as_str().unwrap()));
+    let name = format!(
+        "{}-{container}.service",
+        app_id(app["name"].as_str().unwrap())
+    );
     let unit = units.get(&name).unwrap_or_else(|| panic!("no {name}"));
-    let lines: Vec<_> = unit.iter().filter(|(s, k, _)| s == "Service" && k == "ExecStart").collect();
+    let lines: Vec<_> = unit
+        .iter()
+        .filter(|(s, k, _)| s == "Service" && k == "ExecStart")
+        .collect();
     assert_eq!(lines.len(), 1, "{name}");
     // The generator's own specifiers; any other `%` that is alive is a fault.
     let own = " --cidfile=%t/%N.cid ";
@@ -153,12 +197,19 @@ fn start(units: &Units, app: &Value, container: &str) -> Vec<String> {
 }
 
 fn option<'a>(words: &'a [String], name: &str) -> Vec<&'a str> {
-    words.windows(2).filter(|w| w[0] == name).map(|w| w[1].as_str()).collect()
+    words
+        .windows(2)
+        .filter(|w| w[0] == name)
+        .map(|w| w[1].as_str())
+        .collect()
 }
 
 /// The words behind the image.
 fn command<'a>(words: &'a [String], image: &str) -> &'a [String] {
-    let at = words.iter().position(|w| w == image).expect("the image is a word of its own");
+    let at = words
+        .iter()
+        .position(|w| w == image)
+        .expect("the image is a word of its own");
     &words[at + 1..]
 }
 
@@ -186,14 +237,27 @@ fn every_text_of_the_corpus_reaches_podman_unchanged() {
         }
     }
     assert!(apps.len() > 400, "{}", apps.len());
-    let units = generate(&root, &apps.iter().map(|(_, _, app)| app.clone()).collect::<Vec<_>>());
-    assert_eq!(units.len(), apps.len(), "every file became a unit, and nothing else did");
+    let units = generate(
+        &root,
+        &apps
+            .iter()
+            .map(|(_, _, app)| app.clone())
+            .collect::<Vec<_>>(),
+    );
+    assert_eq!(
+        units.len(),
+        apps.len(),
+        "every file became a unit, and nothing else did"
+    );
     for (text, index, app) in &apps {
         let name = ["a", "b", "c", "d"][*index];
         let words = start(&units, app, name);
         let dir = format!("/{text}");
         let text = corpus::expanded(text, &[]);
-        assert!(!words.iter().any(|w| w == "--privileged") || text == "--privileged", "{text:?}");
+        assert!(
+            !words.iter().any(|w| w == "--privileged") || text == "--privileged",
+            "{text:?}"
+        );
         match name {
             "a" => {
                 let entrypoint = option(&words, "--entrypoint");
@@ -204,7 +268,11 @@ fn every_text_of_the_corpus_reaches_podman_unchanged() {
             "d" => assert_eq!(option(&words, "--workdir"), [dir]),
             "b" => assert_eq!(command(&words, IMAGE), [text.as_str(), "last"], "{text:?}"),
             _ => {
-                assert_eq!(option(&words, "--env"), ["A=first", &format!("V={text}"), "Z=last"], "{text:?}");
+                assert_eq!(
+                    option(&words, "--env"),
+                    ["A=first", &format!("V={text}"), "Z=last"],
+                    "{text:?}"
+                );
                 assert!(command(&words, IMAGE).is_empty(), "{text:?}");
             }
         }
@@ -214,13 +282,22 @@ fn every_text_of_the_corpus_reaches_podman_unchanged() {
 #[test]
 fn names_of_variables_reach_podman_unchanged() {
     let Some(root) = device_root() else { return };
-    let names: Vec<String> = ('!'..='~').filter(|c| *c != '=').flat_map(|c| [c.to_string(), format!("{c}A{c}")]).collect();
-    let env: Vec<Value> = names.iter().map(|name| json!({"name": name, "value": "x"})).collect();
+    let names: Vec<String> = ('!'..='~')
+        .filter(|c| *c != '=')
+        .flat_map(|c| [c.to_string(), format!("{c}A{c}")])
+        .collect();
+    let env: Vec<Value> = names
+        .iter()
+        .map(|name| json!({"name": name, "value": "x"}))
+        .collect();
     let spec = json!({"containers": [{"name": "a", "image": "nginx", "env": env}]});
     let app = application(&request(0, spec), "cluster").unwrap();
     let units = generate(&root, std::slice::from_ref(&app));
     let words = start(&units, &app, "a");
-    let mut got: Vec<_> = option(&words, "--env").into_iter().map(str::to_owned).collect();
+    let mut got: Vec<_> = option(&words, "--env")
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
     let mut want: Vec<_> = names.iter().map(|name| format!("{name}=x")).collect();
     got.sort();
     want.sort();
@@ -244,9 +321,14 @@ fn every_shape_of_a_pod_is_accepted() {
     for policy in ["Always", "OnFailure", "Never"] {
         for containers in 1..=3 {
             for inits in 0..=2 {
-                for sidecar in [false, true].into_iter().take(if policy == "Always" { 2 } else { 1 }) {
+                for sidecar in
+                    [false, true]
+                        .into_iter()
+                        .take(if policy == "Always" { 2 } else { 1 })
+                {
                     for host in [false, true] {
-                        let mut init: Vec<Value> = (0..inits).map(|n| container(&format!("i{n}"))).collect();
+                        let mut init: Vec<Value> =
+                            (0..inits).map(|n| container(&format!("i{n}"))).collect();
                         if sidecar {
                             let mut sidecar = container("sc");
                             sidecar["restartPolicy"] = json!("Always");
@@ -259,7 +341,10 @@ fn every_shape_of_a_pod_is_accepted() {
                             "containers": (0..containers).map(|n| container(&format!("c{n}"))).collect::<Vec<_>>(),
                         });
                         let together = containers + usize::from(sidecar) > 1;
-                        expected += containers + inits + usize::from(sidecar) + usize::from(!host && together);
+                        expected += containers
+                            + inits
+                            + usize::from(sidecar)
+                            + usize::from(!host && together);
                         apps.push(application(&request(apps.len(), spec), "cluster").unwrap());
                     }
                 }
@@ -278,9 +363,17 @@ fn every_shape_of_a_pod_is_accepted() {
     ] {
         assert_eq!(option(&words, option_name), values);
     }
-    for word in ["--memory=67108864b", "--memory-swap=67108864b", "--cpus=1.5", "--cpu-shares=102"] {
+    for word in [
+        "--memory=67108864b",
+        "--memory-swap=67108864b",
+        "--cpus=1.5",
+        "--cpu-shares=102",
+    ] {
         assert!(words.iter().any(|w| w == word), "{word}");
     }
     let volume = option(&words, "-v")[0];
-    assert!(volume.ends_with("/e/data:/data:z") && volume.starts_with('/'), "{volume}");
+    assert!(
+        volume.ends_with("/e/data:/data:z") && volume.starts_with('/'),
+        "{volume}"
+    );
 }

@@ -34,7 +34,10 @@ impl Readiness {
 
     /// The reason, while not ready.
     pub fn reason(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn set(&self, reason: Option<String>) {
@@ -76,7 +79,10 @@ async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
 }
 
 async fn text(State(metrics): State<Metrics>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)], metrics.text())
+    (
+        [(header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)],
+        metrics.text(),
+    )
 }
 
 #[cfg(test)]
@@ -112,7 +118,10 @@ mod tests {
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503"));
 
         let metrics = get(address, "/metrics").await;
-        assert!(metrics.contains("content-type: application/openmetrics-text"), "{metrics}");
+        assert!(
+            metrics.contains("content-type: application/openmetrics-text"),
+            "{metrics}"
+        );
         assert!(metrics.contains("virtual_kubelet_build_info"), "{metrics}");
 
         stop.cancel();

@@ -24,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use vk_provider::Clock;
 
+use crate::metrics::Metrics;
+
 /// Where Kubernetes looks for the leases of nodes.
 pub const NAMESPACE: &str = "kube-node-lease";
 /// The kubelet's lease duration.
@@ -44,6 +46,7 @@ pub async fn keep_lease(
     node: String,
     mut uid: watch::Receiver<Option<String>>,
     clock: Clock,
+    metrics: Option<Metrics>,
     stop: CancellationToken,
 ) {
     let api: Api<Lease> = Api::namespaced(client, NAMESPACE);
@@ -53,7 +56,10 @@ pub async fn keep_lease(
         let owner = uid.borrow_and_update().clone();
         if let Some(owner) = owner {
             let started = Instant::now();
-            let attempt = timeout(ATTEMPT_DEADLINE, renew(&api, &node, &owner, &mut known, &clock));
+            let attempt = timeout(
+                ATTEMPT_DEADLINE,
+                renew(&api, &node, &owner, &mut known, &clock),
+            );
             let result = tokio::select! {
                 () = stop.cancelled() => return,
                 result = attempt => result,
@@ -61,10 +67,16 @@ pub async fn keep_lease(
             due = match result {
                 Ok(Ok(())) => {
                     debug!(node, "lease renewed");
+                    if let Some(metrics) = &metrics {
+                        metrics.lease_renewed(clock.now());
+                    }
                     started + RENEW_EVERY
                 }
                 Ok(Err(error)) => {
                     warn!(node, %error, "lease not renewed");
+                    if let Some(metrics) = &metrics {
+                        metrics.api_error("lease", &error);
+                    }
                     Instant::now() + pause(&error)
                 }
                 Err(_) => {
@@ -177,7 +189,10 @@ mod tests {
         assert_eq!(spec.lease_duration_seconds, Some(40));
         assert_eq!(spec.renew_time, Some(MicroTime(at(5))));
         let owner = &lease.metadata.owner_references.unwrap()[0];
-        assert_eq!((&*owner.api_version, &*owner.kind, &*owner.uid), ("v1", "Node", "u1"));
+        assert_eq!(
+            (&*owner.api_version, &*owner.kind, &*owner.uid),
+            ("v1", "Node", "u1")
+        );
     }
 
     #[test]
@@ -186,10 +201,25 @@ mod tests {
         let spec = lease.spec.as_mut().unwrap();
         spec.lease_transitions = Some(7);
         lease.metadata.resource_version = Some("3".into());
-        let other = OwnerReference { kind: "Other".into(), uid: "x".into(), ..Default::default() };
-        lease.metadata.owner_references.as_mut().unwrap().push(other);
+        let other = OwnerReference {
+            kind: "Other".into(),
+            uid: "x".into(),
+            ..Default::default()
+        };
+        lease
+            .metadata
+            .owner_references
+            .as_mut()
+            .unwrap()
+            .push(other);
         let lease = renewed(Some(&lease), "n", "u2", at(15));
-        let uids: Vec<String> = lease.metadata.owner_references.unwrap().into_iter().map(|o| o.uid).collect();
+        let uids: Vec<String> = lease
+            .metadata
+            .owner_references
+            .unwrap()
+            .into_iter()
+            .map(|o| o.uid)
+            .collect();
         assert_eq!(uids, ["x", "u2"]);
         assert_eq!(lease.metadata.resource_version.as_deref(), Some("3"));
         assert_eq!(lease.spec.unwrap().lease_transitions, Some(7));

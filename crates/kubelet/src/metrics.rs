@@ -85,7 +85,10 @@ impl Metrics {
             ready_nodes: Gauge::default(),
             lease_renewed: Gauge::default(),
         };
-        let build = Build { name: name.into(), version: version.into() };
+        let build = Build {
+            name: name.into(),
+            version: version.into(),
+        };
         metrics.extend(|registry| metrics.register(registry, build));
         metrics
     }
@@ -103,16 +106,36 @@ impl Metrics {
             Unit::Seconds,
             self.steps.clone(),
         );
-        registry.register("pod_status_patches", "Pod statuses sent to Kubernetes", self.status_patches.clone());
+        registry.register(
+            "pod_status_patches",
+            "Pod statuses sent to Kubernetes",
+            self.status_patches.clone(),
+        );
         registry.register(
             "api_errors",
             "Requests to Kubernetes that failed; code 0 is no answer",
             self.api_errors.clone(),
         );
-        registry.register("queue_depth", "Pods waiting for a look", self.queue_depth.clone());
-        registry.register("events", "Events sent to Kubernetes", self.events_sent.clone());
-        registry.register("events_dropped", "Events dropped because too many waited or one failed", self.events_dropped.clone());
-        registry.register("registered_nodes", "Nodes that are registered", self.ready_nodes.clone());
+        registry.register(
+            "queue_depth",
+            "Pods waiting for a look",
+            self.queue_depth.clone(),
+        );
+        registry.register(
+            "events",
+            "Events sent to Kubernetes",
+            self.events_sent.clone(),
+        );
+        registry.register(
+            "events_dropped",
+            "Events dropped because too many waited or one failed",
+            self.events_dropped.clone(),
+        );
+        registry.register(
+            "registered_nodes",
+            "Nodes that are registered",
+            self.ready_nodes.clone(),
+        );
         registry.register_with_unit(
             "lease_renewed_timestamp",
             "Unix time of the latest renewal of any node's lease",
@@ -131,14 +154,19 @@ impl Metrics {
     /// A pod became Running; how long it took.
     pub fn pod_started(&self, pod: &Pod, now: Timestamp) {
         if let Some(created) = &pod.metadata.creation_timestamp {
-            self.startup.observe(now.duration_since(created.0).as_secs_f64().max(0.0));
+            self.startup
+                .observe(now.duration_since(created.0).as_secs_f64().max(0.0));
         }
     }
 
     /// One step of the planner was carried out.
     pub fn observe_step(&self, operation: &str, took: Duration) {
-        let operation = Operation { operation: operation.into() };
-        self.steps.get_or_create(&operation).observe(took.as_secs_f64());
+        let operation = Operation {
+            operation: operation.into(),
+        };
+        self.steps
+            .get_or_create(&operation)
+            .observe(took.as_secs_f64());
     }
 
     /// A pod status is sent.
@@ -162,13 +190,17 @@ impl Metrics {
 
     /// A request to Kubernetes failed with this code, 0 for no answer.
     pub fn count_error(&self, operation: &str, code: u16) {
-        let labels = ApiError { operation: operation.into(), code };
+        let labels = ApiError {
+            operation: operation.into(),
+            code,
+        };
         self.api_errors.get_or_create(&labels).inc();
     }
 
     /// How many pods wait for a look.
     pub fn set_queue_depth(&self, depth: usize) {
-        self.queue_depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
+        self.queue_depth
+            .set(i64::try_from(depth).unwrap_or(i64::MAX));
     }
 
     /// An event was stored.
@@ -197,7 +229,10 @@ impl Metrics {
 
     /// A lease was renewed.
     pub fn lease_renewed(&self, at: Timestamp) {
-        #[allow(clippy::cast_precision_loss, reason = "seconds since 1970 fit into 53 bits")]
+        #[allow(
+            clippy::cast_precision_loss,
+            reason = "seconds since 1970 fit into 53 bits"
+        )]
         self.lease_renewed.set(at.as_second() as f64);
     }
 
@@ -250,7 +285,13 @@ mod tests {
         metrics.pod_started(&pod, Timestamp::from_second(104).unwrap());
         metrics.pod_started(&pod, Timestamp::from_second(99).unwrap());
         let text = metrics.text();
-        assert!(text.contains("pod_startup_duration_seconds_sum 4.0"), "{text}");
-        assert!(text.contains("pod_startup_duration_seconds_count 2"), "{text}");
+        assert!(
+            text.contains("pod_startup_duration_seconds_sum 4.0"),
+            "{text}"
+        );
+        assert!(
+            text.contains("pod_startup_duration_seconds_count 2"),
+            "{text}"
+        );
     }
 }

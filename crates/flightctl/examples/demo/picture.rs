@@ -97,7 +97,7 @@ impl Picture {
         }
         let _ = writeln!(text, "\n{:<12} APPLICATIONS", "DEVICE");
         for device in &self.devices {
-            let running: Vec<String> = device.applications().iter().map(ToString::to_string).collect();
+            let running: Vec<String> = device.applications().iter().map(|a| format!("{}… {}", a.name.chars().take(11).collect::<String>(), a.status)).collect();
             let _ = writeln!(text, "{:<12} {}", device.name(), running.join(", "));
         }
         let _ = writeln!(text, "\n{:<32} {:<6} {:<12} {:<11} IMAGE", "POD", "READY", "STATUS", "DEVICE");

@@ -1,6 +1,6 @@
 //! One budget of requests for everything the provider asks.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -20,6 +20,9 @@ const FOR_WRITES: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Budget {
     state: Arc<Mutex<State>>,
+    /// Only one read at a time has its place booked, so that a write never
+    /// waits behind a queue of them.
+    reads: Arc<tokio::sync::Mutex<()>>,
     step: Duration,
 }
 
@@ -43,6 +46,7 @@ impl Budget {
         let now = Instant::now();
         Self {
             state: Arc::new(Mutex::new(State { full_at: now, paused_until: now })),
+            reads: Arc::default(),
             step: Duration::from_secs(60) / per_minute.max(1),
         }
     }
@@ -50,21 +54,31 @@ impl Budget {
     /// Waits for one request's worth. Cancel-safe: a dropped wait has used up
     /// its place, which only slows the next one down.
     pub async fn take(&self, write: bool) {
-        let at = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = if write { None } else { Some(self.reads.lock().await) };
+        let mut at = {
+            let mut state = self.state();
             let now = Instant::now();
             let burst = if write { BURST } else { BURST - FOR_WRITES };
             state.full_at = state.full_at.max(now) + self.step;
-            let within = state.full_at.checked_sub(burst).unwrap_or(now);
-            within.max(state.paused_until).max(now)
+            state.full_at.checked_sub(burst).unwrap_or(now)
         };
-        sleep_until(at).await;
+        loop {
+            at = at.max(self.state().paused_until);
+            if at <= Instant::now() {
+                return;
+            }
+            sleep_until(at).await;
+        }
     }
 
     /// Nobody asks for so long.
     pub fn pause(&self, wait: Duration) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         state.paused_until = state.paused_until.max(Instant::now() + wait);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,5 +117,40 @@ mod tests {
         let begun = Instant::now();
         budget.take(true).await;
         assert_eq!(begun.elapsed(), Duration::from_secs(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_holds_those_who_wait_already() {
+        let budget = Budget::new(60);
+        for _ in 0..16 {
+            budget.take(true).await;
+        }
+        let begun = Instant::now();
+        let (waiting, ()) = tokio::join!(
+            async {
+                budget.take(true).await;
+                begun.elapsed()
+            },
+            async { budget.pause(Duration::from_secs(10)) },
+        );
+        assert_eq!(waiting, Duration::from_secs(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_never_waits_behind_a_queue_of_reads() {
+        let budget = Budget::new(60);
+        let reads: Vec<_> = (0..100)
+            .map(|_| {
+                let budget = budget.clone();
+                tokio::spawn(async move { budget.take(false).await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        let begun = Instant::now();
+        budget.take(true).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        for read in reads {
+            read.await.unwrap();
+        }
     }
 }

@@ -110,7 +110,9 @@ impl ClientError {
             // No Authorization header, or one that was lost on the way.
             400 if message.contains("failed to get auth token") => Self::Unauthorized { message },
             403 => Self::Forbidden { object, message },
-            404 => Self::NotFound { object },
+            // Only the service itself knows what it has not: a proxy's 404 must not
+            // make a device look deleted.
+            404 if message.contains(" of name ") => Self::NotFound { object },
             // The other 409 of a device is a concurrent write.
             409 if message.contains("owner") => Self::Owned { object, message },
             409 => Self::TestFailed { object },
@@ -123,6 +125,15 @@ impl ClientError {
         }
     }
 
+    /// The error of a connection that failed.
+    pub(super) fn transport(base: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut why = chain(error);
+        if why.contains("certificate") {
+            why.push_str("; set flightctl.caFile to the file that signed the server's certificate");
+        }
+        Self::Transport { base: base.into(), why }
+    }
+
     /// When to ask again, where the service named a time.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -130,6 +141,20 @@ impl ClientError {
             _ => None,
         }
     }
+}
+
+/// An error with its causes: TLS and DNS say what is wrong only there.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
 }
 
 fn message(body: &[u8]) -> String {
@@ -163,6 +188,8 @@ mod tests {
         ));
         assert!(matches!(error(429, "Rate limit exceeded"), ClientError::TooManyRequests { .. }));
         assert!(matches!(error(404, "Device of name \"dev0\" not found"), ClientError::NotFound { .. }));
+        assert!(matches!(error(404, "404 page not found"), ClientError::Server { .. }));
+        assert!(matches!(error(404, "API Error: no matching operation was found"), ClientError::Server { .. }));
         assert!(matches!(error(400, "no paths provided"), ClientError::Invalid { .. }));
     }
 

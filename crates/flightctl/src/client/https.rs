@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper_rustls::HttpsConnectorBuilder;
+use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Hyper;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -28,6 +28,13 @@ pub enum Tls {
     System,
     /// Nothing: for tests only.
     Insecure,
+    /// As `trust` says, under this name instead of the URL's host.
+    Named {
+        /// What stands in the certificate.
+        server_name: String,
+        /// Who signed it.
+        trust: Box<Tls>,
+    },
 }
 
 /// The connection cannot be set up.
@@ -39,6 +46,12 @@ pub enum ConnectError {
     /// A certificate cannot be read.
     #[error("the Flight Control CA cannot be read: {0}")]
     BadCertificate(String),
+    /// The system has none.
+    #[error("this system has no certificate authorities ({0}); set flightctl.caFile to the file that signed the server's certificate")]
+    NoSystemAuthorities(String),
+    /// The name cannot stand in a certificate.
+    #[error("the TLS server name {0:?} is neither a host name nor an address")]
+    ServerName(String),
     /// TLS cannot be set up.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
@@ -54,9 +67,16 @@ impl Client {
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT_DEADLINE));
         tcp.set_nodelay(true);
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls_config(tls)?)
-            .https_or_http()
+        let (name, trust) = match tls {
+            Tls::Named { server_name, trust } => (Some(server_name), &**trust),
+            trust => (None, trust),
+        };
+        let mut builder = HttpsConnectorBuilder::new().with_tls_config(tls_config(trust)?).https_or_http();
+        if let Some(name) = name {
+            let name = ServerName::try_from(name.clone()).map_err(|_| ConnectError::ServerName(name.clone()))?;
+            builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name));
+        }
+        let connector = builder
             .enable_http1()
             .wrap_connector(tcp);
         let hyper: Hyper<_, Full<Bytes>> =
@@ -74,8 +94,13 @@ fn tls_config(tls: &Tls) -> Result<ClientConfig, ConnectError> {
             let mut roots = RootCertStore::empty();
             let found = rustls_native_certs::load_native_certs();
             roots.add_parsable_certificates(found.certs);
+            if roots.is_empty() {
+                let why = found.errors.first().map_or_else(|| "none found".into(), ToString::to_string);
+                return Err(ConnectError::NoSystemAuthorities(why));
+            }
             builder.with_root_certificates(roots)
         }
+        Tls::Named { trust, .. } => return tls_config(trust),
         Tls::Insecure => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anything(provider))),
     };
     Ok(builder.with_no_client_auth())

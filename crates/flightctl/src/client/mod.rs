@@ -6,10 +6,10 @@
 
 mod budget;
 mod error;
+mod events;
 mod https;
 mod token;
 
-use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use tower::{Service, ServiceExt};
 
 pub use budget::{Budget, DEFAULT_PER_MINUTE};
 pub use error::ClientError;
+pub use events::EventCursor;
 pub use https::{ConnectError, Tls};
 pub use token::{TokenError, TokenSource};
 
@@ -35,9 +36,11 @@ const DEADLINE: Duration = Duration::from_secs(15);
 const ANSWER_LIMIT: usize = 64 << 20;
 /// Devices of one page, the most the service gives.
 const PAGE: usize = 1000;
-/// Events that an [`EventCursor`] remembers, so that those of the overlapping
-/// seconds are told once.
-const REMEMBERED_EVENTS: usize = 2000;
+/// Pages of one list, so that a service that never ends one is noticed: a
+/// hundred times the devices of the largest estates that Flight Control names.
+const PAGES: usize = 1000;
+/// Longest `Retry-After` that is obeyed: the service's own longest window.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// Path of the user API.
 const API: &str = "/api/v1";
 /// Everything but what RFC 3986 leaves unreserved.
@@ -66,13 +69,6 @@ impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").field("base", &self.base).finish_non_exhaustive()
     }
-}
-
-/// Where the reading of events stands.
-#[derive(Debug, Default)]
-pub struct EventCursor {
-    since: Option<String>,
-    known: VecDeque<String>,
 }
 
 impl Client {
@@ -130,16 +126,21 @@ impl Client {
             path = format!("{path}&fieldSelector={}", encode(selector));
         }
         let mut page_path = path.clone();
-        loop {
+        for _ in 0..PAGES {
             let mut page = self.call(Method::GET, &page_path, None, "devices").await?;
+            let next = next_page(&page).map(encode);
+            // An answer without a list is no empty list: that would mean that
+            // every device is gone.
+            items(&page, "devices")?;
             if let Some(items) = page["items"].as_array_mut() {
                 devices.append(items);
             }
-            match page["metadata"]["continue"].as_str().filter(|c| !c.is_empty()) {
-                Some(token) => page_path = format!("{path}&continue={}", encode(token)),
+            match next {
+                Some(token) => page_path = format!("{path}&continue={token}"),
                 None => return Ok(devices),
             }
         }
+        Err(ClientError::Decode { object: "devices".into(), why: "the list does not end".into() })
     }
 
     /// One device.
@@ -168,38 +169,6 @@ impl Client {
         self.call(Method::PATCH, &format!("/devices/{}", encode(name)), Some(patch), name).await
     }
 
-    /// Names of the devices that events since the cursor are about. The first
-    /// call only finds the end of the log.
-    ///
-    /// # Errors
-    /// See [`ClientError`]; the cursor stays where it was.
-    pub async fn devices_in_events(&self, cursor: &mut EventCursor) -> Result<BTreeSet<String>, ClientError> {
-        let Some(since) = cursor.since.clone() else {
-            let page = self.call(Method::GET, "/events?limit=1&order=desc", None, "events").await?;
-            cursor.since = newest(&page).or_else(|| Some("1970-01-01T00:00:00Z".into()));
-            return Ok(BTreeSet::new());
-        };
-        let selector = format!("involvedObject.kind=Device,metadata.creationTimestamp>={}", overlap(&since));
-        let path = format!("/events?order=asc&limit={PAGE}&fieldSelector={}", encode(&selector));
-        let page = self.call(Method::GET, &path, None, "events").await?;
-        let mut names = BTreeSet::new();
-        for event in page["items"].as_array().into_iter().flatten() {
-            let id = event["metadata"]["name"].as_str().unwrap_or_default();
-            if cursor.known.iter().any(|known| known == id) {
-                continue;
-            }
-            cursor.known.push_back(id.to_owned());
-            if let Some(device) = event["involvedObject"]["name"].as_str() {
-                names.insert(device.to_owned());
-            }
-        }
-        while cursor.known.len() > REMEMBERED_EVENTS {
-            cursor.known.pop_front();
-        }
-        cursor.since = newest(&page).or(cursor.since.take());
-        Ok(names)
-    }
-
     async fn call(
         &self,
         method: Method,
@@ -212,7 +181,7 @@ impl Client {
         let request = self.request(method, path, body)?;
         let answer = match timeout(DEADLINE, self.http.clone().oneshot(request)).await {
             Err(_) => return Err(ClientError::Timeout { seconds: DEADLINE.as_secs() }),
-            Ok(Err(error)) => return Err(ClientError::Transport { base: self.base.to_string(), why: chain(&*error) }),
+            Ok(Err(error)) => return Err(ClientError::transport(&self.base, &*error)),
             Ok(Ok(answer)) => answer,
         };
         if !answer.status.is_success() {
@@ -266,7 +235,7 @@ where
         .headers
         .get(header::RETRY_AFTER)
         .and_then(|v| v.to_str().ok()?.parse().ok())
-        .map(Duration::from_secs);
+        .map(|seconds| Duration::from_secs(seconds).min(LONGEST_PAUSE));
     Ok(Answer { status: parts.status, retry_after, body })
 }
 
@@ -274,36 +243,14 @@ fn encode(text: &str) -> String {
     utf8_percent_encode(text, QUERY).to_string()
 }
 
-/// An error with its causes: TLS and DNS say what is wrong only there.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
+/// The items of a list.
+fn items<'a>(page: &'a Value, object: &str) -> Result<&'a Vec<Value>, ClientError> {
+    page["items"]
+        .as_array()
+        .ok_or_else(|| ClientError::Decode { object: object.into(), why: "it is no list".into() })
 }
 
-/// Several processes of the service write events: one may be late by this.
-const OVERLAP: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
-
-fn overlap(since: &str) -> String {
-    since
-        .parse::<jiff::Timestamp>()
-        .ok()
-        .and_then(|at| at.checked_sub(OVERLAP).ok())
-        .map_or_else(|| since.to_owned(), |at| at.to_string())
-}
-
-fn newest(page: &Value) -> Option<String> {
-    let items = page["items"].as_array()?;
-    items
-        .iter()
-        .filter_map(|e| e["metadata"]["creationTimestamp"].as_str())
-        .max()
-        .map(str::to_owned)
+/// What names the next page, if there is one.
+fn next_page(page: &Value) -> Option<&str> {
+    page["metadata"]["continue"].as_str().filter(|token| !token.is_empty())
 }

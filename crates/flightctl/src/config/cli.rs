@@ -11,8 +11,9 @@ pub struct Cli {
     /// Configuration file (YAML, apiVersion vk-flightctl.io/v1alpha1, kind ProviderConfig).
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Kubernetes access; without it the pod's own account, or ~/.kube/config.
-    #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
+    /// Kubernetes access [env: KUBECONFIG]; without it ~/.kube/config, or the pod's own account.
+    // Not clap's `env`: KUBECONFIG may name several files, which kube merges.
+    #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// Node of the devices that belong to no fleet [env: NODE_NAME] [default: vk-flightctl-node].
     #[arg(long, value_name = "NAME")]

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
+use super::file::place;
 use super::{ConfigError, read, value};
 
 /// What is read of it.
@@ -24,6 +25,7 @@ struct Service {
     server: Option<String>,
     certificate_authority: Option<String>,
     certificate_authority_data: Option<String>,
+    tls_server_name: Option<String>,
     #[serde(rename = "insecureSkipVerify")]
     insecure_skip_verify: bool,
 }
@@ -48,10 +50,10 @@ impl ClientYaml {
     /// # Errors
     /// It is no YAML of that shape.
     pub fn parse(path: &str, text: &str) -> Result<Self, ConfigError> {
+        // Neither snippet nor message: both may quote a token.
         serde_saphyr::from_str(text).map_err(|e| ConfigError::Parse {
-            path: path.into(),
-            // Only the first line: what follows quotes the file, token and all.
-            why: e.to_string().lines().next().unwrap_or_default().to_owned(),
+            place: place(path, e.location().map_or(0, |at| at.line())),
+            why: "is not what `flightctl login` writes; run it again".into(),
         })
     }
 
@@ -63,6 +65,11 @@ impl ClientYaml {
     /// Whether its certificate is not checked.
     pub fn insecure(&self) -> bool {
         self.service.insecure_skip_verify
+    }
+
+    /// The name in its certificate, where that is not the URL's host.
+    pub fn tls_server_name(&self) -> Option<&str> {
+        self.service.tls_server_name.as_deref().filter(|name| !name.is_empty())
     }
 
     /// The organization's UUID.
@@ -110,6 +117,7 @@ mod tests {
 service:
   server: https://fc.example.com:3443
   certificate-authority-data: UEVN
+  tls-server-name: api.fc.example.com
   insecureSkipVerify: false
 authentication:
   access-token: the-access-token
@@ -123,6 +131,7 @@ organization: 00000000-0000-0000-0000-000000000000
     fn reads_what_the_cli_writes() {
         let yaml = ClientYaml::parse("client.yaml", YAML).unwrap();
         assert_eq!(yaml.server(), Some("https://fc.example.com:3443"));
+        assert_eq!(yaml.tls_server_name(), Some("api.fc.example.com"));
         assert_eq!(yaml.authorities(Path::new("client.yaml")).unwrap().unwrap(), b"PEM");
         assert_eq!(token(YAML).as_deref(), Some("the-id-token"));
         assert_eq!(token(&YAML.replace("token-to-use: id", "")).as_deref(), Some("the-access-token"));

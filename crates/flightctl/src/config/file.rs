@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -13,56 +12,60 @@ const API_VERSION: &str = "vk-flightctl.io/v1alpha1";
 /// `kind` of the file.
 const KIND: &str = "ProviderConfig";
 
+/// A value with its place in the file, for messages.
+pub(super) type At<T> = serde_saphyr::Spanned<T>;
 /// Amounts by resource name.
-pub(super) type Amounts = BTreeMap<String, String>;
+pub(super) type Amounts = BTreeMap<String, At<String>>;
 
 /// The file as it is written. Every key may be left out but the first two.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct File {
-    #[serde(default)]
-    api_version: String,
-    #[serde(default)]
-    kind: String,
+    #[serde(skip)]
+    pub(super) path: String,
+    #[serde(default = "nothing")]
+    api_version: At<String>,
+    #[serde(default = "nothing")]
+    kind: At<String>,
     #[serde(default)]
     pub(super) flightctl: Service,
-    pub(super) node_name: Option<String>,
-    pub(super) fleet_label: Option<String>,
+    pub(super) node_name: Option<At<String>>,
+    pub(super) fleet_label: Option<At<String>>,
     #[serde(default)]
     pub(super) fleets: Vec<Fleet>,
-    pub(super) taints: Option<Vec<String>>,
+    pub(super) taints: Option<Vec<At<String>>>,
     #[serde(default)]
     pub(super) capacity: Amounts,
     #[serde(default)]
     pub(super) reserve: Amounts,
-    pub(super) status_poll_interval: Option<GoDuration>,
+    pub(super) status_poll_interval: Option<At<String>>,
     #[serde(default)]
     pub(super) logging: Logging,
-    pub(super) listen: Option<String>,
+    pub(super) listen: Option<At<String>>,
 }
 
 /// How Flight Control is reached.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Service {
-    pub(super) url: Option<String>,
+    pub(super) url: Option<At<String>>,
     pub(super) token_file: Option<PathBuf>,
     pub(super) client_config: Option<PathBuf>,
     pub(super) ca_file: Option<PathBuf>,
     #[serde(rename = "insecureTLS")]
     pub(super) insecure_tls: Option<bool>,
-    pub(super) organization: Option<String>,
-    pub(super) requests_per_minute: Option<u32>,
+    pub(super) organization: Option<At<String>>,
+    pub(super) requests_per_minute: Option<At<u32>>,
 }
 
 /// One fleet.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Fleet {
-    pub(super) name: String,
-    pub(super) selector: String,
-    pub(super) nodes: Option<String>,
-    pub(super) taints: Option<Vec<String>>,
+    pub(super) name: At<String>,
+    pub(super) selector: At<String>,
+    pub(super) nodes: Option<At<String>>,
+    pub(super) taints: Option<Vec<At<String>>>,
     #[serde(default)]
     pub(super) capacity: Amounts,
     #[serde(default)]
@@ -77,20 +80,28 @@ pub(super) struct Logging {
     pub(super) format: Option<LogFormat>,
 }
 
-/// A duration as Go writes it: `30s`, `5m`, `1h30m`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct GoDuration(pub(super) Duration);
+/// No value, nowhere.
+fn nothing() -> At<String> {
+    At::new(String::new(), serde_saphyr::Location::UNKNOWN, serde_saphyr::Location::UNKNOWN)
+}
 
-impl<'de> Deserialize<'de> for GoDuration {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let wrong = || {
-            serde::de::Error::custom(format!("{text:?} is no duration; write for example 30s, 5m or 1h30m"))
-        };
-        let parsed: kube::core::Duration = text.parse().map_err(|_| wrong())?;
-        let duration = std::time::Duration::from(parsed);
-        // The conversion drops the sign.
-        if text.starts_with('-') { Err(wrong()) } else { Ok(Self(duration)) }
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            path: String::new(),
+            api_version: nothing(),
+            kind: nothing(),
+            flightctl: Service::default(),
+            node_name: None,
+            fleet_label: None,
+            fleets: Vec::new(),
+            taints: None,
+            capacity: Amounts::new(),
+            reserve: Amounts::new(),
+            status_poll_interval: None,
+            logging: Logging::default(),
+            listen: None,
+        }
     }
 }
 
@@ -100,41 +111,54 @@ impl File {
     /// # Errors
     /// With line, key and suggestion.
     pub fn parse(path: &str, text: &str) -> Result<Self, ConfigError> {
-        let wrong = |why: String| ConfigError::Parse { path: path.into(), why };
+        let wrong = |line: u64, why: String| ConfigError::Parse { place: place(path, line), why };
         if text.trim().is_empty() {
-            return Err(wrong(format!("is empty; begin with apiVersion: {API_VERSION} and kind: {KIND}")));
+            return Err(wrong(0, format!("is empty; begin with apiVersion: {API_VERSION} and kind: {KIND}")));
         }
-        let file: Self = serde_saphyr::from_str(text).map_err(|e| wrong(suggest(&e.to_string())))?;
-        if file.api_version != API_VERSION {
-            return Err(wrong(format!("apiVersion is {:?}; write {API_VERSION}", file.api_version)));
+        // A snippet would print lines of the file into logs.
+        let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
+        let mut file: Self = serde_saphyr::from_str_with_options(text, options)
+            .map_err(|e| wrong(e.location().map_or(0, |at| at.line()), explain(&e)))?;
+        if file.api_version.value != API_VERSION {
+            let line = file.api_version.referenced.line();
+            return Err(wrong(line, format!("apiVersion is {:?}; write {API_VERSION}", file.api_version.value)));
         }
-        if file.kind != KIND {
-            return Err(wrong(format!("kind is {:?}; write {KIND}", file.kind)));
+        if file.kind.value != KIND {
+            return Err(wrong(file.kind.referenced.line(), format!("kind is {:?}; write {KIND}", file.kind.value)));
         }
+        file.path = path.into();
         Ok(file)
     }
+}
+
+/// `config.yaml:12`, or the file alone where the line is not known.
+pub(super) fn place(path: &str, line: u64) -> String {
+    if line == 0 { path.into() } else { format!("{path}:{line}") }
 }
 
 /// Above this likeness an unknown key is taken for a slip of the pen.
 const LIKENESS: f64 = 0.75;
 
-/// Adds the known key that an unknown one is most like.
-fn suggest(message: &str) -> String {
-    let message = message.lines().next().unwrap_or_default().trim();
-    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    let Some((unknown, known)) = quoted.split_first() else {
-        return message.into();
-    };
-    if !message.contains("unknown field") {
-        return message.into();
+fn explain(error: &serde_saphyr::Error) -> String {
+    match error.without_snippet() {
+        serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => match nearest(field, expected) {
+            Some(known) => format!("unknown key `{field}`; did you mean `{known}`?"),
+            None => format!("unknown key `{field}`; the keys here are {}", expected.join(", ")),
+        },
+        serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
+            format!("the key `{key}` is there twice; keep one of them")
+        }
+        serde_saphyr::Error::SerdeMissingField { field, .. } => format!("the key `{field}` is missing here"),
+        other => other.to_string().lines().next().unwrap_or_default().trim().to_owned(),
     }
-    let nearest = known
+}
+
+/// The known word that an unknown one is most like.
+pub(super) fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
+    known
         .iter()
         .map(|name| (strsim::jaro_winkler(&unknown.to_lowercase(), &name.to_lowercase()), *name))
         .filter(|(likeness, _)| *likeness >= LIKENESS)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    match nearest {
-        Some((_, name)) => format!("{message}; did you mean `{name}`?"),
-        None => message.into(),
-    }
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
 }

@@ -36,7 +36,15 @@ fn device(status: &str, ready: &str, restarts: i64) -> DeviceView {
 }
 
 fn see(expected: &Expected, device: &DeviceView, applied: bool, settled: bool) -> Seen {
-    facts(expected, &Sight { app: APP, device, applied, settled })
+    facts(
+        expected,
+        &Sight {
+            app: APP,
+            device,
+            applied,
+            settled,
+        },
+    )
 }
 
 fn brief(state: &ContainerState) -> String {
@@ -50,7 +58,13 @@ fn brief(state: &ContainerState) -> String {
 
 /// Init containers, `|`, regular ones, and `.` when all is over.
 fn told(seen: &Seen) -> String {
-    let list = |facts: &[ContainerFact]| facts.iter().map(|f| brief(&f.state)).collect::<Vec<_>>().join(" ");
+    let list = |facts: &[ContainerFact]| {
+        facts
+            .iter()
+            .map(|f| brief(&f.state))
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
     let end = if seen.ended { " ." } else { "" };
     format!("{}|{}{end}", list(&seen.init), list(&seen.containers))
 }
@@ -64,7 +78,15 @@ fn every_status_of_an_application_says_what_it_says_and_no_more() {
     const BEHIND: &[Role] = &[Init, Init, App];
     const POD: &[Role] = &[Init, App, App];
     const CAR: &[Role] = &[Sidecar, Init, App];
-    let rows: &[(Policy, &[Role], &str, &str, i64, &str)] = &[
+    type Row = (
+        Policy,
+        &'static [Role],
+        &'static str,
+        &'static str,
+        i64,
+        &'static str,
+    );
+    let rows: &[Row] = &[
         (Always, ONE, "Preparing", "0/1", 0, "|ContainerCreating"),
         (Always, ONE, "Preparing", "0/1", 2, "|CrashLoopBackOff"),
         (Always, ONE, "Running", "1/1", 0, "|run"),
@@ -79,53 +101,214 @@ fn every_status_of_an_application_says_what_it_says_and_no_more() {
         (OnFailure, ONE, "Error", "0/1", 3, "|CrashLoopBackOff"),
         (OnFailure, ONE, "Completed", "0/1", 3, "|end:Some(0) ."),
         // Init containers first, one by one.
-        (Always, BEHIND, "Running", "1/1", 0, "run PodInitializing|PodInitializing"),
-        (Always, BEHIND, "Completed", "0/1", 0, "end:Some(0) PodInitializing|PodInitializing"),
-        (Always, BEHIND, "Running", "1/2", 0, "end:Some(0) run|PodInitializing"),
-        (Always, BEHIND, "Error", "0/2", 4, "end:Some(0) CrashLoopBackOff|PodInitializing"),
-        (Always, BEHIND, "Running", "1/3", 0, "end:Some(0) end:Some(0)|run"),
-        (Always, BEHIND, "Error", "0/3", 2, "end:Some(0) end:Some(0)|CrashLoopBackOff"),
-        (Never, BEHIND, "Completed", "0/2", 0, "end:Some(0) end:Some(0)|PodInitializing"),
-        (Never, BEHIND, "Error", "0/1", 0, "end:None PodInitializing|PodInitializing ."),
-        (Never, BEHIND, "Error", "0/3", 0, "end:Some(0) end:Some(0)|end:None ."),
-        (Never, BEHIND, "Completed", "0/3", 0, "end:Some(0) end:Some(0)|end:Some(0) ."),
+        (
+            Always,
+            BEHIND,
+            "Running",
+            "1/1",
+            0,
+            "run PodInitializing|PodInitializing",
+        ),
+        (
+            Always,
+            BEHIND,
+            "Completed",
+            "0/1",
+            0,
+            "end:Some(0) PodInitializing|PodInitializing",
+        ),
+        (
+            Always,
+            BEHIND,
+            "Running",
+            "1/2",
+            0,
+            "end:Some(0) run|PodInitializing",
+        ),
+        (
+            Always,
+            BEHIND,
+            "Error",
+            "0/2",
+            4,
+            "end:Some(0) CrashLoopBackOff|PodInitializing",
+        ),
+        (
+            Always,
+            BEHIND,
+            "Running",
+            "1/3",
+            0,
+            "end:Some(0) end:Some(0)|run",
+        ),
+        (
+            Always,
+            BEHIND,
+            "Error",
+            "0/3",
+            2,
+            "end:Some(0) end:Some(0)|CrashLoopBackOff",
+        ),
+        (
+            Never,
+            BEHIND,
+            "Completed",
+            "0/2",
+            0,
+            "end:Some(0) end:Some(0)|PodInitializing",
+        ),
+        (
+            Never,
+            BEHIND,
+            "Error",
+            "0/1",
+            0,
+            "end:None PodInitializing|PodInitializing .",
+        ),
+        (
+            Never,
+            BEHIND,
+            "Error",
+            "0/3",
+            0,
+            "end:Some(0) end:Some(0)|end:None .",
+        ),
+        (
+            Never,
+            BEHIND,
+            "Completed",
+            "0/3",
+            0,
+            "end:Some(0) end:Some(0)|end:Some(0) .",
+        ),
         // A Podman pod: its infra container counts.
         (Always, TWO, "Running", "3/3", 0, "|run run"),
         (Always, TWO, "Running", "2/3", 5, "|? ?"),
         (Always, TWO, "Running", "2/2", 0, "|? ?"),
-        (Always, TWO, "Running", "1/3", 5, "|CrashLoopBackOff CrashLoopBackOff"),
+        (
+            Always,
+            TWO,
+            "Running",
+            "1/3",
+            5,
+            "|CrashLoopBackOff CrashLoopBackOff",
+        ),
         (Always, TWO, "Running", "4/4", 0, "|? ?"),
         (Always, TWO, "Starting", "2/3", 0, "|? ?"),
-        (Always, TWO, "Starting", "1/2", 0, "|ContainerCreating ContainerCreating"),
-        (Never, TWO, "Completed", "0/3", 0, "|end:Some(0) end:Some(0) ."),
+        (
+            Always,
+            TWO,
+            "Starting",
+            "1/2",
+            0,
+            "|ContainerCreating ContainerCreating",
+        ),
+        (
+            Never,
+            TWO,
+            "Completed",
+            "0/3",
+            0,
+            "|end:Some(0) end:Some(0) .",
+        ),
         (Never, TWO, "Completed", "0/2", 0, "|? ?"),
         (Never, TWO, "Error", "0/3", 0, "|end:None end:None ."),
         (Never, TWO, "Error", "0/2", 0, "|? ?"),
         (OnFailure, TWO, "Running", "1/3", 1, "|? ?"),
-        (OnFailure, TWO, "Completed", "0/3", 1, "|end:Some(0) end:Some(0) ."),
-        (OnFailure, TWO, "Completed", "0/2", 1, "|end:Some(0) end:Some(0) ."),
-        (Always, POD, "Running", "2/2", 0, "run|PodInitializing PodInitializing"),
-        (Always, POD, "Running", "1/2", 0, "ContainerCreating|PodInitializing PodInitializing"),
-        (Always, POD, "Running", "1/2", 3, "CrashLoopBackOff|PodInitializing PodInitializing"),
+        (
+            OnFailure,
+            TWO,
+            "Completed",
+            "0/3",
+            1,
+            "|end:Some(0) end:Some(0) .",
+        ),
+        (
+            OnFailure,
+            TWO,
+            "Completed",
+            "0/2",
+            1,
+            "|end:Some(0) end:Some(0) .",
+        ),
+        (
+            Always,
+            POD,
+            "Running",
+            "2/2",
+            0,
+            "run|PodInitializing PodInitializing",
+        ),
+        (
+            Always,
+            POD,
+            "Running",
+            "1/2",
+            0,
+            "ContainerCreating|PodInitializing PodInitializing",
+        ),
+        (
+            Always,
+            POD,
+            "Running",
+            "1/2",
+            3,
+            "CrashLoopBackOff|PodInitializing PodInitializing",
+        ),
         (Always, POD, "Running", "3/4", 0, "end:Some(0)|run run"),
         (Always, POD, "Running", "2/4", 0, "?|? ?"),
-        (Never, POD, "Running", "1/1", 0, "run|PodInitializing PodInitializing"),
-        (OnFailure, POD, "Completed", "0/1", 0, "end:Some(0)|PodInitializing PodInitializing"),
-        (OnFailure, POD, "Completed", "0/4", 0, "end:Some(0)|end:Some(0) end:Some(0) ."),
+        (
+            Never,
+            POD,
+            "Running",
+            "1/1",
+            0,
+            "run|PodInitializing PodInitializing",
+        ),
+        (
+            OnFailure,
+            POD,
+            "Completed",
+            "0/1",
+            0,
+            "end:Some(0)|PodInitializing PodInitializing",
+        ),
+        (
+            OnFailure,
+            POD,
+            "Completed",
+            "0/4",
+            0,
+            "end:Some(0)|end:Some(0) end:Some(0) .",
+        ),
         // Which of them was created is not known with a sidecar among them.
         (Always, CAR, "Running", "3/3", 0, "? ?|?"),
         (Always, CAR, "Running", "3/4", 0, "run end:Some(0)|run"),
     ];
     for (policy, roles, status, ready, restarts, want) in rows {
-        let seen = see(&expected(*policy, roles), &device(status, ready, *restarts), true, false);
-        assert_eq!(&told(&seen), want, "{policy:?} {roles:?} {status} {ready} r{restarts}");
+        let seen = see(
+            &expected(*policy, roles),
+            &device(status, ready, *restarts),
+            true,
+            false,
+        );
+        assert_eq!(
+            &told(&seen),
+            want,
+            "{policy:?} {roles:?} {status} {ready} r{restarts}"
+        );
     }
 }
 
 #[test]
 fn what_stays_unknown_is_judged_only_when_it_has_settled() {
     let nothing = device("Unknown", "0/0", 0);
-    let always = see(&expected(Policy::Always, &[Role::App]), &nothing, true, true);
+    let always = see(
+        &expected(Policy::Always, &[Role::App]),
+        &nothing,
+        true,
+        true,
+    );
     assert_eq!(told(&always), "|CreateContainerError");
     assert!(always.trouble.is_some());
     let never = see(&expected(Policy::Never, &[Role::App]), &nothing, true, true);
@@ -134,7 +317,12 @@ fn what_stays_unknown_is_judged_only_when_it_has_settled() {
 
 #[test]
 fn an_application_that_is_not_listed_is_unknown() {
-    let seen = see(&expected(Policy::Never, &[Role::App]), &DeviceView::default(), true, true);
+    let seen = see(
+        &expected(Policy::Never, &[Role::App]),
+        &DeviceView::default(),
+        true,
+        true,
+    );
     assert_eq!(told(&seen), "|?");
 }
 
@@ -149,21 +337,50 @@ fn a_container_that_may_be_down_is_not_ready() {
 
 #[test]
 fn restarts_and_the_last_end_belong_to_a_single_container_only() {
-    let one = see(&expected(Policy::Always, &[Role::App]), &device("Completed", "0/1", 7), true, false);
+    let one = see(
+        &expected(Policy::Always, &[Role::App]),
+        &device("Completed", "0/1", 7),
+        true,
+        false,
+    );
     assert_eq!(one.containers[0].restarts, Some(7));
-    assert_eq!(one.containers[0].last.as_ref().and_then(|l| l.exit_code), Some(0));
-    let failed = see(&expected(Policy::Always, &[Role::App]), &device("Error", "0/1", -1), true, false);
+    assert_eq!(
+        one.containers[0].last.as_ref().and_then(|l| l.exit_code),
+        Some(0)
+    );
+    let failed = see(
+        &expected(Policy::Always, &[Role::App]),
+        &device("Error", "0/1", -1),
+        true,
+        false,
+    );
     assert_eq!(failed.containers[0].restarts, Some(0));
-    assert_eq!(failed.containers[0].last.as_ref().map(|l| l.exit_code), Some(None));
-    let two = see(&expected(Policy::Always, &[Role::App, Role::App]), &device("Running", "3/3", 7), true, false);
+    assert_eq!(
+        failed.containers[0].last.as_ref().map(|l| l.exit_code),
+        Some(None)
+    );
+    let two = see(
+        &expected(Policy::Always, &[Role::App, Role::App]),
+        &device("Running", "3/3", 7),
+        true,
+        false,
+    );
     assert_eq!(two.containers[0].restarts, None);
 }
 
 #[test]
 fn a_running_container_has_the_name_it_has_on_the_device() {
-    let seen = see(&expected(Policy::Always, &[Role::App]), &device("Running", "1/1", 0), true, false);
+    let seen = see(
+        &expected(Policy::Always, &[Role::App]),
+        &device("Running", "1/1", 0),
+        true,
+        false,
+    );
     let id = app_id(APP);
-    assert_eq!(seen.containers[0].container_id, Some(format!("flightctl://dev/{id}-c0")));
+    assert_eq!(
+        seen.containers[0].container_id,
+        Some(format!("flightctl://dev/{id}-c0"))
+    );
 }
 
 fn updating(active: bool, reason: &str, message: &str) -> DeviceView {
@@ -181,13 +398,55 @@ fn updating(active: bool, reason: &str, message: &str) -> DeviceView {
 fn an_update_that_names_our_image_says_how_the_pull_goes() {
     let two = expected(Policy::Always, &[Role::App, Role::App]);
     let rows = [
-        (true, "Preparing", "0/1 images complete, pending: docker.io/library/c0:1", "|ContainerCreating ContainerCreating", None),
-        (true, "Preparing", "1/2 images complete, retrying: docker.io/library/c1:1: image not found", "|ContainerCreating ImagePullBackOff", Some("ErrImagePull")),
-        (false, "Error", "[2026-11-21 04:38:50] While Preparing: prefetch failed for docker.io/library/c0:1: authentication failed", "|ErrImagePull ContainerCreating", Some("ErrImagePull")),
-        (false, "Error", "While Preparing: prefetch failed for docker.io/library/c0:1.27: x", "|ContainerCreating ContainerCreating", Some("DeviceUpdateFailed")),
-        (false, "Error", "While Preparing: prefetch failed for vk-u1: internal error occurred", "|CreateContainerError CreateContainerError", Some("DeviceUpdateFailed")),
-        (false, "Error", "While Rebooting: unknown failed: an error occurred", "|ContainerCreating ContainerCreating", Some("DeviceUpdateFailed")),
-        (true, "ApplyingUpdate", "Device is applying renderedVersion: 2", "|ContainerCreating ContainerCreating", None),
+        (
+            true,
+            "Preparing",
+            "0/1 images complete, pending: docker.io/library/c0:1",
+            "|ContainerCreating ContainerCreating",
+            None,
+        ),
+        (
+            true,
+            "Preparing",
+            "1/2 images complete, retrying: docker.io/library/c1:1: image not found",
+            "|ContainerCreating ImagePullBackOff",
+            Some("ErrImagePull"),
+        ),
+        (
+            false,
+            "Error",
+            "[2026-11-21 04:38:50] While Preparing: prefetch failed for docker.io/library/c0:1: authentication failed",
+            "|ErrImagePull ContainerCreating",
+            Some("ErrImagePull"),
+        ),
+        (
+            false,
+            "Error",
+            "While Preparing: prefetch failed for docker.io/library/c0:1.27: x",
+            "|ContainerCreating ContainerCreating",
+            Some("DeviceUpdateFailed"),
+        ),
+        (
+            false,
+            "Error",
+            "While Preparing: prefetch failed for vk-u1: internal error occurred",
+            "|CreateContainerError CreateContainerError",
+            Some("DeviceUpdateFailed"),
+        ),
+        (
+            false,
+            "Error",
+            "While Rebooting: unknown failed: an error occurred",
+            "|ContainerCreating ContainerCreating",
+            Some("DeviceUpdateFailed"),
+        ),
+        (
+            true,
+            "ApplyingUpdate",
+            "Device is applying renderedVersion: 2",
+            "|ContainerCreating ContainerCreating",
+            None,
+        ),
     ];
     for (active, reason, message, want, trouble) in rows {
         let seen = see(&two, &updating(active, reason, message), false, false);
@@ -202,13 +461,23 @@ fn an_invalid_spec_is_a_configuration_error() {
         spec_invalid: Some("1 invalid configuration".into()),
         ..DeviceView::default()
     };
-    let seen = see(&expected(Policy::Always, &[Role::App]), &device, false, false);
+    let seen = see(
+        &expected(Policy::Always, &[Role::App]),
+        &device,
+        false,
+        false,
+    );
     assert_eq!(told(&seen), "|CreateContainerConfigError");
 }
 
 #[test]
 fn while_a_new_revision_is_on_its_way_the_old_one_is_left_as_it_was() {
-    let seen = see(&expected(Policy::Always, &[Role::App]), &device("Completed", "0/1", 3), false, true);
+    let seen = see(
+        &expected(Policy::Always, &[Role::App]),
+        &device("Completed", "0/1", 3),
+        false,
+        true,
+    );
     assert_eq!(told(&seen), "|?");
     assert_eq!(seen.containers[0].restarts, None);
 }

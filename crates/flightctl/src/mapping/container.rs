@@ -13,23 +13,37 @@ use crate::quadlet::{Key, TextError, Unit, Value};
 pub(super) fn container(shape: &Shape<'_>, part: &Part<'_>) -> Result<Unit, Refusal> {
     let mut unit = Unit::default();
     let own = |why: TextError| Refusal::new(format!("{}.name", part.path), why);
-    let field = |name: &'static str| move |why: TextError| Refusal::new(format!("{}.{name}", part.path), why);
+    let field = |name: &'static str| {
+        move |why: TextError| Refusal::new(format!("{}.{name}", part.path), why)
+    };
     let container = part.container;
 
-    unit.set(Key::Image, Value::plain(&part.image).map_err(field("image"))?).map_err(field("image"))?;
-    unit.set(Key::ContainerName, Value::plain(part.name()).map_err(own)?).map_err(own)?;
+    unit.set(
+        Key::Image,
+        Value::plain(&part.image).map_err(field("image"))?,
+    )
+    .map_err(field("image"))?;
+    unit.set(Key::ContainerName, Value::plain(part.name()).map_err(own)?)
+        .map_err(own)?;
     match shape.joins(part) {
-        Some(stem) => unit.set(Key::InPod, Value::ours(format!("{stem}.pod")).map_err(own)?).map_err(own)?,
+        Some(stem) => unit
+            .set(Key::InPod, Value::ours(format!("{stem}.pod")).map_err(own)?)
+            .map_err(own)?,
         None => {
             if shape.host_network {
                 unit.set(Key::Network, Value::fixed("host")).map_err(own)?;
             }
             if let Some(hostname) = &shape.hostname {
-                unit.set(Key::HostName, Value::plain(hostname).map_err(own)?).map_err(own)?;
+                unit.set(Key::HostName, Value::plain(hostname).map_err(own)?)
+                    .map_err(own)?;
             }
             // With the device's network every port is published already.
             for port in ports(container).filter(|_| !shape.host_network) {
-                unit.set(Key::PublishPort, Value::plain(&port).map_err(field("ports"))?).map_err(field("ports"))?;
+                unit.set(
+                    Key::PublishPort,
+                    Value::plain(&port).map_err(field("ports"))?,
+                )
+                .map_err(field("ports"))?;
             }
         }
     }
@@ -37,23 +51,42 @@ pub(super) fn container(shape: &Shape<'_>, part: &Part<'_>) -> Result<Unit, Refu
     command(&environment, part, &mut unit)?;
     for (name, value) in environment.iter() {
         let refused = |why: TextError| {
-            let index = container.env.iter().flatten().position(|e| e.name == name).unwrap_or_default();
+            let index = container
+                .env
+                .iter()
+                .flatten()
+                .position(|e| e.name == name)
+                .unwrap_or_default();
             Refusal::new(format!("{}.env[{index}].value", part.path), why)
         };
-        unit.set(Key::Environment, Value::assignment(name, value).map_err(refused)?).map_err(refused)?;
+        unit.set(
+            Key::Environment,
+            Value::assignment(name, value).map_err(refused)?,
+        )
+        .map_err(refused)?;
     }
-    if let Some(dir) = container.working_dir.as_deref().filter(|dir| !dir.is_empty()) {
+    if let Some(dir) = container
+        .working_dir
+        .as_deref()
+        .filter(|dir| !dir.is_empty())
+    {
         let refused = field("workingDir");
-        unit.set(Key::WorkingDir, Value::path(dir).map_err(refused)?).map_err(refused)?;
+        unit.set(Key::WorkingDir, Value::path(dir).map_err(refused)?)
+            .map_err(refused)?;
     }
     for mount in volumes::empty_dirs(container.volume_mounts.as_ref(), &shape.volumes) {
-        unit.set(Key::Volume, volumes::mount_line(mount, &part.path)?).map_err(field("volumeMounts"))?;
+        unit.set(Key::Volume, volumes::mount_line(mount, &part.path)?)
+            .map_err(field("volumeMounts"))?;
     }
     units::open_folders(shape, part, &mut unit).map_err(field("volumeMounts"))?;
     let arguments = resources::arguments(container);
     if !arguments.is_empty() {
         let refused = field("resources");
-        unit.set(Key::PodmanArgs, Value::ours(arguments.join(" ")).map_err(refused)?).map_err(refused)?;
+        unit.set(
+            Key::PodmanArgs,
+            Value::ours(arguments.join(" ")).map_err(refused)?,
+        )
+        .map_err(refused)?;
     }
     // `Always` is left out: a container that restarts while the registry is away
     // would not start, and one that starts slowly holds the whole device.
@@ -61,7 +94,11 @@ pub(super) fn container(shape: &Shape<'_>, part: &Part<'_>) -> Result<Unit, Refu
         unit.set(Key::Pull, Value::fixed("never")).map_err(own)?;
     }
     let grace = field("terminationGracePeriodSeconds");
-    unit.set(Key::StopTimeout, Value::ours(shape.grace.to_string()).map_err(grace)?).map_err(grace)?;
+    unit.set(
+        Key::StopTimeout,
+        Value::ours(shape.grace.to_string()).map_err(grace)?,
+    )
+    .map_err(grace)?;
     Ok(unit)
 }
 
@@ -76,7 +113,11 @@ fn command(environment: &Environment, part: &Part<'_>, unit: &mut Unit) -> Resul
     };
     let mut words = Vec::with_capacity(command.len() + args.len());
     for (index, word) in command.iter().chain(args).enumerate() {
-        words.push(environment.expand(word).map_err(|why| Refusal::new(path(index), why))?);
+        words.push(
+            environment
+                .expand(word)
+                .map_err(|why| Refusal::new(path(index), why))?,
+        );
     }
     let refused = |(index, why): (usize, TextError)| Refusal::new(path(index), why);
     if words.is_empty() {
@@ -90,14 +131,20 @@ fn command(environment: &Environment, part: &Part<'_>, unit: &mut Unit) -> Resul
         return Err(Refusal::new(path(0), "it is empty"));
     }
     if let Some(value) = Value::json(&words).map_err(refused)? {
-        return unit.set(Key::Entrypoint, value).map_err(|why| refused((0, why)));
+        return unit
+            .set(Key::Entrypoint, value)
+            .map_err(|why| refused((0, why)));
     }
     // Too long for one line: the rest as words, which may take many lines.
     let (first, rest) = words.split_at(1);
     let Some(entrypoint) = Value::json(first).map_err(refused)? else {
-        return Err(refused((0, TextError::TooLong(first.iter().map(String::len).sum()))));
+        return Err(refused((
+            0,
+            TextError::TooLong(first.iter().map(String::len).sum()),
+        )));
     };
-    unit.set(Key::Entrypoint, entrypoint).map_err(|why| refused((0, why)))?;
+    unit.set(Key::Entrypoint, entrypoint)
+        .map_err(|why| refused((0, why)))?;
     if rest.is_empty() {
         return Ok(());
     }

@@ -22,7 +22,15 @@ impl Environment {
             order: Vec::new(),
             values: HashMap::new(),
         };
-        for (index, EnvVar { name, value, value_from: _ }) in container.env.iter().flatten().enumerate() {
+        for (
+            index,
+            EnvVar {
+                name,
+                value,
+                value_from: _,
+            },
+        ) in container.env.iter().flatten().enumerate()
+        {
             let path = format!("{path}.env[{index}]");
             if let Err(why) = check_name(name) {
                 return Err(Refusal::new(format!("{path}.name"), why));
@@ -62,7 +70,9 @@ impl Environment {
             if let Some(after) = after.strip_prefix('$') {
                 out.push('$');
                 rest = after;
-            } else if let Some((name, tail)) = after.strip_prefix('(').and_then(|a| a.split_once(')')) {
+            } else if let Some((name, tail)) =
+                after.strip_prefix('(').and_then(|a| a.split_once(')'))
+            {
                 match self.values.get(name) {
                     Some(value) => out.push_str(value),
                     None => out.push_str(&format!("$({name})")),
@@ -121,7 +131,13 @@ mod tests {
 
     #[test]
     fn expands_as_the_kubelet_does() {
-        let env = environment(&[("A", "1"), ("B", "$(A)2"), ("C", "$(D)"), ("D", "4"), ("a b".trim_end_matches(" b"), "x")]);
+        let env = environment(&[
+            ("A", "1"),
+            ("B", "$(A)2"),
+            ("C", "$(D)"),
+            ("D", "4"),
+            ("a b".trim_end_matches(" b"), "x"),
+        ]);
         // From the kubelet's own table (k8s.io/kubernetes/third_party/forked/golang/expansion).
         for (text, result) in [
             ("$(A)", "1"),
@@ -155,11 +171,23 @@ mod tests {
     fn growth_without_end_is_refused() {
         let mut pairs = vec![("A".to_owned(), "x".repeat(1000))];
         for n in 0..64u8 {
-            let last = pairs.last().map(|(name, _)| name.clone()).unwrap_or_default();
+            let last = pairs
+                .last()
+                .map(|(name, _)| name.clone())
+                .unwrap_or_default();
             pairs.push((format!("A{n}"), format!("$({last})$({last})")));
         }
         let container = Container {
-            env: Some(pairs.into_iter().map(|(name, value)| EnvVar { name, value: Some(value), value_from: None }).collect()),
+            env: Some(
+                pairs
+                    .into_iter()
+                    .map(|(name, value)| EnvVar {
+                        name,
+                        value: Some(value),
+                        value_from: None,
+                    })
+                    .collect(),
+            ),
             ..Container::default()
         };
         assert!(Environment::of(&container, "c").is_err());

@@ -63,14 +63,21 @@ impl Expected {
                 name: container.name.clone(),
                 role: role(container),
                 // A name that is none never gets as far as an application.
-                image: image::normalized(container.image.as_deref().unwrap_or_default()).unwrap_or_default(),
+                image: image::normalized(container.image.as_deref().unwrap_or_default())
+                    .unwrap_or_default(),
             }
         };
-        let init = spec.init_containers.iter().flatten().map(member(role_of_init));
+        let init = spec
+            .init_containers
+            .iter()
+            .flatten()
+            .map(member(role_of_init));
         Self {
             restart_policy: policy(spec),
             pod: needs_pod(spec),
-            members: init.chain(spec.containers.iter().map(member(|_| Role::App))).collect(),
+            members: init
+                .chain(spec.containers.iter().map(member(|_| Role::App)))
+                .collect(),
         }
     }
 

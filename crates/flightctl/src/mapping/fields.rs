@@ -76,7 +76,9 @@ pub(super) fn refusals(pod: &PodRequest) -> Refusals {
     } = pod.spec();
 
     refusals.unless(
-        dns_config.as_ref().is_none_or(|config| *config == Default::default()),
+        dns_config
+            .as_ref()
+            .is_none_or(|config| *config == Default::default()),
         "spec.dnsConfig",
         "containers use the device's resolver",
     );
@@ -92,19 +94,33 @@ pub(super) fn refusals(pod: &PodRequest) -> Refusals {
     );
     refusals.unless(*host_ipc != Some(true), "spec.hostIPC", NO_SHARING);
     refusals.unless(*host_pid != Some(true), "spec.hostPID", NO_SHARING);
-    refusals.unless(*host_users != Some(false), "spec.hostUsers", "devices run pods without user namespaces");
     refusals.unless(
-        hostname.as_deref().is_none_or(|name| name.is_empty() || is_name(name)),
+        *host_users != Some(false),
+        "spec.hostUsers",
+        "devices run pods without user namespaces",
+    );
+    refusals.unless(
+        hostname
+            .as_deref()
+            .is_none_or(|name| name.is_empty() || is_name(name)),
         "spec.hostname",
         "it is no DNS label",
     );
-    refusals.unless(hostname_override.is_none(), "spec.hostnameOverride", "use spec.hostname");
+    refusals.unless(
+        hostname_override.is_none(),
+        "spec.hostnameOverride",
+        "use spec.hostname",
+    );
     refusals.unless(
         image_pull_secrets.as_ref().is_none_or(Vec::is_empty),
         "spec.imagePullSecrets",
         "put the registry's credentials on the device (/root/.config/containers/auth.json) and leave them out here and in the ServiceAccount",
     );
-    refusals.unless(os.as_ref().is_none_or(|os| os.name == "linux"), "spec.os.name", "devices run Linux");
+    refusals.unless(
+        os.as_ref().is_none_or(|os| os.name == "linux"),
+        "spec.os.name",
+        "devices run Linux",
+    );
     refusals.unless(
         overhead.as_ref().is_none_or(BTreeMap::is_empty),
         "spec.overhead",
@@ -116,7 +132,9 @@ pub(super) fn refusals(pod: &PodRequest) -> Refusals {
         "devices know no resource claims",
     );
     refusals.unless(
-        pod_resources.as_ref().is_none_or(|r| *r == Default::default()),
+        pod_resources
+            .as_ref()
+            .is_none_or(|r| *r == Default::default()),
         "spec.resources",
         "set the resources of each container",
     );
@@ -133,9 +151,16 @@ pub(super) fn refusals(pod: &PodRequest) -> Refusals {
         "spec.setHostnameAsFQDN",
         "a device does not know the cluster's domain; use spec.hostname",
     );
-    refusals.unless(*share_process_namespace != Some(true), "spec.shareProcessNamespace", NO_SHARING);
     refusals.unless(
-        matches!(restart_policy.as_deref(), None | Some("Always" | "OnFailure" | "Never")),
+        *share_process_namespace != Some(true),
+        "spec.shareProcessNamespace",
+        NO_SHARING,
+    );
+    refusals.unless(
+        matches!(
+            restart_policy.as_deref(),
+            None | Some("Always" | "OnFailure" | "Never")
+        ),
         "spec.restartPolicy",
         "use Always, OnFailure or Never",
     );
@@ -153,10 +178,22 @@ pub(super) fn refusals(pod: &PodRequest) -> Refusals {
     };
     refusals.unless(!containers.is_empty(), "spec.containers", "there is none");
     for (index, init) in init_containers.iter().flatten().enumerate() {
-        container(init, role_of_init(init), &format!("spec.initContainers[{index}]"), &view, &mut refusals);
+        container(
+            init,
+            role_of_init(init),
+            &format!("spec.initContainers[{index}]"),
+            &view,
+            &mut refusals,
+        );
     }
     for (index, app) in containers.iter().enumerate() {
-        container(app, Role::App, &format!("spec.containers[{index}]"), &view, &mut refusals);
+        container(
+            app,
+            Role::App,
+            &format!("spec.containers[{index}]"),
+            &view,
+            &mut refusals,
+        );
     }
     refusals
 }
@@ -170,7 +207,13 @@ struct View<'a> {
     kinds: BTreeMap<&'a str, Kind>,
 }
 
-fn container(container: &Container, role: Role, path: &str, view: &View<'_>, refusals: &mut Refusals) {
+fn container(
+    container: &Container,
+    role: Role,
+    path: &str,
+    view: &View<'_>,
+    refusals: &mut Refusals,
+) {
     let Container {
         // Written by `container`, which refuses what a unit cannot carry.
         args: _,
@@ -201,7 +244,15 @@ fn container(container: &Container, role: Role, path: &str, view: &View<'_>, ref
         volume_mounts,
     } = container;
     refusals.unless(is_name(name), format!("{path}.name"), "it is no DNS label");
-    for (index, EnvVar { name: _, value: _, value_from }) in env.iter().flatten().enumerate() {
+    for (
+        index,
+        EnvVar {
+            name: _,
+            value: _,
+            value_from,
+        },
+    ) in env.iter().flatten().enumerate()
+    {
         refusals.unless(
             value_from.is_none(),
             format!("{path}.env[{index}].valueFrom"),
@@ -214,12 +265,17 @@ fn container(container: &Container, role: Role, path: &str, view: &View<'_>, ref
         "only literal values reach devices; write them as env",
     );
     refusals.unless(
-        matches!(image_pull_policy.as_deref(), None | Some("Always" | "IfNotPresent" | "Never")),
+        matches!(
+            image_pull_policy.as_deref(),
+            None | Some("Always" | "IfNotPresent" | "Never")
+        ),
         format!("{path}.imagePullPolicy"),
         "use Always, IfNotPresent or Never",
     );
     refusals.unless(
-        lifecycle.as_ref().is_none_or(|l| *l == Lifecycle::default()),
+        lifecycle
+            .as_ref()
+            .is_none_or(|l| *l == Lifecycle::default()),
         format!("{path}.lifecycle"),
         "devices run no hooks; do it in the container's own command",
     );
@@ -257,12 +313,18 @@ fn container(container: &Container, role: Role, path: &str, view: &View<'_>, ref
         );
     }
     refusals.unless(
-        matches!(termination_message_path.as_deref(), None | Some("" | "/dev/termination-log")),
+        matches!(
+            termination_message_path.as_deref(),
+            None | Some("" | "/dev/termination-log")
+        ),
         format!("{path}.terminationMessagePath"),
         "messages of ended containers do not come back from devices; leave it out",
     );
     refusals.unless(
-        matches!(termination_message_policy.as_deref(), None | Some("" | "File")),
+        matches!(
+            termination_message_policy.as_deref(),
+            None | Some("" | "File")
+        ),
         format!("{path}.terminationMessagePolicy"),
         "messages of ended containers do not come back from devices; leave it out",
     );
@@ -271,10 +333,21 @@ fn container(container: &Container, role: Role, path: &str, view: &View<'_>, ref
         format!("{path}.volumeDevices"),
         "only emptyDir volumes reach devices",
     );
-    volumes::check_mounts(volume_mounts.as_deref().unwrap_or_default(), &view.kinds, path, refusals);
+    volumes::check_mounts(
+        volume_mounts.as_deref().unwrap_or_default(),
+        &view.kinds,
+        path,
+        refusals,
+    );
 }
 
-fn check_restart(own: Option<&str>, role: Role, path: &str, view: &View<'_>, refusals: &mut Refusals) {
+fn check_restart(
+    own: Option<&str>,
+    role: Role,
+    path: &str,
+    view: &View<'_>,
+    refusals: &mut Refusals,
+) {
     let path = format!("{path}.restartPolicy");
     match (role, own) {
         (_, None) => {}
@@ -289,9 +362,18 @@ fn check_restart(own: Option<&str>, role: Role, path: &str, view: &View<'_>, ref
 
 fn check_port(port: &ContainerPort, path: &str, refusals: &mut Refusals) {
     // A name and a port without a host port are for the cluster's objects only.
-    let ContainerPort { container_port, host_ip, host_port, name: _, protocol } = port;
+    let ContainerPort {
+        container_port,
+        host_ip,
+        host_port,
+        name: _,
+        protocol,
+    } = port;
     let published = host_port.is_some_and(|p| p != 0);
-    for (number, field) in [(Some(*container_port), "containerPort"), (*host_port, "hostPort")] {
+    for (number, field) in [
+        (Some(*container_port), "containerPort"),
+        (*host_port, "hostPort"),
+    ] {
         refusals.unless(
             !published || number.is_some_and(|n| u16::try_from(n).is_ok_and(|n| n > 0)),
             format!("{path}.{field}"),
@@ -299,7 +381,9 @@ fn check_port(port: &ContainerPort, path: &str, refusals: &mut Refusals) {
         );
     }
     refusals.unless(
-        host_ip.as_deref().is_none_or(|ip| ip.is_empty() || ip.parse::<std::net::IpAddr>().is_ok()),
+        host_ip
+            .as_deref()
+            .is_none_or(|ip| ip.is_empty() || ip.parse::<std::net::IpAddr>().is_ok()),
         format!("{path}.hostIP"),
         "it is no IP address",
     );
@@ -313,7 +397,12 @@ fn check_port(port: &ContainerPort, path: &str, refusals: &mut Refusals) {
 /// What has another meaning here.
 pub(super) fn warnings(pod: &PodRequest) -> Vec<(&'static str, String)> {
     let spec = pod.spec();
-    let all = || spec.init_containers.iter().flatten().chain(&spec.containers);
+    let all = || {
+        spec.init_containers
+            .iter()
+            .flatten()
+            .chain(&spec.containers)
+    };
     let mut warnings = Vec::new();
     let always: Vec<&str> = all()
         .filter(|c| c.image_pull_policy.as_deref() == Some("Always"))
@@ -328,13 +417,19 @@ pub(super) fn warnings(pod: &PodRequest) -> Vec<(&'static str, String)> {
             ),
         ));
     }
-    if all().any(|c| c.liveness_probe.is_some() || c.readiness_probe.is_some() || c.startup_probe.is_some()) {
+    if all().any(|c| {
+        c.liveness_probe.is_some() || c.readiness_probe.is_some() || c.startup_probe.is_some()
+    }) {
         warnings.push((
             "ProbesIgnored",
             format!("{PROBES_ANNOTATION}: ignore: no probe is run, Ready means that the application runs"),
         ));
     }
-    if spec.ephemeral_containers.as_ref().is_some_and(|e| !e.is_empty()) {
+    if spec
+        .ephemeral_containers
+        .as_ref()
+        .is_some_and(|e| !e.is_empty())
+    {
         warnings.push((
             "EphemeralContainersUnsupported",
             "ephemeral containers cannot be started on a device".to_owned(),

@@ -61,7 +61,9 @@ impl Refusals {
         if !others.is_empty() {
             let more = if others.len() > NAMED { ", …" } else { "" };
             let named = others.get(..NAMED).unwrap_or(&others).join(", ");
-            first.message.push_str(&format!("; also not supported: {named}{more}"));
+            first
+                .message
+                .push_str(&format!("; also not supported: {named}{more}"));
         }
         Err(first)
     }

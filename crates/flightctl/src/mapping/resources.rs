@@ -17,7 +17,11 @@ const MIN_LIMIT_MILLI: i128 = 10;
 
 /// Looks at resources of a container.
 pub(super) fn check(resources: &ResourceRequirements, path: &str, refusals: &mut Refusals) {
-    let ResourceRequirements { claims, limits, requests } = resources;
+    let ResourceRequirements {
+        claims,
+        limits,
+        requests,
+    } = resources;
     refusals.unless(
         claims.as_ref().is_none_or(Vec::is_empty),
         format!("{path}.claims"),
@@ -50,7 +54,9 @@ pub(super) fn arguments(container: &Container) -> Vec<String> {
     };
     let amount = |map: &Option<BTreeMap<String, Quantity>>, name: &str| {
         let quantity = map.as_ref()?.get(name)?;
-        Amount::parse(&quantity.0).ok().filter(|a| *a > Amount::ZERO)
+        Amount::parse(&quantity.0)
+            .ok()
+            .filter(|a| *a > Amount::ZERO)
     };
     let mut arguments = Vec::new();
     if let Some(memory) = amount(&resources.limits, "memory") {
@@ -60,7 +66,10 @@ pub(super) fn arguments(container: &Container) -> Vec<String> {
         arguments.push(format!("--memory-swap={bytes}b"));
     }
     if let Some(cpu) = amount(&resources.limits, "cpu") {
-        arguments.push(format!("--cpus={}", cores(cpu.ceil_milli().max(MIN_LIMIT_MILLI))));
+        arguments.push(format!(
+            "--cpus={}",
+            cores(cpu.ceil_milli().max(MIN_LIMIT_MILLI))
+        ));
     }
     if let Some(cpu) = amount(&resources.requests, "cpu") {
         let shares = cpu.ceil_milli() * SHARES_PER_CORE / 1000;
@@ -81,7 +90,12 @@ mod tests {
 
     fn container(limits: &[(&str, &str)], requests: &[(&str, &str)]) -> Container {
         let map = |pairs: &[(&str, &str)]| {
-            Some(pairs.iter().map(|(k, v)| ((*k).to_owned(), Quantity((*v).into()))).collect())
+            Some(
+                pairs
+                    .iter()
+                    .map(|(k, v)| ((*k).to_owned(), Quantity((*v).into())))
+                    .collect(),
+            )
         };
         Container {
             resources: Some(ResourceRequirements {
@@ -96,12 +110,31 @@ mod tests {
     #[test]
     fn quantities_become_bytes_cores_and_shares_exactly() {
         for (limits, requests, expected) in [
-            (&[("cpu", "500m"), ("memory", "256Mi")][..], &[("cpu", "500m")][..],
-             "--memory=268435456b --memory-swap=268435456b --cpus=0.5 --cpu-shares=512"),
-            (&[("memory", "1.5Gi")], &[("memory", "1Gi")], "--memory=1610612736b --memory-swap=1610612736b"),
-            (&[("memory", "100M")], &[], "--memory=100000000b --memory-swap=100000000b"),
-            (&[("cpu", "2")], &[("cpu", "1250m")], "--cpus=2 --cpu-shares=1280"),
-            (&[("cpu", "1.25")], &[("cpu", "1m")], "--cpus=1.25 --cpu-shares=2"),
+            (
+                &[("cpu", "500m"), ("memory", "256Mi")][..],
+                &[("cpu", "500m")][..],
+                "--memory=268435456b --memory-swap=268435456b --cpus=0.5 --cpu-shares=512",
+            ),
+            (
+                &[("memory", "1.5Gi")],
+                &[("memory", "1Gi")],
+                "--memory=1610612736b --memory-swap=1610612736b",
+            ),
+            (
+                &[("memory", "100M")],
+                &[],
+                "--memory=100000000b --memory-swap=100000000b",
+            ),
+            (
+                &[("cpu", "2")],
+                &[("cpu", "1250m")],
+                "--cpus=2 --cpu-shares=1280",
+            ),
+            (
+                &[("cpu", "1.25")],
+                &[("cpu", "1m")],
+                "--cpus=1.25 --cpu-shares=2",
+            ),
             (&[("cpu", "1m")], &[], "--cpus=0.01"),
             (&[("cpu", "0")], &[("cpu", "0")], ""),
             (&[("cpu", "100")], &[], "--cpus=100"),
@@ -114,14 +147,28 @@ mod tests {
     fn what_a_device_cannot_hold_to_is_refused_by_path() {
         let mut refusals = Refusals::default();
         let odd = container(
-            &[("nvidia.com/gpu", "1"), ("ephemeral-storage", "1Gi"), ("cpu", "-1")],
-            &[("ephemeral-storage", "1Gi"), ("hugepages-2Mi", "4Mi"), ("memory", "many")],
+            &[
+                ("nvidia.com/gpu", "1"),
+                ("ephemeral-storage", "1Gi"),
+                ("cpu", "-1"),
+            ],
+            &[
+                ("ephemeral-storage", "1Gi"),
+                ("hugepages-2Mi", "4Mi"),
+                ("memory", "many"),
+            ],
         );
         check(odd.resources.as_ref().unwrap(), "r", &mut refusals);
         let paths: Vec<_> = refusals.0.iter().map(|r| r.path.as_str()).collect();
         assert_eq!(
             paths,
-            ["r.limits.cpu", "r.limits.ephemeral-storage", "r.limits.nvidia.com/gpu", "r.requests.hugepages-2Mi", "r.requests.memory"]
+            [
+                "r.limits.cpu",
+                "r.limits.ephemeral-storage",
+                "r.limits.nvidia.com/gpu",
+                "r.requests.hugepages-2Mi",
+                "r.requests.memory"
+            ]
         );
     }
 }

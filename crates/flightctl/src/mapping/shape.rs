@@ -62,7 +62,9 @@ impl<'a> Shape<'a> {
         let spec = pod.spec();
         let revision = pod.spec_revision.to_string();
         if !is_name(&revision) {
-            return Err(Refusal::new("metadata", "its revision is no word of digits and letters").into());
+            return Err(
+                Refusal::new("metadata", "its revision is no word of digits and letters").into(),
+            );
         }
         let hostname = hostname(spec.hostname.as_deref(), &pod.key.name);
         if !hostname.split('.').all(is_name) {
@@ -74,7 +76,11 @@ impl<'a> Shape<'a> {
             parts.push(part(container, role_of_init(container), path)?);
         }
         for (index, container) in spec.containers.iter().enumerate() {
-            parts.push(part(container, Role::App, format!("spec.containers[{index}]"))?);
+            parts.push(part(
+                container,
+                Role::App,
+                format!("spec.containers[{index}]"),
+            )?);
         }
         let host_network = spec.host_network == Some(true);
         let app = app_name(&pod.key.uid);
@@ -85,7 +91,9 @@ impl<'a> Shape<'a> {
             pod: needs_pod(spec).then(|| stem(&parts)),
             host_network,
             hostname: (!host_network).then_some(hostname),
-            grace: spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE),
+            grace: spec
+                .termination_grace_period_seconds
+                .unwrap_or(DEFAULT_GRACE),
             revision,
             parts,
             volumes: volumes::kinds(spec),
@@ -149,15 +157,21 @@ impl<'a> Shape<'a> {
 }
 
 fn part(container: &Container, role: Role, path: String) -> Result<Part<'_>, BackendError> {
-    let image = image::normalized(container.image.as_deref().unwrap_or_default()).map_err(|message| {
-        // An image can be changed in a pod that exists: the kubelet waits too.
-        BackendError::Waiting {
-            reason: "InvalidImageName".to_owned(),
-            message: format!("{path}.image: {message}"),
-            retry: None,
-        }
-    })?;
-    Ok(Part { container, role, path, image })
+    let image =
+        image::normalized(container.image.as_deref().unwrap_or_default()).map_err(|message| {
+            // An image can be changed in a pod that exists: the kubelet waits too.
+            BackendError::Waiting {
+                reason: "InvalidImageName".to_owned(),
+                message: format!("{path}.image: {message}"),
+                retry: None,
+            }
+        })?;
+    Ok(Part {
+        container,
+        role,
+        path,
+        image,
+    })
 }
 
 /// Pods, infra containers and containers share names, and so do units.

@@ -10,7 +10,7 @@ use super::container::container;
 use super::expected::{Policy, Role};
 use super::refusal::Refusal;
 use super::shape::{Part, Shape};
-use super::volumes::{Kind, folder, keep_file, empty_dirs};
+use super::volumes::{Kind, empty_dirs, folder, keep_file};
 use crate::quadlet::{Key, TextError, Unit, Value};
 use crate::types::InlineFile;
 
@@ -27,15 +27,24 @@ const SUCCESS: &str = r#"[ "$$SERVICE_RESULT" = success ] && [ "$$EXIT_STATUS" =
 pub(super) fn files(shape: &Shape<'_>) -> Result<Vec<InlineFile>, Refusal> {
     let mut files = Vec::new();
     if let Some(stem) = &shape.pod {
-        let unit = pod(shape, stem).map_err(|why| Refusal::new("spec.containers", too_many(why)))?;
+        let unit =
+            pod(shape, stem).map_err(|why| Refusal::new("spec.containers", too_many(why)))?;
         files.push(InlineFile::new(format!("{stem}.pod"), unit.text()));
     }
     for (index, part) in shape.parts.iter().enumerate() {
         let mut unit = container(shape, part)?;
-        run(shape, index, part, &mut unit).map_err(|why| Refusal::new("spec.containers", too_many(why)))?;
-        files.push(InlineFile::new(format!("{}.container", part.name()), unit.text()));
+        run(shape, index, part, &mut unit)
+            .map_err(|why| Refusal::new("spec.containers", too_many(why)))?;
+        files.push(InlineFile::new(
+            format!("{}.container", part.name()),
+            unit.text(),
+        ));
     }
-    for (name, _) in shape.volumes.iter().filter(|(_, kind)| **kind == Kind::EmptyDir) {
+    for (name, _) in shape
+        .volumes
+        .iter()
+        .filter(|(_, kind)| **kind == Kind::EmptyDir)
+    {
         files.push(InlineFile::new(keep_file(name), "."));
     }
     Ok(files)
@@ -43,7 +52,9 @@ pub(super) fn files(shape: &Shape<'_>) -> Result<Vec<InlineFile>, Refusal> {
 
 /// Only lines that name every container can fail here.
 fn too_many(why: TextError) -> String {
-    format!("the pod has too many containers, or too long names, for a line that names them all: {why}")
+    format!(
+        "the pod has too many containers, or too long names, for a line that names them all: {why}"
+    )
 }
 
 fn set(unit: &mut Unit, key: Key, text: String) -> Result<(), TextError> {
@@ -80,12 +91,21 @@ fn run(shape: &Shape<'_>, index: usize, part: &Part<'_>, unit: &mut Unit) -> Res
         }
         (_, Policy::Never) => once(unit, &shape.ran(part))?,
     }
-    set(unit, Key::TimeoutStop, (shape.grace + STOP_MARGIN).to_string())?;
+    set(
+        unit,
+        Key::TimeoutStop,
+        (shape.grace + STOP_MARGIN).to_string(),
+    )?;
     // Without it the agent finds the unit not loaded and rolls everything back.
     unit.set(Key::WantedBy, Value::fixed("default.target"))
 }
 
-fn init(shape: &Shape<'_>, index: usize, part: &Part<'_>, unit: &mut Unit) -> Result<(), TextError> {
+fn init(
+    shape: &Shape<'_>,
+    index: usize,
+    part: &Part<'_>,
+    unit: &mut Unit,
+) -> Result<(), TextError> {
     let succeeded = shape.succeeded(part);
     match shape.policy {
         Policy::Never => once(unit, &shape.ran(part))?,
@@ -99,7 +119,11 @@ fn init(shape: &Shape<'_>, index: usize, part: &Part<'_>, unit: &mut Unit) -> Re
             unit.set(Key::RestartSec, Value::fixed(INIT_RESTART))?;
         }
     }
-    set(unit, Key::ExecStopPost, on_success(&format!(": > {succeeded}")))?;
+    set(
+        unit,
+        Key::ExecStopPost,
+        on_success(&format!(": > {succeeded}")),
+    )?;
     // Up to the next init container; systemd starts them when the mark is written.
     for next in shape.parts.iter().skip(index + 1) {
         set(unit, Key::OnSuccess, next.service())?;
@@ -127,10 +151,20 @@ fn finish(shape: &Shape<'_>, part: &Part<'_>) -> String {
     let mut script = format!(": > {}", shape.done(part));
     let apps: Vec<_> = shape.of_role(Role::App).collect();
     if apps.len() > 1 {
-        let all: Vec<String> = apps.iter().map(|app| format!("[ -e {} ]", shape.done(app))).collect();
-        script.push_str(&format!("; if {}; then : > {}", all.join(" && "), shape.all_done()));
+        let all: Vec<String> = apps
+            .iter()
+            .map(|app| format!("[ -e {} ]", shape.done(app)))
+            .collect();
+        script.push_str(&format!(
+            "; if {}; then : > {}",
+            all.join(" && "),
+            shape.all_done()
+        ));
         if let Some(stem) = &shape.pod {
-            script.push_str(&format!("; systemctl stop --no-block {}-{stem}-pod.service", shape.id));
+            script.push_str(&format!(
+                "; systemctl stop --no-block {}-{stem}-pod.service",
+                shape.id
+            ));
         }
         script.push_str("; fi");
     }
@@ -153,7 +187,10 @@ fn pod(shape: &Shape<'_>, stem: &str) -> Result<Unit, TextError> {
     if !arguments.is_empty() {
         set(&mut unit, Key::PodPodmanArgs, arguments.join(" "))?;
     }
-    let inside = shape.parts.iter().filter(|part| shape.joins(part).is_some());
+    let inside = shape
+        .parts
+        .iter()
+        .filter(|part| shape.joins(part).is_some());
     let mut published = std::collections::BTreeSet::new();
     for port in inside.flat_map(|part| super::container::ports(part.container)) {
         if published.insert(port.clone()) {
@@ -164,7 +201,10 @@ fn pod(shape: &Shape<'_>, stem: &str) -> Result<Unit, TextError> {
     match shape.policy {
         Policy::Always => {
             // A new Podman pod begins with its init containers.
-            let marks: Vec<String> = shape.of_role(Role::Init).map(|init| shape.succeeded(init)).collect();
+            let marks: Vec<String> = shape
+                .of_role(Role::Init)
+                .map(|init| shape.succeeded(init))
+                .collect();
             for mark in marks {
                 set(&mut unit, Key::ExecStopPost, format!("/bin/rm -f {mark}"))?;
             }
@@ -173,7 +213,11 @@ fn pod(shape: &Shape<'_>, stem: &str) -> Result<Unit, TextError> {
         Policy::Never => {
             let mark = shape.pod_ran();
             set(&mut unit, Key::Condition, format!("!{mark}"))?;
-            set(&mut unit, Key::ExecStartPre, format!("/usr/bin/touch {mark}"))?;
+            set(
+                &mut unit,
+                Key::ExecStartPre,
+                format!("/usr/bin/touch {mark}"),
+            )?;
         }
     }
     // Init containers are outside then, and an infra container alone would say *running*.
@@ -186,10 +230,18 @@ fn pod(shape: &Shape<'_>, stem: &str) -> Result<Unit, TextError> {
 
 /// Lines that make a container's emptyDirs writable for everyone, as they are in
 /// Kubernetes: images run as users of their own.
-pub(super) fn open_folders(shape: &Shape<'_>, part: &Part<'_>, unit: &mut Unit) -> Result<(), TextError> {
+pub(super) fn open_folders(
+    shape: &Shape<'_>,
+    part: &Part<'_>,
+    unit: &mut Unit,
+) -> Result<(), TextError> {
     for mount in empty_dirs(part.container.volume_mounts.as_ref(), &shape.volumes) {
         let folder = format!("{}/{}", shape.folder(), folder(&mount.name));
-        set(unit, Key::ExecStartPre, format!("-/bin/chmod 0777 {folder}"))?;
+        set(
+            unit,
+            Key::ExecStartPre,
+            format!("-/bin/chmod 0777 {folder}"),
+        )?;
     }
     Ok(())
 }

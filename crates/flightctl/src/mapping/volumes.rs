@@ -51,7 +51,11 @@ pub(super) fn check(spec: &PodSpec, refusals: &mut Refusals) {
                 format!("{path}.emptyDir.sizeLimit"),
                 "nothing on a device watches the size of a folder; leave the limit out",
             );
-            refusals.unless(is_name(&volume.name), format!("{path}.name"), "it is no DNS label");
+            refusals.unless(
+                is_name(&volume.name),
+                format!("{path}.name"),
+                "it is no DNS label",
+            );
         } else if kind(volume).is_none() {
             refusals.add(
                 format!("{path}.{}", source(volume)),
@@ -93,12 +97,28 @@ pub(super) fn check_mounts(
             Some(Kind::EmptyDir) => {}
         }
         for (fine, field) in [
-            (matches!(mount_propagation.as_deref(), None | Some("None")), "mountPropagation"),
-            (matches!(recursive_read_only.as_deref(), None | Some("Disabled")), "recursiveReadOnly"),
-            (sub_path.as_deref().unwrap_or_default().is_empty(), "subPath"),
-            (sub_path_expr.as_deref().unwrap_or_default().is_empty(), "subPathExpr"),
+            (
+                matches!(mount_propagation.as_deref(), None | Some("None")),
+                "mountPropagation",
+            ),
+            (
+                matches!(recursive_read_only.as_deref(), None | Some("Disabled")),
+                "recursiveReadOnly",
+            ),
+            (
+                sub_path.as_deref().unwrap_or_default().is_empty(),
+                "subPath",
+            ),
+            (
+                sub_path_expr.as_deref().unwrap_or_default().is_empty(),
+                "subPathExpr",
+            ),
         ] {
-            refusals.unless(fine, format!("{path}.{field}"), "mount the whole volume, without propagation");
+            refusals.unless(
+                fine,
+                format!("{path}.{field}"),
+                "mount the whole volume, without propagation",
+            );
         }
         if let Err(why) = mount_value(mount) {
             refusals.add(format!("{path}.mountPath"), why);
@@ -113,10 +133,17 @@ pub(super) fn mount_value(mount: &VolumeMount) -> Result<Value, TextError> {
     if !target.starts_with('/') {
         return Err(TextError::Form("it is not an absolute path"));
     }
-    if let Some(odd) = target.chars().find(|c| matches!(c, ':' | ',' | '[' | ']' | '=')) {
+    if let Some(odd) = target
+        .chars()
+        .find(|c| matches!(c, ':' | ',' | '[' | ']' | '='))
+    {
         return Err(TextError::Character(odd));
     }
-    let options = if mount.read_only == Some(true) { "ro,z" } else { "z" };
+    let options = if mount.read_only == Some(true) {
+        "ro,z"
+    } else {
+        "z"
+    };
     Value::plain(&format!("./{FOLDER}/{}:{target}:{options}", mount.name))
 }
 
@@ -166,7 +193,11 @@ fn is_api_access(volume: &Volume) -> bool {
         projected: volume.projected.clone(),
         ..Volume::default()
     };
-    let Some(ProjectedVolumeSource { sources: Some(sources), .. }) = &volume.projected else {
+    let Some(ProjectedVolumeSource {
+        sources: Some(sources),
+        ..
+    }) = &volume.projected
+    else {
         return false;
     };
     if !volume.name.starts_with(API_ACCESS) || *volume != alone || sources.len() != 3 {
@@ -178,16 +209,19 @@ fn is_api_access(volume: &Volume) -> bool {
             ..VolumeProjection::default()
         };
         *s == only
-            && s.service_account_token
-                .as_ref()
-                .is_some_and(|t| t.path == "token" && t.audience.as_deref().unwrap_or_default().is_empty())
+            && s.service_account_token.as_ref().is_some_and(|t| {
+                t.path == "token" && t.audience.as_deref().unwrap_or_default().is_empty()
+            })
     };
     let authority = |s: &VolumeProjection| {
         let only = VolumeProjection {
             config_map: s.config_map.clone(),
             ..VolumeProjection::default()
         };
-        *s == only && s.config_map.as_ref().is_some_and(|c| c.name == "kube-root-ca.crt")
+        *s == only
+            && s.config_map
+                .as_ref()
+                .is_some_and(|c| c.name == "kube-root-ca.crt")
     };
     let namespace = |s: &VolumeProjection| {
         let only = VolumeProjection {
@@ -195,13 +229,18 @@ fn is_api_access(volume: &Volume) -> bool {
             ..VolumeProjection::default()
         };
         *s == only
-            && s.downward_api.as_ref().and_then(|d| d.items.as_ref()).is_some_and(|items| {
-                items.len() == 1
-                    && items.iter().all(|i| {
-                        i.path == "namespace"
-                            && i.field_ref.as_ref().is_some_and(|f| f.field_path == "metadata.namespace")
-                    })
-            })
+            && s.downward_api
+                .as_ref()
+                .and_then(|d| d.items.as_ref())
+                .is_some_and(|items| {
+                    items.len() == 1
+                        && items.iter().all(|i| {
+                            i.path == "namespace"
+                                && i.field_ref
+                                    .as_ref()
+                                    .is_some_and(|f| f.field_path == "metadata.namespace")
+                        })
+                })
     };
     [
         &token as &dyn Fn(&VolumeProjection) -> bool,
@@ -216,6 +255,11 @@ fn is_api_access(volume: &Volume) -> bool {
 fn source(volume: &Volume) -> String {
     serde_json::to_value(volume)
         .ok()
-        .and_then(|v| v.as_object()?.keys().find(|k| *k != "name" && *k != "emptyDir").cloned())
+        .and_then(|v| {
+            v.as_object()?
+                .keys()
+                .find(|k| *k != "name" && *k != "emptyDir")
+                .cloned()
+        })
         .unwrap_or_else(|| "name".to_owned())
 }

@@ -65,7 +65,11 @@ impl Value {
         if text.trim() != text {
             return Err(TextError::Form("it ends in a blank"));
         }
-        let odd = |c: &char| c.is_control() || matches!(c, '"' | '\'' | '\\' | '\u{2028}' | '\u{2029}') || is_noncharacter(*c);
+        let odd = |c: &char| {
+            c.is_control()
+                || matches!(c, '"' | '\'' | '\\' | '\u{2028}' | '\u{2029}')
+                || is_noncharacter(*c)
+        };
         match text.chars().find(odd) {
             Some(odd) => Err(TextError::Character(odd)),
             None => Ok(Self(vec![doubled(text)])),
@@ -133,10 +137,8 @@ impl Value {
     }
 }
 
-const EMPTY_WORD: &str =
-    "Podman drops an empty argument and all that follow it; set command as well and keep both below 2 KB";
-const LONE_SEMICOLON: &str =
-    "systemd takes an argument that is ; alone for the end of the command; set command as well and keep both below 2 KB";
+const EMPTY_WORD: &str = "Podman drops an empty argument and all that follow it; set command as well and keep both below 2 KB";
+const LONE_SEMICOLON: &str = "systemd takes an argument that is ; alone for the end of the command; set command as well and keep both below 2 KB";
 
 /// Room for the longest key, its `=` and a continuation mark.
 const KEY_ROOM: usize = 32;
@@ -144,10 +146,7 @@ const KEY_ROOM: usize = 32;
 /// A name that can stand anywhere in a unit: DNS labels, digests, our own.
 pub(crate) fn is_name(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    !text.is_empty()
-        && text.bytes().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
+    !text.is_empty() && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 /// systemd's quoting, as Podman's generator reads and writes it again.
@@ -239,16 +238,31 @@ mod tests {
             Value::words(&["a".into(), String::new()]),
             Err((1, TextError::Form(EMPTY_WORD)))
         );
-        assert_eq!(Value::words(&[";".into()]), Err((0, TextError::Form(LONE_SEMICOLON))));
+        assert_eq!(
+            Value::words(&[";".into()]),
+            Err((0, TextError::Form(LONE_SEMICOLON)))
+        );
         assert!(Value::words(&[";a".into(), "\\;".into()]).is_ok());
     }
 
     #[test]
     fn fields_without_escapes_refuse_what_they_cannot_carry() {
-        for bad in ["", "a b", "a\nb", "a%n", "a$b", "a\"", "é", "a;b", "a#b", "a\\"] {
+        for bad in [
+            "", "a b", "a\nb", "a%n", "a$b", "a\"", "é", "a;b", "a#b", "a\\",
+        ] {
             assert!(Value::plain(bad).is_err(), "{bad:?}");
         }
-        for bad in ["", "x", "/a\n", "/a\"b", "/a'", "/a\\", "/a ", "/a\u{a0}", "/\u{2028}b"] {
+        for bad in [
+            "",
+            "x",
+            "/a\n",
+            "/a\"b",
+            "/a'",
+            "/a\\",
+            "/a ",
+            "/a\u{a0}",
+            "/\u{2028}b",
+        ] {
             assert!(Value::path(bad).is_err(), "{bad:?}");
         }
         assert_eq!(Value::path("/a %n $x").unwrap().lines(), ["/a %%n $$x"]);

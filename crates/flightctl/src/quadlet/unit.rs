@@ -74,12 +74,20 @@ impl Unit {
     pub(crate) fn text(&self) -> String {
         let mut out = String::new();
         for section in SECTIONS {
-            let mut lines = self.0.iter().filter(|(key, _)| key.spelled().0 == section).peekable();
+            let mut lines = self
+                .0
+                .iter()
+                .filter(|(key, _)| key.spelled().0 == section)
+                .peekable();
             if lines.peek().is_some() {
                 out.push_str(&format!("[{section}]\n"));
             }
             for (key, value) in lines {
-                out.push_str(&format!("{}={}\n", key.spelled().1, value.lines().join("\n")));
+                out.push_str(&format!(
+                    "{}={}\n",
+                    key.spelled().1,
+                    value.lines().join("\n")
+                ));
             }
         }
         out
@@ -93,8 +101,10 @@ mod tests {
     #[test]
     fn sections_come_in_order_and_only_when_used() {
         let mut unit = Unit::default();
-        unit.set(Key::WantedBy, Value::fixed("default.target")).unwrap();
-        unit.set(Key::Image, Value::plain("example.com/a:1").unwrap()).unwrap();
+        unit.set(Key::WantedBy, Value::fixed("default.target"))
+            .unwrap();
+        unit.set(Key::Image, Value::plain("example.com/a:1").unwrap())
+            .unwrap();
         assert_eq!(
             unit.text(),
             "[Container]\nImage=example.com/a:1\n[Install]\nWantedBy=default.target\n"
@@ -107,6 +117,9 @@ mod tests {
         // Environment="V=…" is 16 bytes around the value.
         let line = |n| Value::assignment("V", &"x".repeat(n)).unwrap();
         assert_eq!(unit.set(Key::Environment, line(2031)), Ok(()));
-        assert_eq!(unit.set(Key::Environment, line(2032)), Err(TextError::TooLong(2048)));
+        assert_eq!(
+            unit.set(Key::Environment, line(2032)),
+            Err(TextError::TooLong(2048))
+        );
     }
 }

@@ -5,7 +5,8 @@ pub(crate) mod systemd;
 
 /// The texts of `strings.json`.
 pub(crate) fn strings() -> Vec<String> {
-    serde_json::from_str(include_str!("strings.json")).expect("the corpus is a JSON list of strings")
+    serde_json::from_str(include_str!("strings.json"))
+        .expect("the corpus is a JSON list of strings")
 }
 
 /// Whether a text may be refused: empty words, a lone `;`, NUL, characters that
@@ -13,8 +14,14 @@ pub(crate) fn strings() -> Vec<String> {
 /// fit a line.
 #[allow(dead_code, reason = "the judge uses only part of this module")]
 pub(crate) fn refusable(text: &str) -> bool {
-    let unclean = |c: char| c == '\0' || u32::from(c) & 0xfffe == 0xfffe || ('\u{fdd0}'..='\u{fdef}').contains(&c);
-    text.is_empty() || text == ";" || text.contains(unclean) || text.contains("\r\n") || text.len() > 300
+    let unclean = |c: char| {
+        c == '\0' || u32::from(c) & 0xfffe == 0xfffe || ('\u{fdd0}'..='\u{fdef}').contains(&c)
+    };
+    text.is_empty()
+        || text == ";"
+        || text.contains(unclean)
+        || text.contains("\r\n")
+        || text.len() > 300
 }
 
 /// `$(VAR)` and `$$` as Kubernetes documents them.

@@ -11,7 +11,10 @@ pub(crate) fn unit(text: &str) -> Unit {
     let mut pending = String::new();
     for line in text.split('\n') {
         let start = line.trim_start();
-        if start.starts_with('#') || start.starts_with(';') || (start.is_empty() && pending.is_empty()) {
+        if start.starts_with('#')
+            || start.starts_with(';')
+            || (start.is_empty() && pending.is_empty())
+        {
             continue;
         }
         if let Some(part) = line.strip_suffix('\\') {
@@ -20,12 +23,21 @@ pub(crate) fn unit(text: &str) -> Unit {
             continue;
         }
         let whole = std::mem::take(&mut pending) + line;
-        if let Some(name) = whole.strip_prefix('[').and_then(|w| w.trim_end().strip_suffix(']')) {
+        if let Some(name) = whole
+            .strip_prefix('[')
+            .and_then(|w| w.trim_end().strip_suffix(']'))
+        {
             section = name.to_owned();
             continue;
         }
-        let (key, value) = whole.split_once('=').unwrap_or_else(|| panic!("no assignment: {whole:?}"));
-        unit.push((section.clone(), key.trim().to_owned(), value.trim().to_owned()));
+        let (key, value) = whole
+            .split_once('=')
+            .unwrap_or_else(|| panic!("no assignment: {whole:?}"));
+        unit.push((
+            section.clone(),
+            key.trim().to_owned(),
+            value.trim().to_owned(),
+        ));
     }
     unit
 }
@@ -33,7 +45,10 @@ pub(crate) fn unit(text: &str) -> Unit {
 /// The last value of a key.
 #[allow(dead_code, reason = "the judge uses only part of this module")]
 pub(crate) fn value<'a>(unit: &'a Unit, section: &str, key: &str) -> Option<&'a str> {
-    unit.iter().rev().find(|(s, k, _)| s == section && k == key).map(|(_, _, v)| v.as_str())
+    unit.iter()
+        .rev()
+        .find(|(s, k, _)| s == section && k == key)
+        .map(|(_, _, v)| v.as_str())
 }
 
 /// `%%` and `$$` undone; a single one would be a specifier or a variable.
@@ -61,7 +76,10 @@ pub(crate) fn words(line: &str) -> Vec<String> {
     while let Some(c) = chars.next() {
         match (c, quote) {
             (' ' | '\t' | '\n' | '\r', None) => {
-                assert!(!bare || word.as_deref() != Some(b";"), "a live ; in {line:?}");
+                assert!(
+                    !bare || word.as_deref() != Some(b";"),
+                    "a live ; in {line:?}"
+                );
                 bare = true;
                 words.extend(word.take());
             }
@@ -77,7 +95,8 @@ pub(crate) fn words(line: &str) -> Vec<String> {
                 let escape = chars.next().expect("an escape is complete");
                 let hex = |digits: usize, chars: &mut dyn Iterator<Item = char>| {
                     let text: String = chars.take(digits).collect();
-                    u32::from_str_radix(&text, 16).unwrap_or_else(|_| panic!("escape {text:?} in {line:?}"))
+                    u32::from_str_radix(&text, 16)
+                        .unwrap_or_else(|_| panic!("escape {text:?} in {line:?}"))
                 };
                 match escape {
                     'a' => out.push(7),
@@ -89,7 +108,9 @@ pub(crate) fn words(line: &str) -> Vec<String> {
                     'v' => out.push(11),
                     's' => out.push(b' '),
                     '\\' | '"' | '\'' => out.push(escape as u8),
-                    'x' => out.push(u8::try_from(hex(2, &mut chars)).expect("two digits are a byte")),
+                    'x' => {
+                        out.push(u8::try_from(hex(2, &mut chars)).expect("two digits are a byte"))
+                    }
                     'u' | 'U' => {
                         let digits = if escape == 'u' { 4 } else { 8 };
                         let c = char::from_u32(hex(digits, &mut chars)).expect("a character");
@@ -102,11 +123,19 @@ pub(crate) fn words(line: &str) -> Vec<String> {
                 assert_eq!(chars.next(), Some(c), "a live {c} in {line:?}");
                 word.get_or_insert_default().push(c as u8);
             }
-            (c, _) => word.get_or_insert_default().extend(c.encode_utf8(&mut [0; 4]).bytes()),
+            (c, _) => word
+                .get_or_insert_default()
+                .extend(c.encode_utf8(&mut [0; 4]).bytes()),
         }
     }
     assert_eq!(quote, None, "an open quote in {line:?}");
-    assert!(!bare || word.as_deref() != Some(b";"), "a live ; in {line:?}");
+    assert!(
+        !bare || word.as_deref() != Some(b";"),
+        "a live ; in {line:?}"
+    );
     words.extend(word);
-    words.into_iter().map(|w| String::from_utf8(w).expect("UTF-8")).collect()
+    words
+        .into_iter()
+        .map(|w| String::from_utf8(w).expect("UTF-8"))
+        .collect()
 }

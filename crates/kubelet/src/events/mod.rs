@@ -30,8 +30,8 @@ use tracing::{debug, warn};
 use vk_provider::{Clock, PodEvents, PodKey};
 
 use crate::metrics::Metrics;
-use series::{Outgoing, Series};
 pub use series::SERIES;
+use series::{Outgoing, Series};
 
 /// Events that may wait. A start of 500 pods tells about 2000; at 20 to 100 a
 /// second the last of these is then half a minute late, later ones are noise.
@@ -79,7 +79,9 @@ pub struct Recorder {
 
 impl fmt::Debug for Recorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recorder").field("free", &self.lane.capacity()).finish()
+        f.debug_struct("Recorder")
+            .field("free", &self.lane.capacity())
+            .finish()
     }
 }
 
@@ -99,7 +101,13 @@ impl Recorder {
     /// Call it inside a runtime.
     pub fn start(client: Client, controller: &str, metrics: &Metrics, clock: Clock) -> Self {
         let (recorder, lane) = Self::new(metrics.clone());
-        tokio::spawn(run_events(lane, client, controller.into(), metrics.clone(), clock));
+        tokio::spawn(run_events(
+            lane,
+            client,
+            controller.into(),
+            metrics.clone(),
+            clock,
+        ));
         recorder
     }
 
@@ -168,7 +176,13 @@ impl PodEvents for On {
 
 /// Sends what comes on the lane, one after another, until the last recorder is
 /// gone. `controller` is what kubectl shows as the source.
-pub async fn run_events(mut lane: Lane, client: Client, controller: String, metrics: Metrics, clock: Clock) {
+pub async fn run_events(
+    mut lane: Lane,
+    client: Client,
+    controller: String,
+    metrics: Metrics,
+    clock: Clock,
+) {
     let mut series = Series::new(&controller);
     while let Some(told) = lane.0.recv().await {
         if let Some(pause) = send(&client, &mut series, &told, &metrics, &clock).await {
@@ -194,7 +208,8 @@ async fn send(
             match &next {
                 Outgoing::First(event) => api.create(&PostParams::default(), event).await,
                 Outgoing::Again { name, body } => {
-                    api.patch(name, &PatchParams::default(), &Patch::Merge(body)).await
+                    api.patch(name, &PatchParams::default(), &Patch::Merge(body))
+                        .await
                 }
             }
         };
@@ -205,7 +220,9 @@ async fn send(
                 return None;
             }
             // The API server has forgotten the first of the series.
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 && matches!(next, Outgoing::Again { .. }) => {
+            Ok(Err(kube::Error::Api(status)))
+                if status.code == 404 && matches!(next, Outgoing::Again { .. }) =>
+            {
                 series.forget(told);
             }
             Ok(Err(error)) => {
@@ -214,8 +231,15 @@ async fn send(
                     && matches!(status.code, 429 | 503)
                 {
                     metrics.event_dropped();
-                    let named = status.details.as_ref().map_or(0, |d| u64::from(d.retry_after_seconds));
-                    let pause = if named > 0 { Duration::from_secs(named) } else { THROTTLED };
+                    let named = status
+                        .details
+                        .as_ref()
+                        .map_or(0, |d| u64::from(d.retry_after_seconds));
+                    let pause = if named > 0 {
+                        Duration::from_secs(named)
+                    } else {
+                        THROTTLED
+                    };
                     return Some(pause.min(LONGEST_PAUSE));
                 }
                 // The namespace is on its way out; its events matter to nobody.
@@ -251,7 +275,9 @@ mod tests {
 
     async fn events(cluster: &Cluster, is: impl Fn(&[CoreEvent]) -> bool) -> Vec<CoreEvent> {
         let look = |c: &Cluster| Some(c.list::<CoreEvent>(Some("default"))).filter(|all| is(all));
-        timeout(Duration::from_secs(600), cluster.until(look)).await.expect("the events come")
+        timeout(Duration::from_secs(600), cluster.until(look))
+            .await
+            .expect("the events come")
     }
 
     #[tokio::test(start_paused = true)]
@@ -291,7 +317,9 @@ mod tests {
     async fn an_overflow_and_an_api_server_that_refuses_are_counted_and_hold_nobody_up() {
         let (cluster, metrics) = (cluster(), Metrics::default());
         let recorder = recorder(&cluster, &metrics);
-        cluster.faults().add(Rule::always("/events", Effect::TooManyRequests(5)).times(1));
+        cluster
+            .faults()
+            .add(Rule::always("/events", Effect::TooManyRequests(5)).times(1));
         let pod = recorder.for_pod(&PodKey::new("default", "nginx", "u1"));
         for number in 0..LANE + 10 {
             pod.normal("Flood", &number.to_string());
@@ -299,7 +327,10 @@ mod tests {
         assert_eq!(metrics.events_dropped(), 10);
         let begun = tokio::time::Instant::now();
         events(&cluster, |all| all.len() == LANE - 1).await;
-        assert!(begun.elapsed() >= Duration::from_secs(5), "Retry-After is obeyed");
+        assert!(
+            begun.elapsed() >= Duration::from_secs(5),
+            "Retry-After is obeyed"
+        );
         assert_eq!(metrics.events_dropped(), 11);
     }
 
@@ -307,7 +338,9 @@ mod tests {
     async fn an_event_that_hangs_holds_the_next_up_for_its_deadline_only() {
         let (cluster, metrics) = (cluster(), Metrics::default());
         let recorder = recorder(&cluster, &metrics);
-        cluster.faults().add(Rule::always("/events", Effect::Latency(3_600_000)).times(1));
+        cluster
+            .faults()
+            .add(Rule::always("/events", Effect::Latency(3_600_000)).times(1));
         let pod = recorder.for_pod(&PodKey::new("default", "nginx", "u1"));
         let begun = tokio::time::Instant::now();
         pod.normal("First", "hangs");

@@ -65,13 +65,15 @@ impl Series {
     /// What to send for this.
     pub(super) fn next(&mut self, told: &Told, now: Timestamp) -> Outgoing {
         match self.stored.get(&kind(told)) {
-            Some(stored) if now.duration_since(stored.at).unsigned_abs() < SERIES => Outgoing::Again {
-                name: stored.name.clone(),
-                body: json!({"series": {
-                    "count": stored.count.saturating_add(1),
-                    "lastObservedTime": MicroTime(now),
-                }}),
-            },
+            Some(stored) if now.duration_since(stored.at).unsigned_abs() < SERIES => {
+                Outgoing::Again {
+                    name: stored.name.clone(),
+                    body: json!({"series": {
+                        "count": stored.count.saturating_add(1),
+                        "lastObservedTime": MicroTime(now),
+                    }}),
+                }
+            }
             _ => {
                 self.number += 1;
                 Outgoing::First(Box::new(self.first(told, now)))
@@ -85,7 +87,14 @@ impl Series {
             Outgoing::First(event) => {
                 self.make_room(now);
                 let name = event.metadata.name.clone().unwrap_or_default();
-                self.stored.insert(kind(told), Stored { name, count: 1, at: now });
+                self.stored.insert(
+                    kind(told),
+                    Stored {
+                        name,
+                        count: 1,
+                        at: now,
+                    },
+                );
             }
             Outgoing::Again { .. } => {
                 if let Some(stored) = self.stored.get_mut(&kind(told)) {
@@ -105,7 +114,8 @@ impl Series {
         if self.stored.len() < REMEMBERED {
             return;
         }
-        self.stored.retain(|_, s| now.duration_since(s.at).unsigned_abs() < SERIES);
+        self.stored
+            .retain(|_, s| now.duration_since(s.at).unsigned_abs() < SERIES);
         if self.stored.len() >= REMEMBERED {
             let mut times: Vec<Timestamp> = self.stored.values().map(|s| s.at).collect();
             times.sort_unstable();
@@ -125,7 +135,12 @@ impl Series {
                     now.as_nanosecond(),
                     self.number
                 )),
-                namespace: Some(told.regarding.namespace.clone().unwrap_or_else(|| "default".into())),
+                namespace: Some(
+                    told.regarding
+                        .namespace
+                        .clone()
+                        .unwrap_or_else(|| "default".into()),
+                ),
                 ..ObjectMeta::default()
             },
             event_time: Some(MicroTime(now)),
@@ -197,9 +212,13 @@ mod tests {
     #[test]
     fn a_repeat_within_six_minutes_only_counts_up() {
         let mut series = Series::new("test");
-        let Outgoing::First(first) = tell(&mut series, "a", 0) else { panic!("not first") };
+        let Outgoing::First(first) = tell(&mut series, "a", 0) else {
+            panic!("not first")
+        };
         for (second, count) in [(10, 2), (300, 3), (600, 4)] {
-            let Outgoing::Again { name, body } = tell(&mut series, "a", second) else { panic!("not again") };
+            let Outgoing::Again { name, body } = tell(&mut series, "a", second) else {
+                panic!("not again")
+            };
             assert_eq!(Some(name), first.metadata.name);
             assert_eq!(body["series"]["count"], count);
         }
@@ -209,8 +228,12 @@ mod tests {
     #[test]
     fn another_text_is_another_event_even_at_the_same_moment() {
         let mut series = Series::new("test");
-        let Outgoing::First(a) = tell(&mut series, "Created container a", 0) else { panic!() };
-        let Outgoing::First(b) = tell(&mut series, "Created container b", 0) else { panic!() };
+        let Outgoing::First(a) = tell(&mut series, "Created container a", 0) else {
+            panic!()
+        };
+        let Outgoing::First(b) = tell(&mut series, "Created container b", 0) else {
+            panic!()
+        };
         assert_ne!(a.metadata.name, b.metadata.name);
     }
 
@@ -228,7 +251,9 @@ mod tests {
         let mut long = told(&"ä".repeat(2000));
         long.regarding.name = Some("n".repeat(253));
         long.reason = "R".repeat(300);
-        let Outgoing::First(event) = series.next(&long, at(0)) else { panic!() };
+        let Outgoing::First(event) = series.next(&long, at(0)) else {
+            panic!()
+        };
         assert!(event.note.as_ref().unwrap().len() <= 1024);
         assert!(event.reason.as_ref().unwrap().len() <= 128);
         assert!(event.metadata.name.as_ref().unwrap().len() <= 253);

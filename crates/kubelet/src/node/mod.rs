@@ -12,6 +12,7 @@
 //! `spec.unschedulable` is never written. At the end the Node and its Lease stay:
 //! Kubernetes must not evict what a successor finds running.
 
+mod difference;
 mod object;
 mod register;
 
@@ -102,7 +103,14 @@ pub async fn run_node(
     stop: CancellationToken,
 ) {
     let (uid_sender, uid) = watch::channel(None);
-    let lease = keep_lease(lease_client, settings.name.clone(), uid, clock.clone(), stop.clone());
+    let lease = keep_lease(
+        lease_client,
+        settings.name.clone(),
+        uid,
+        clock.clone(),
+        settings.metrics.clone(),
+        stop.clone(),
+    );
     let keeping = register::keep(client, settings, facts, clock, uid_sender, stop);
     // Both end with `stop`.
     tokio::join!(Box::pin(lease), Box::pin(keeping));
@@ -136,7 +144,10 @@ pub enum RemoveError {
 pub async fn remove_node(client: Client, name: &str) -> Result<bool, RemoveError> {
     match timeout(CALL_DEADLINE, remove(client, name)).await {
         Ok(Ok(removed)) => Ok(removed),
-        Ok(Err(source)) => Err(RemoveError::Api { node: name.into(), source: Box::new(source) }),
+        Ok(Err(source)) => Err(RemoveError::Api {
+            node: name.into(),
+            source: Box::new(source),
+        }),
         Err(_) => Err(RemoveError::Late { node: name.into() }),
     }
 }
@@ -146,9 +157,16 @@ async fn remove(client: Client, name: &str) -> kube::Result<bool> {
     let Some(node) = api.get_opt(name).await? else {
         return Ok(false);
     };
-    let ours = node.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(OWNED));
+    let ours = node
+        .metadata
+        .annotations
+        .as_ref()
+        .is_some_and(|all| all.contains_key(OWNED));
     if !ours {
-        info!(node = name, "the node was not registered by this program; left alone");
+        info!(
+            node = name,
+            "the node was not registered by this program; left alone"
+        );
         return Ok(false);
     }
     let params = DeleteParams {

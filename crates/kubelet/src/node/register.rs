@@ -147,7 +147,11 @@ impl Keeper {
         let now = Instant::now();
         let earliest = self.written.map_or(now, |at| at + SETTLE).max(now);
         // A missing node is worth no waiting.
-        let soon = if matches!(self.known, Known::Absent) { now } else { earliest };
+        let soon = if matches!(self.known, Known::Absent) {
+            now
+        } else {
+            earliest
+        };
         *due = (*due).min(soon);
     }
 
@@ -174,7 +178,10 @@ impl Keeper {
             Event::Apply(node) => self.seen(node),
             Event::Delete(node) => match &self.known {
                 Known::Present(known) if known.metadata.uid == node.metadata.uid => {
-                    info!(node = self.settings.name, "someone deleted the node; registering it again");
+                    info!(
+                        node = self.settings.name,
+                        "someone deleted the node; registering it again"
+                    );
                     self.known = Known::Absent;
                     true
                 }
@@ -221,10 +228,15 @@ impl Keeper {
             Known::Present(node) => *node,
             Known::Absent | Known::Nothing => {
                 let object = want.object(whole_seconds(self.clock.now()));
-                let node = called("create", self.api.create(&PostParams::default(), &object)).await?;
+                let node =
+                    called("create", self.api.create(&PostParams::default(), &object)).await?;
                 self.written = Some(Instant::now());
                 wrote = true;
-                info!(node = self.settings.name, operation = "register", "node registered");
+                info!(
+                    node = self.settings.name,
+                    operation = "register",
+                    "node registered"
+                );
                 node
             }
         };
@@ -239,7 +251,8 @@ impl Keeper {
         let now = whole_seconds(self.clock.now());
         if let Some(body) = want.status_patch(&node, refresh, now) {
             let patch = Patch::Strategic(body);
-            let stored = called("patch status", self.api.patch_status(name, &params, &patch)).await?;
+            let stored =
+                called("patch status", self.api.patch_status(name, &params, &patch)).await?;
             self.tell_turns(&want, &node);
             self.written = Some(Instant::now());
             wrote = true;
@@ -259,7 +272,11 @@ impl Keeper {
         });
         if !self.registered {
             self.registered = true;
-            info!("Virtual node '{}' initialized with capacity: {}", self.settings.name, want.size());
+            info!(
+                "Virtual node '{}' initialized with capacity: {}",
+                self.settings.name,
+                want.size()
+            );
             if let Some(metrics) = &self.settings.metrics {
                 metrics.node_registered(true);
             }
@@ -268,7 +285,9 @@ impl Keeper {
     }
 
     fn tell_turns(&self, want: &Wanted, have: &Node) {
-        let Some(events) = &self.settings.events else { return };
+        let Some(events) = &self.settings.events else {
+            return;
+        };
         let events = events.for_node(&self.settings.name);
         for condition in want.turned(have) {
             let reason = condition.reason.as_deref().unwrap_or(&condition.type_);
@@ -288,10 +307,14 @@ impl Keeper {
         }
         let version = match called("version", self.client.apiserver_version()).await {
             Ok(info) => info.git_version,
-            Err(Trouble::Failed(kube::Error::Api(status)) | Trouble::Stale(kube::Error::Api(status)))
-                if matches!(status.code, 403 | 404 | 501) =>
-            {
-                warn!(code = status.code, "the API server does not tell its version");
+            Err(
+                Trouble::Failed(kube::Error::Api(status))
+                | Trouble::Stale(kube::Error::Api(status)),
+            ) if matches!(status.code, 403 | 404 | 501) => {
+                warn!(
+                    code = status.code,
+                    "the API server does not tell its version"
+                );
                 FALLBACK_VERSION.into()
             }
             Err(trouble) => return Err(trouble),
@@ -329,7 +352,10 @@ impl Keeper {
     }
 }
 
-async fn called<T>(operation: &'static str, call: impl Future<Output = kube::Result<T>>) -> Result<T, Trouble> {
+async fn called<T>(
+    operation: &'static str,
+    call: impl Future<Output = kube::Result<T>>,
+) -> Result<T, Trouble> {
     match timeout(CALL_DEADLINE, call).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {

@@ -51,7 +51,11 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let size = Resources::new().with("cpu", Amount::units(8));
-        let facts = NodeFacts { capacity: size.clone(), allocatable: size, ..Default::default() };
+        let facts = NodeFacts {
+            capacity: size.clone(),
+            allocatable: size,
+            ..Default::default()
+        };
         Self {
             cluster: Cluster::new(vk_sandbox::clock::Clock::stepped(start())),
             clock: Clock::stepped(start()),
@@ -64,7 +68,12 @@ impl Bench {
 
     fn run(&mut self) {
         self.stop = CancellationToken::new();
-        let events = Recorder::start(client(&self.cluster), "test", &self.metrics, self.clock.clone());
+        let events = Recorder::start(
+            client(&self.cluster),
+            "test",
+            &self.metrics,
+            self.clock.clone(),
+        );
         let settings = NodeSettings {
             name: "vk-1".into(),
             events: Some(events),
@@ -91,17 +100,24 @@ impl Bench {
     async fn end(&mut self) {
         self.stop.cancel();
         let task = self.task.take().unwrap();
-        timeout(Duration::from_secs(1), task).await.expect("ends at once").unwrap();
+        timeout(Duration::from_secs(1), task)
+            .await
+            .expect("ends at once")
+            .unwrap();
     }
 
     async fn node(&self, is: impl Fn(&Node) -> bool) -> Node {
         let look = |c: &Cluster| c.get::<Node>("", "vk-1").filter(&is);
-        timeout(PATIENCE, self.cluster.until(look)).await.expect("the node becomes so")
+        timeout(PATIENCE, self.cluster.until(look))
+            .await
+            .expect("the node becomes so")
     }
 
     async fn lease(&self, is: impl Fn(&Lease) -> bool) -> Lease {
         let look = |c: &Cluster| c.get::<Lease>("kube-node-lease", "vk-1").filter(&is);
-        timeout(PATIENCE, self.cluster.until(look)).await.expect("the lease becomes so")
+        timeout(PATIENCE, self.cluster.until(look))
+            .await
+            .expect("the lease becomes so")
     }
 
     fn fault(&self, rule: Rule) {
@@ -125,12 +141,34 @@ fn renewed(lease: &Lease) -> Timestamp {
 #[tokio::test(start_paused = true)]
 async fn a_node_registers_with_its_lease() {
     let bench = Bench::running().await;
-    let node = bench.node(|n| status_of(n, "Ready").as_deref() == Some("True")).await;
-    assert_eq!(node.status.as_ref().unwrap().node_info.as_ref().unwrap().kubelet_version, "v1.36.3-vk-mock");
+    let node = bench
+        .node(|n| status_of(n, "Ready").as_deref() == Some("True"))
+        .await;
+    assert_eq!(
+        node.status
+            .as_ref()
+            .unwrap()
+            .node_info
+            .as_ref()
+            .unwrap()
+            .kubelet_version,
+        "v1.36.3-vk-mock"
+    );
     let lease = bench.lease(|_| true).await;
-    assert_eq!(lease.metadata.owner_references.as_ref().unwrap()[0].uid, uid(&node));
-    assert_eq!(lease.spec.as_ref().unwrap().lease_duration_seconds, Some(40));
-    assert!(bench.metrics.text().contains("virtual_kubelet_registered_nodes 1"));
+    assert_eq!(
+        lease.metadata.owner_references.as_ref().unwrap()[0].uid,
+        uid(&node)
+    );
+    assert_eq!(
+        lease.spec.as_ref().unwrap().lease_duration_seconds,
+        Some(40)
+    );
+    assert!(
+        bench
+            .metrics
+            .text()
+            .contains("virtual_kubelet_registered_nodes 1")
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -143,7 +181,10 @@ async fn the_lease_is_renewed_every_ten_seconds_and_nothing_else_is_written() {
         let due = first + SignedDuration::from_secs(10 * tick);
         bench.lease(|l| renewed(l) == due).await;
     }
-    assert_eq!(bench.node(|_| true).await.metadata.resource_version, version);
+    assert_eq!(
+        bench.node(|_| true).await.metadata.resource_version,
+        version
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,10 +195,19 @@ async fn the_status_beats_every_five_minutes_without_moving_transitions() {
         conditions.into_iter().find(|c| c.type_ == "Ready").unwrap()
     };
     let first = ready(&bench.node(|_| true).await);
-    let later = bench.node(|n| ready(n).last_heartbeat_time != first.last_heartbeat_time).await;
-    let passed = ready(&later).last_heartbeat_time.unwrap().0.duration_since(first.last_heartbeat_time.unwrap().0);
+    let later = bench
+        .node(|n| ready(n).last_heartbeat_time != first.last_heartbeat_time)
+        .await;
+    let passed = ready(&later)
+        .last_heartbeat_time
+        .unwrap()
+        .0
+        .duration_since(first.last_heartbeat_time.unwrap().0);
     assert_eq!(passed.as_secs(), 300);
-    assert_eq!(ready(&later).last_transition_time, first.last_transition_time);
+    assert_eq!(
+        ready(&later).last_transition_time,
+        first.last_transition_time
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,8 +218,20 @@ async fn a_node_that_someone_deletes_is_back_at_once_and_its_lease_follows() {
     let begun = tokio::time::Instant::now();
     bench.cluster.delete::<Node>("", "vk-1", None).unwrap();
     let new = bench.node(|n| n.metadata.uid != old.metadata.uid).await;
-    bench.lease(|l| l.metadata.owner_references.iter().flatten().any(|o| o.uid == uid(&new))).await;
-    assert!(begun.elapsed() < Duration::from_secs(1), "took {:?}", begun.elapsed());
+    bench
+        .lease(|l| {
+            l.metadata
+                .owner_references
+                .iter()
+                .flatten()
+                .any(|o| o.uid == uid(&new))
+        })
+        .await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "took {:?}",
+        begun.elapsed()
+    );
     assert_eq!(status_of(&new, "Ready").as_deref(), Some("True"));
 }
 
@@ -177,11 +239,17 @@ async fn a_node_that_someone_deletes_is_back_at_once_and_its_lease_follows() {
 async fn a_deletion_that_the_watch_missed_is_found_when_it_opens_again() {
     let bench = Bench::running().await;
     let old = bench.node(|_| true).await;
-    bench.fault(Rule::always("/api/v1/nodes", Effect::WatchClose));
+    bench.fault(Rule::always("/api/v1/nodes", Effect::WatchStall));
     tokio::time::sleep(Duration::from_secs(5)).await;
     bench.cluster.delete::<Node>("", "vk-1", None).unwrap();
     bench.cluster.compact();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(
+        bench.cluster.get::<Node>("", "vk-1").is_none(),
+        "the watch has stalled"
+    );
     bench.cluster.faults().clear();
+    bench.fault(Rule::always("/api/v1/nodes", Effect::WatchClose).times(1));
     bench.node(|n| n.metadata.uid != old.metadata.uid).await;
 }
 
@@ -189,13 +257,18 @@ async fn a_deletion_that_the_watch_missed_is_found_when_it_opens_again() {
 async fn what_the_backend_says_is_shown_and_what_others_wrote_stays() {
     let bench = Bench::running().await;
     let taint = json!({"key": "theirs", "effect": "NoExecute"});
-    let ours = json!({"key": "virtual-kubelet.io/provider", "value": "mock", "effect": "NoSchedule"});
+    let ours =
+        json!({"key": "virtual-kubelet.io/provider", "value": "mock", "effect": "NoSchedule"});
     bench
         .cluster
-        .patch::<Node>("", "vk-1", &json!({
-            "metadata": {"labels": {"theirs": "1"}},
-            "spec": {"unschedulable": true, "taints": [ours, taint]},
-        }))
+        .patch::<Node>(
+            "",
+            "vk-1",
+            &json!({
+                "metadata": {"labels": {"theirs": "1"}},
+                "spec": {"unschedulable": true, "taints": [ours, taint]},
+            }),
+        )
         .unwrap();
     bench.facts.send_modify(|facts| {
         facts.labels.insert("fleet".into(), "a".into());
@@ -207,20 +280,39 @@ async fn what_the_backend_says_is_shown_and_what_others_wrote_stays() {
             message: "no answer".into(),
         });
     });
-    let node = bench.node(|n| status_of(n, "RemoteReachable").is_some()).await;
+    let node = bench
+        .node(|n| status_of(n, "RemoteReachable").is_some())
+        .await;
     let labels = node.metadata.labels.as_ref().unwrap();
     assert_eq!((&*labels["fleet"], &*labels["theirs"]), ("a", "1"));
     let spec = node.spec.as_ref().unwrap();
     assert_eq!(spec.unschedulable, Some(true));
-    assert!(spec.taints.as_ref().unwrap().iter().any(|t| t.key == "theirs"));
-    assert_eq!(node.status.as_ref().unwrap().allocatable.as_ref().unwrap()["cpu"].0, "6");
-    assert_eq!(status_of(&node, "Ready").as_deref(), Some("True"), "an outage is no reason to evict");
+    assert!(
+        spec.taints
+            .as_ref()
+            .unwrap()
+            .iter()
+            .any(|t| t.key == "theirs")
+    );
+    assert_eq!(
+        node.status.as_ref().unwrap().allocatable.as_ref().unwrap()["cpu"].0,
+        "6"
+    );
+    assert_eq!(
+        status_of(&node, "Ready").as_deref(),
+        Some("True"),
+        "an outage is no reason to evict"
+    );
 
     let told = |c: &Cluster| {
         let events = c.list::<k8s_openapi::api::core::v1::Event>(Some("default"));
-        events.into_iter().find(|e| e.reason.as_deref() == Some("RemoteTimeout"))
+        events
+            .into_iter()
+            .find(|e| e.reason.as_deref() == Some("RemoteTimeout"))
     };
-    let event = timeout(PATIENCE, bench.cluster.until(told)).await.expect("the outage is told");
+    let event = timeout(PATIENCE, bench.cluster.until(told))
+        .await
+        .expect("the outage is told");
     assert_eq!(event.type_.as_deref(), Some("Warning"));
 
     bench.facts.send_modify(|facts| {
@@ -228,11 +320,18 @@ async fn what_the_backend_says_is_shown_and_what_others_wrote_stays() {
         facts.conditions.clear();
     });
     let node = bench
-        .node(|n| status_of(n, "RemoteReachable").is_none() && !n.metadata.labels.as_ref().unwrap().contains_key("fleet"))
+        .node(|n| {
+            status_of(n, "RemoteReachable").is_none()
+                && !n.metadata.labels.as_ref().unwrap().contains_key("fleet")
+        })
         .await;
     assert_eq!(node.metadata.labels.as_ref().unwrap()["theirs"], "1");
     // The record follows what is left.
-    bench.node(|n| !n.metadata.annotations.as_ref().unwrap()[super::OWNED].contains("RemoteReachable")).await;
+    bench
+        .node(|n| {
+            !n.metadata.annotations.as_ref().unwrap()[super::OWNED].contains("RemoteReachable")
+        })
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -243,13 +342,19 @@ async fn not_ready_written_by_others_is_repaired() {
         condition.status = "Unknown".into();
     }
     bench.cluster.update_status(&node).unwrap();
-    bench.node(|n| status_of(n, "Ready").as_deref() == Some("True")).await;
+    bench
+        .node(|n| status_of(n, "Ready").as_deref() == Some("True"))
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_registration_whose_answer_was_lost_is_found() {
     let mut bench = Bench::new();
-    bench.fault(Rule::always("/api/v1/nodes", Effect::LoseAnswer).method("POST").times(1));
+    bench.fault(
+        Rule::always("/api/v1/nodes", Effect::LoseAnswer)
+            .method("POST")
+            .times(1),
+    );
     bench.run();
     bench.lease(|_| true).await;
     assert_eq!(bench.cluster.list::<Node>(None).len(), 1);
@@ -275,18 +380,28 @@ async fn a_lease_that_hangs_or_conflicts_is_renewed_well_within_its_duration() {
 
     let theirs = bench
         .cluster
-        .patch::<Lease>("kube-node-lease", "vk-1", &json!({"spec": {"holderIdentity": "another"}}))
+        .patch::<Lease>(
+            "kube-node-lease",
+            "vk-1",
+            &json!({"spec": {"holderIdentity": "another"}}),
+        )
         .unwrap();
     let ours = |l: &Lease| l.spec.as_ref().unwrap().holder_identity.as_deref() == Some("vk-1");
     let lease = bench.lease(ours).await;
-    assert!(renewed(&lease).duration_since(renewed(&theirs)).as_secs() <= 10, "a conflict costs no interval");
+    assert!(
+        renewed(&lease).duration_since(renewed(&theirs)).as_secs() <= 10,
+        "a conflict costs no interval"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_someone_deletes_comes_back() {
     let bench = Bench::running().await;
     let old = bench.lease(|_| true).await;
-    bench.cluster.delete::<Lease>("kube-node-lease", "vk-1", None).unwrap();
+    bench
+        .cluster
+        .delete::<Lease>("kube-node-lease", "vk-1", None)
+        .unwrap();
     bench.lease(|l| l.metadata.uid != old.metadata.uid).await;
 }
 
@@ -295,7 +410,12 @@ async fn the_end_leaves_node_and_lease_and_a_new_start_finds_them() {
     let mut bench = Bench::running().await;
     let before = bench.node(|_| true).await;
     bench.end().await;
-    assert!(bench.metrics.text().contains("virtual_kubelet_registered_nodes 0"));
+    assert!(
+        bench
+            .metrics
+            .text()
+            .contains("virtual_kubelet_registered_nodes 0")
+    );
     assert_eq!(uid(&bench.node(|_| true).await), uid(&before));
     let old = renewed(&bench.lease(|_| true).await);
     tokio::time::sleep(Duration::from_secs(30)).await;
@@ -316,6 +436,11 @@ async fn only_nodes_of_ours_are_removed() {
     assert!(!remove_node(client.clone(), "real").await.unwrap());
     assert!(remove_node(client.clone(), "vk-1").await.unwrap());
     assert!(!remove_node(client, "vk-1").await.unwrap());
-    let left: Vec<_> = bench.cluster.list::<Node>(None).into_iter().map(|n| n.metadata.name.unwrap()).collect();
+    let left: Vec<_> = bench
+        .cluster
+        .list::<Node>(None)
+        .into_iter()
+        .map(|n| n.metadata.name.unwrap())
+        .collect();
     assert_eq!(left, ["real"]);
 }

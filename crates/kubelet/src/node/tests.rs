@@ -16,16 +16,24 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn settings() -> NodeSettings {
-    NodeSettings { name: "vk-1".into(), ..NodeSettings::new("mock", "vk-mock") }
+    NodeSettings {
+        name: "vk-1".into(),
+        ..NodeSettings::new("mock", "vk-mock")
+    }
 }
 
 fn facts() -> NodeFacts {
-    let size = Resources::new().with("cpu", Amount::units(8)).with("memory", Amount::units(16 << 30));
+    let size = Resources::new()
+        .with("cpu", Amount::units(8))
+        .with("memory", Amount::units(16 << 30));
     NodeFacts {
         capacity: size.clone(),
         allocatable: size,
         labels: [("fleet".to_owned(), "a".to_owned())].into(),
-        info: NodeInfo { architecture: "arm64".into(), ..Default::default() },
+        info: NodeInfo {
+            architecture: "arm64".into(),
+            ..Default::default()
+        },
         ..Default::default()
     }
 }
@@ -80,7 +88,10 @@ fn a_registered_node_is_what_selectors_and_people_look_for() {
         ("kubernetes.io/arch", "arm64"),
         ("kubernetes.io/role", "agent"),
         ("node-role.kubernetes.io/agent", ""),
-        ("node.kubernetes.io/exclude-from-external-load-balancers", "true"),
+        (
+            "node.kubernetes.io/exclude-from-external-load-balancers",
+            "true",
+        ),
         ("fleet", "a"),
     ] {
         assert_eq!(labels.get(name).map(String::as_str), Some(value), "{name}");
@@ -98,33 +109,65 @@ fn a_registered_node_is_what_selectors_and_people_look_for() {
     }
     let status = node.status.as_ref().unwrap();
     assert_eq!(status.capacity.as_ref().unwrap()["memory"].0, "16Gi");
-    assert_eq!(status.node_info.as_ref().unwrap().kubelet_version, "v1.36.3-vk-mock");
+    assert_eq!(
+        status.node_info.as_ref().unwrap().kubelet_version,
+        "v1.36.3-vk-mock"
+    );
     assert_eq!(status.addresses.as_ref().unwrap()[0].address, "vk-1");
     assert_eq!(status.daemon_endpoints, None);
 }
 
 #[test]
 fn a_whole_version_stands_as_it_is() {
-    let settings = NodeSettings { version_suffix: "v1.0.0-orca".into(), ..settings() };
+    let settings = NodeSettings {
+        version_suffix: "v1.0.0-orca".into(),
+        ..settings()
+    };
     let node = Wanted::new(&settings, "v1.36.3", &facts()).object(at(1));
-    assert_eq!(node.status.unwrap().node_info.unwrap().kubelet_version, "v1.0.0-orca");
+    assert_eq!(
+        node.status.unwrap().node_info.unwrap().kubelet_version,
+        "v1.0.0-orca"
+    );
 }
 
 #[test]
 fn with_a_port_the_api_server_is_given_the_address_that_answers() {
-    let settings = NodeSettings { listen_port: Some(10250), ..settings() };
+    let settings = NodeSettings {
+        listen_port: Some(10250),
+        ..settings()
+    };
     let mut facts = facts();
-    facts.addresses = vec![NodeAddress { type_: "InternalIP".into(), address: "192.0.2.1".into() }];
-    let status = Wanted::new(&settings, "v1.36.0", &facts).object(at(1)).status.unwrap();
+    facts.addresses = vec![NodeAddress {
+        type_: "InternalIP".into(),
+        address: "192.0.2.1".into(),
+    }];
+    let status = Wanted::new(&settings, "v1.36.0", &facts)
+        .object(at(1))
+        .status
+        .unwrap();
     assert_eq!(status.addresses, Some(facts.addresses));
-    assert_eq!(status.daemon_endpoints.unwrap().kubelet_endpoint.unwrap().port, 10250);
+    assert_eq!(
+        status
+            .daemon_endpoints
+            .unwrap()
+            .kubelet_endpoint
+            .unwrap()
+            .port,
+        10250
+    );
 }
 
 #[test]
 fn a_name_longer_than_a_label_is_cut_to_a_valid_one() {
-    let settings = NodeSettings { name: format!("{}.example.org", "n".repeat(62)), ..settings() };
+    let settings = NodeSettings {
+        name: format!("{}.example.org", "n".repeat(62)),
+        ..settings()
+    };
     let node = Wanted::new(&settings, "v1", &facts()).object(at(1));
-    assert_eq!(node.metadata.labels.unwrap()["kubernetes.io/hostname"], "n".repeat(62));
+    assert_eq!(
+        node.metadata.labels.unwrap()["kubernetes.io/hostname"],
+        "n".repeat(62)
+    );
 }
 
 #[test]
@@ -137,7 +180,11 @@ fn nothing_is_written_to_a_node_that_is_right() {
 #[test]
 fn quantities_that_are_equal_but_written_otherwise_are_not_written_again() {
     let mut node = registered(&facts());
-    status(&mut node).capacity.as_mut().unwrap().insert("cpu".into(), Quantity("8000m".into()));
+    status(&mut node)
+        .capacity
+        .as_mut()
+        .unwrap()
+        .insert("cpu".into(), Quantity("8000m".into()));
     assert_eq!(want(&facts()).status_patch(&node, false, at(200)), None);
 }
 
@@ -147,9 +194,19 @@ fn what_others_wrote_is_kept_and_what_we_no_longer_want_goes() {
     before.taints = vec![taint("old", "1")];
     before.annotations = [("note".to_owned(), "x".to_owned())].into();
     let mut node = registered(&before);
-    node.metadata.labels.as_mut().unwrap().insert("theirs".into(), "1".into());
+    node.metadata
+        .labels
+        .as_mut()
+        .unwrap()
+        .insert("theirs".into(), "1".into());
     let theirs = taint("node.kubernetes.io/not-ready", "");
-    node.spec.as_mut().unwrap().taints.as_mut().unwrap().push(theirs.clone());
+    node.spec
+        .as_mut()
+        .unwrap()
+        .taints
+        .as_mut()
+        .unwrap()
+        .push(theirs.clone());
     assert_eq!(want(&before).metadata_patch(&node), None);
 
     let mut after = facts();
@@ -159,7 +216,10 @@ fn what_others_wrote_is_kept_and_what_we_no_longer_want_goes() {
     assert_eq!(body["metadata"]["annotations"]["note"], Value::Null);
     assert_eq!(body["metadata"]["uid"], "u");
     assert_eq!(body["metadata"]["resourceVersion"], "7");
-    assert_eq!(body["spec"]["taints"], json!([theirs, taint("virtual-kubelet.io/provider", "mock")]));
+    assert_eq!(
+        body["spec"]["taints"],
+        json!([theirs, taint("virtual-kubelet.io/provider", "mock")])
+    );
 }
 
 #[test]
@@ -180,7 +240,10 @@ fn a_cordon_is_never_touched() {
     let mut after = facts();
     after.taints = vec![taint("new", "1")];
     let body = want(&after).metadata_patch(&node).unwrap();
-    assert_eq!(body["spec"].as_object().unwrap().keys().collect::<Vec<_>>(), ["taints"]);
+    assert_eq!(
+        body["spec"].as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["taints"]
+    );
 }
 
 #[test]
@@ -198,16 +261,26 @@ fn a_node_registered_by_someone_else_is_taken_over_without_losing_anything() {
 fn a_condition_moves_in_time_only_with_its_status_and_beats_with_every_write() {
     let mut facts = facts();
     facts.conditions = vec![outage(Some(false))];
-    let body = want(&facts).status_patch(&registered(&self::facts()), false, at(200)).unwrap();
+    let body = want(&facts)
+        .status_patch(&registered(&self::facts()), false, at(200))
+        .unwrap();
     let conditions = body["status"]["conditions"].as_array().unwrap();
     let of = |kind: &str| conditions.iter().find(|c| c["type"] == kind).unwrap();
     assert_eq!(of("Ready")["lastTransitionTime"], "1970-01-01T00:01:40Z");
     assert_eq!(of("Ready")["lastHeartbeatTime"], "1970-01-01T00:03:20Z");
-    assert_eq!(of("RemoteReachable")["lastTransitionTime"], "1970-01-01T00:03:20Z");
+    assert_eq!(
+        of("RemoteReachable")["lastTransitionTime"],
+        "1970-01-01T00:03:20Z"
+    );
     assert_eq!(body["status"].as_object().unwrap().len(), 1);
 
-    let refresh = want(&self::facts()).status_patch(&registered(&self::facts()), true, at(400)).unwrap();
-    assert_eq!(refresh["status"]["conditions"][0]["lastHeartbeatTime"], "1970-01-01T00:06:40Z");
+    let refresh = want(&self::facts())
+        .status_patch(&registered(&self::facts()), true, at(400))
+        .unwrap();
+    assert_eq!(
+        refresh["status"]["conditions"][0]["lastHeartbeatTime"],
+        "1970-01-01T00:06:40Z"
+    );
 }
 
 #[test]
@@ -218,7 +291,10 @@ fn not_ready_written_by_the_node_controller_is_repaired() {
     conditions[0].reason = Some("NodeStatusUnknown".into());
     let body = want(&facts()).status_patch(&node, false, at(200)).unwrap();
     assert_eq!(body["status"]["conditions"][0]["status"], "True");
-    assert_eq!(body["status"]["conditions"][0]["lastTransitionTime"], "1970-01-01T00:03:20Z");
+    assert_eq!(
+        body["status"]["conditions"][0]["lastTransitionTime"],
+        "1970-01-01T00:03:20Z"
+    );
 }
 
 #[test]
@@ -226,7 +302,11 @@ fn a_condition_that_a_backend_no_longer_has_goes_and_those_of_others_stay() {
     let mut before = facts();
     before.conditions = vec![outage(Some(true))];
     let mut node = registered(&before);
-    let theirs = NodeCondition { type_: "Theirs".into(), status: "True".into(), ..Default::default() };
+    let theirs = NodeCondition {
+        type_: "Theirs".into(),
+        status: "True".into(),
+        ..Default::default()
+    };
     status(&mut node).conditions.as_mut().unwrap().push(theirs);
 
     let after = want(&facts());
@@ -237,7 +317,11 @@ fn a_condition_that_a_backend_no_longer_has_goes_and_those_of_others_stay() {
     assert!(list.contains(&json!({"$patch": "delete", "type": "RemoteReachable"})));
     assert!(!list.iter().any(|c| c["type"] == "Theirs"));
 
-    status(&mut node).conditions.as_mut().unwrap().retain(|c| c.type_ != "RemoteReachable");
+    status(&mut node)
+        .conditions
+        .as_mut()
+        .unwrap()
+        .retain(|c| c.type_ != "RemoteReachable");
     let body = after.metadata_patch(&node).unwrap();
     let record = body["metadata"]["annotations"][OWNED].as_str().unwrap();
     assert!(!record.contains("RemoteReachable"), "{record}");
@@ -257,7 +341,10 @@ fn resources_that_others_advertise_stay_and_ours_go() {
 #[test]
 fn a_backends_word_on_ready_goes_before_the_default() {
     let mut facts = facts();
-    facts.conditions = vec![ConditionFact { kind: "Ready".into(), ..outage(Some(false)) }];
+    facts.conditions = vec![ConditionFact {
+        kind: "Ready".into(),
+        ..outage(Some(false))
+    }];
     let node = registered(&facts);
     assert_eq!(condition(&node, "Ready").status, "False");
     let all = node.status.unwrap().conditions.unwrap();
@@ -271,7 +358,11 @@ fn an_outage_is_told_when_it_begins_and_when_it_ends() {
     let mut well = facts();
     well.conditions = vec![outage(Some(true))];
     let turned = |want: &Wanted, node: &Node| want.turned(node).len();
-    assert_eq!(turned(&want(&well), &registered(&facts())), 0, "well from the start is no news");
+    assert_eq!(
+        turned(&want(&well), &registered(&facts())),
+        0,
+        "well from the start is no news"
+    );
     assert_eq!(turned(&want(&out), &registered(&facts())), 1);
     assert_eq!(turned(&want(&out), &registered(&well)), 1);
     assert_eq!(turned(&want(&well), &registered(&out)), 1);
@@ -281,11 +372,19 @@ fn an_outage_is_told_when_it_begins_and_when_it_ends() {
 #[test]
 fn addresses_are_replaced_whole() {
     let mut after = facts();
-    after.addresses = vec![NodeAddress { type_: "InternalIP".into(), address: "192.0.2.1".into() }];
-    let body = want(&after).status_patch(&registered(&facts()), false, at(200)).unwrap();
-    assert_eq!(body["status"]["addresses"], json!([
-        {"$patch": "replace"},
-        {"type": "InternalIP", "address": "192.0.2.1"},
-        {"type": "Hostname", "address": "vk-1"},
-    ]));
+    after.addresses = vec![NodeAddress {
+        type_: "InternalIP".into(),
+        address: "192.0.2.1".into(),
+    }];
+    let body = want(&after)
+        .status_patch(&registered(&facts()), false, at(200))
+        .unwrap();
+    assert_eq!(
+        body["status"]["addresses"],
+        json!([
+            {"$patch": "replace"},
+            {"type": "InternalIP", "address": "192.0.2.1"},
+            {"type": "Hostname", "address": "vk-1"},
+        ])
+    );
 }

@@ -26,11 +26,19 @@ struct Say {
 }
 
 fn yes() -> Say {
-    Say { status: "True", reason: String::new(), message: String::new() }
+    Say {
+        status: "True",
+        reason: String::new(),
+        message: String::new(),
+    }
 }
 
 fn no(reason: &str, message: String) -> Say {
-    Say { status: "False", reason: reason.into(), message }
+    Say {
+        status: "False",
+        reason: reason.into(),
+        message,
+    }
 }
 
 pub(super) fn conditions(input: &Input<'_>) -> Vec<PodCondition> {
@@ -76,8 +84,16 @@ fn shown<'a>(status: &'a PodStatus, kind: &str) -> Option<&'a PodCondition> {
 /// after the end there is none.
 fn ready_to_start(input: &Input<'_>) -> Say {
     let statuses = input.statuses;
-    let ran = statuses.init.iter().chain(&statuses.regular).any(phase::has_run);
-    if ran && !is_terminal(Some(input.phase)) { yes() } else { no("", String::new()) }
+    let ran = statuses
+        .init
+        .iter()
+        .chain(&statuses.regular)
+        .any(phase::has_run);
+    if ran && !is_terminal(Some(input.phase)) {
+        yes()
+    } else {
+        no("", String::new())
+    }
 }
 
 fn initialized(input: &Input<'_>) -> Say {
@@ -92,7 +108,10 @@ fn initialized(input: &Input<'_>) -> Say {
         }
     }
     if input.phase == "Succeeded" && unknown.is_empty() {
-        return Say { reason: "PodCompleted".into(), ..yes() };
+        return Say {
+            reason: "PodCompleted".into(),
+            ..yes()
+        };
     }
     if phase::begun(&input.statuses.regular) {
         return yes();
@@ -105,14 +124,22 @@ fn initialized(input: &Input<'_>) -> Say {
 
 fn containers_ready(input: &Input<'_>) -> Say {
     if let Some((reason, message)) = input.unreachable {
-        return Say { status: "Unknown", reason: reason.into(), message: message.into() };
+        return Say {
+            status: "Unknown",
+            reason: reason.into(),
+            message: message.into(),
+        };
     }
     let sidecars = input.spec.init_containers.iter().flatten();
     let sidecars = sidecars.filter(|c| c.restart_policy.as_deref() == Some("Always"));
     let (mut unknown, mut unready) = (Vec::new(), Vec::new());
-    let all = sidecars
-        .map(|c| (&c.name, &input.statuses.init))
-        .chain(input.spec.containers.iter().map(|c| (&c.name, &input.statuses.regular)));
+    let all = sidecars.map(|c| (&c.name, &input.statuses.init)).chain(
+        input
+            .spec
+            .containers
+            .iter()
+            .map(|c| (&c.name, &input.statuses.regular)),
+    );
     for (name, list) in all {
         match find(list, name) {
             None => unknown.push(&**name),

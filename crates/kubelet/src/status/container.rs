@@ -105,7 +105,8 @@ fn state(seen: &Seen<'_>, fact: &ContainerFact, before: &ContainerState) -> Cont
         Fact::Waiting { reason, .. } if reason.is_empty() => not_started(seen),
         Fact::Waiting { reason, message } => waiting(reason, message),
         Fact::Running { started_at } => {
-            let same = |id: &Option<String>| fact.container_id.is_none() || *id == fact.container_id;
+            let same =
+                |id: &Option<String>| fact.container_id.is_none() || *id == fact.container_id;
             let known = before.running.as_ref().and_then(|r| r.started_at.clone());
             let known = known.filter(|_| seen.have.is_some_and(|h| same(&h.container_id)));
             ContainerState {
@@ -123,7 +124,11 @@ fn state(seen: &Seen<'_>, fact: &ContainerFact, before: &ContainerState) -> Cont
 }
 
 /// The end as it is shown, completed from what was shown before.
-fn terminated(end: &Terminated, id: Option<&str>, before: &ContainerState) -> ContainerStateTerminated {
+fn terminated(
+    end: &Terminated,
+    id: Option<&str>,
+    before: &ContainerState,
+) -> ContainerStateTerminated {
     if end.exit_code.is_none()
         && let Some(known) = &before.terminated
     {
@@ -200,11 +205,17 @@ fn restarts(
 }
 
 fn replaced(fact: &ContainerFact, have: &ContainerStatus) -> bool {
-    fact.container_id.is_some() && have.container_id.is_some() && fact.container_id != have.container_id
+    fact.container_id.is_some()
+        && have.container_id.is_some()
+        && fact.container_id != have.container_id
 }
 
 /// The end before the present state: what the remote says, else what was seen.
-fn last(fact: &ContainerFact, before: &ContainerState, told: &ContainerState) -> Option<ContainerState> {
+fn last(
+    fact: &ContainerFact,
+    before: &ContainerState,
+    told: &ContainerState,
+) -> Option<ContainerState> {
     let end = match &fact.last {
         Some(end) => named(end),
         None if told.terminated.is_some() => return None,
@@ -228,7 +239,9 @@ fn last(fact: &ContainerFact, before: &ContainerState, told: &ContainerState) ->
 fn settled(seen: &Seen<'_>, mut status: ContainerStatus, ready: Option<bool>) -> ContainerStatus {
     let state = status.state.as_ref();
     let running = state.is_some_and(|s| s.running.is_some());
-    let succeeded = state.and_then(|s| s.terminated.as_ref()).is_some_and(|t| t.exit_code == 0);
+    let succeeded = state
+        .and_then(|s| s.terminated.as_ref())
+        .is_some_and(|t| t.exit_code == 0);
     let silent = seen.fact.is_none_or(|f| f.state == Fact::Unknown);
     let shown = seen.have.is_none_or(|h| h.ready);
     status.ready = match seen.kind {
@@ -250,7 +263,10 @@ pub(super) fn end(status: &mut ContainerStatus) {
     }
     status.ready = false;
     status.started = Some(false);
-    let known = status.last_state.as_ref().and_then(|last| last.terminated.clone());
+    let known = status
+        .last_state
+        .as_ref()
+        .and_then(|last| last.terminated.clone());
     let end = match known.filter(|_| state.waiting.is_some()) {
         Some(known) => {
             // Empty, not absent: that is how the API shows it.
@@ -288,7 +304,10 @@ pub(super) fn unsupported(name: &str, image: Option<&str>) -> ContainerStatus {
     ContainerStatus {
         name: name.into(),
         image: image.unwrap_or_default().into(),
-        state: Some(waiting("Unsupported", "This node cannot run ephemeral containers")),
+        state: Some(waiting(
+            "Unsupported",
+            "This node cannot run ephemeral containers",
+        )),
         ..ContainerStatus::default()
     }
 }

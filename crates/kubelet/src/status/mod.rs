@@ -107,7 +107,9 @@ pub fn compute(
     };
 
     let unreachable = facts.and_then(|f| match &f.reach {
-        Reach::Unreachable { reason, message, .. } => Some((reason.as_str(), message.as_str())),
+        Reach::Unreachable {
+            reason, message, ..
+        } => Some((reason.as_str(), message.as_str())),
         Reach::Reachable => None,
     });
     let conditions = conditions::conditions(&conditions::Input {
@@ -120,7 +122,10 @@ pub fn compute(
         now,
     });
 
-    let host_ips = ips_or(facts.map(|f| &*f.host_ips), have.host_ips.iter().flatten().map(|h| &h.ip));
+    let host_ips = ips_or(
+        facts.map(|f| &*f.host_ips),
+        have.host_ips.iter().flatten().map(|h| &h.ip),
+    );
     let mut own_ips = facts.map(|f| f.pod_ips.clone()).unwrap_or_default();
     if own_ips.is_empty() && spec.host_network == Some(true) {
         own_ips = facts.map(|f| f.host_ips.clone()).unwrap_or_default();
@@ -132,8 +137,14 @@ pub fn compute(
         reason,
         message,
         conditions: Some(conditions),
-        start_time: have.start_time.clone().or_else(|| Some(Time(whole_seconds(now)))),
-        qos_class: have.qos_class.clone().or_else(|| Some(qos_class(spec).to_owned())),
+        start_time: have
+            .start_time
+            .clone()
+            .or_else(|| Some(Time(whole_seconds(now)))),
+        qos_class: have
+            .qos_class
+            .clone()
+            .or_else(|| Some(qos_class(spec).to_owned())),
         observed_generation: pod.metadata.generation.max(have.observed_generation),
         host_ip: host_ips.first().cloned(),
         host_ips: listed(host_ips, |ip| HostIP { ip }),
@@ -156,7 +167,11 @@ pub(crate) struct Statuses {
 impl Statuses {
     fn runs(&self) -> bool {
         let mut all = self.init.iter().chain(&self.regular).chain(&self.ephemeral);
-        all.any(|c| c.state.as_ref().is_some_and(|state| state.running.is_some()))
+        all.any(|c| {
+            c.state
+                .as_ref()
+                .is_some_and(|state| state.running.is_some())
+        })
     }
 }
 
@@ -206,8 +221,8 @@ fn statuses(
         seen(Kind::Regular, &c.name, c.image.as_deref(), policy)
     });
     let ephemeral = spec.ephemeral_containers.iter().flatten().map(|c| {
-        let before = have.ephemeral_container_statuses.iter().flatten();
-        let known = before.filter(|s| s.name == c.name).cloned().next();
+        let mut before = have.ephemeral_container_statuses.iter().flatten();
+        let known = before.find(|s| s.name == c.name).cloned();
         known.unwrap_or_else(|| container::unsupported(&c.name, c.image.as_deref()))
     });
     Statuses {
@@ -240,7 +255,10 @@ fn end_of(
             if within_reach && statuses.runs() {
                 return Over::No;
             }
-            Over::Failed { reason: reason.clone(), message: message.clone() }
+            Over::Failed {
+                reason: reason.clone(),
+                message: message.clone(),
+            }
         }
         // With `Always` an ended pod is one that the backend is asked to start again.
         PodVerdict::None if ended && pod_policy(spec) != "Always" => Over::Stopped,
@@ -254,9 +272,13 @@ fn end_of(
 fn stop(statuses: &mut Statuses, spec: &PodSpec, frozen: bool) {
     let reached = !frozen && phase::initialized(spec, &statuses.init, &statuses.regular);
     let others = statuses.init.iter_mut().chain(&mut statuses.ephemeral);
-    others.filter(|s| phase::has_run(s)).for_each(container::end);
+    others
+        .filter(|s| phase::has_run(s))
+        .for_each(container::end);
     let regular = statuses.regular.iter_mut();
-    regular.filter(|s| reached || phase::has_run(s)).for_each(container::end);
+    regular
+        .filter(|s| reached || phase::has_run(s))
+        .for_each(container::end);
 }
 
 /// The pod has failed as a whole. What has run has ended; what has not shows
@@ -282,7 +304,11 @@ fn fail(statuses: &mut Statuses, have: &PodStatus, reason: &str, message: &str) 
 /// addresses has not lost them.
 fn ips_or<'a>(facts: Option<&[IpAddr]>, have: impl Iterator<Item = &'a String>) -> Vec<String> {
     let known = one_per_family(facts.unwrap_or_default());
-    if known.is_empty() { have.cloned().collect() } else { known }
+    if known.is_empty() {
+        have.cloned().collect()
+    } else {
+        known
+    }
 }
 
 /// The API takes one address of each family and refuses the whole status otherwise.

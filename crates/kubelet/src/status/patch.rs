@@ -37,7 +37,12 @@ pub fn patch(have: &PodStatus, want: &PodStatus, uid: &str) -> Option<Value> {
     for field in ADDRESSES {
         if old.get(field) != new.get(field) {
             let mut list = vec![json!({"$patch": "replace"})];
-            list.extend(new.get(field).and_then(Value::as_array).cloned().unwrap_or_default());
+            list.extend(
+                new.get(field)
+                    .and_then(Value::as_array)
+                    .cloned()
+                    .unwrap_or_default(),
+            );
             status.insert(field.into(), list.into());
         }
     }
@@ -45,7 +50,15 @@ pub fn patch(have: &PodStatus, want: &PodStatus, uid: &str) -> Option<Value> {
         .conditions
         .iter()
         .flatten()
-        .filter_map(|new| condition(have.conditions.iter().flatten().find(|c| c.type_ == new.type_), new))
+        .filter_map(|new| {
+            condition(
+                have.conditions
+                    .iter()
+                    .flatten()
+                    .find(|c| c.type_ == new.type_),
+                new,
+            )
+        })
         .collect();
     if !conditions.is_empty() {
         status.insert("conditions".into(), conditions.into());
@@ -80,7 +93,11 @@ fn condition(have: Option<&PodCondition>, want: &PodCondition) -> Option<Value> 
     });
     for (field, have, want) in [
         ("reason", have.and_then(|h| h.reason.as_ref()), &want.reason),
-        ("message", have.and_then(|h| h.message.as_ref()), &want.message),
+        (
+            "message",
+            have.and_then(|h| h.message.as_ref()),
+            &want.message,
+        ),
     ] {
         if want.is_some() || have.is_some() {
             body[field] = json!(want);
@@ -105,5 +122,83 @@ fn object(status: &PodStatus) -> Map<String, Value> {
         Ok(Value::Object(map)) => map,
         // A status is a JSON object by its type.
         _ => Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::PodIP;
+
+    use super::*;
+    use crate::status::tests::{at, facts, pod, running, showing};
+    use crate::status::{PodVerdict, compute};
+
+    #[test]
+    fn a_patch_holds_only_what_changed_and_guards_the_uid() {
+        let pod = pod("Always", vec![], &["a"]);
+        let have = compute(
+            &pod,
+            Some(&facts(&pod, &[], &[("a", running())])),
+            &PodVerdict::None,
+            None,
+            at(100),
+        );
+        let mut want = have.clone();
+        want.pod_ip = Some("10.0.0.2".into());
+        want.pod_ips = Some(vec![PodIP {
+            ip: "10.0.0.2".into(),
+        }]);
+        assert_eq!(
+            patch(&have, &want, "u1").unwrap(),
+            json!({"metadata": {"uid": "u1"}, "status": {
+                "podIP": "10.0.0.2", "podIPs": [{"$patch": "replace"}, {"ip": "10.0.0.2"}]}})
+        );
+        let back = patch(&want, &have, "u1").unwrap();
+        assert_eq!(
+            back["status"],
+            json!({"podIP": null, "podIPs": [{"$patch": "replace"}]})
+        );
+    }
+
+    #[test]
+    fn a_condition_that_no_longer_has_a_reason_clears_it() {
+        let pod = pod("Always", vec![], &["a"]);
+        let have = compute(&pod, None, &PodVerdict::None, None, at(1));
+        let want = compute(
+            &showing(&pod, have.clone()),
+            Some(&facts(&pod, &[], &[("a", running())])),
+            &PodVerdict::None,
+            None,
+            at(2),
+        );
+        let body = patch(&have, &want, "u").unwrap();
+        let conditions = body["status"]["conditions"].as_array().unwrap();
+        let ready = conditions.iter().find(|c| c["type"] == "Ready").unwrap();
+        assert_eq!(
+            *ready,
+            json!({
+                "type": "Ready", "status": "True", "reason": null, "message": null,
+                "lastTransitionTime": "1970-01-01T00:00:02Z", "observedGeneration": 1,
+            })
+        );
+        assert!(
+            !conditions.iter().any(|c| c["type"] == "PodScheduled"),
+            "it did not change"
+        );
+    }
+
+    #[test]
+    fn an_api_server_that_drops_observed_generations_is_not_written_to_for_ever() {
+        let pod = pod("Always", vec![], &["a"]);
+        let want = compute(&pod, None, &PodVerdict::None, None, at(1));
+        let mut have = want.clone();
+        have.observed_generation = None;
+        for condition in have.conditions.as_mut().unwrap() {
+            condition.observed_generation = None;
+        }
+        assert_eq!(patch(&have, &want, "u"), None);
+        have.observed_generation = Some(0);
+        let body = patch(&have, &want, "u").unwrap();
+        assert_eq!(body["status"], json!({"observedGeneration": 1}));
     }
 }

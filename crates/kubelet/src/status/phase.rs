@@ -10,9 +10,13 @@ use super::pod_policy;
 /// A container's state, as far as it counts for the phase.
 enum At {
     Running,
-    Ended { code: i32 },
+    Ended {
+        code: i32,
+    },
     /// Waits to start again after an end.
-    Again { code: i32 },
+    Again {
+        code: i32,
+    },
     Waiting,
     Missing,
 }
@@ -24,11 +28,18 @@ fn at(list: &[ContainerStatus], name: &str) -> At {
     let Some(state) = &status.state else {
         return At::Missing;
     };
-    let last = status.last_state.as_ref().and_then(|l| l.terminated.as_ref());
+    let last = status
+        .last_state
+        .as_ref()
+        .and_then(|l| l.terminated.as_ref());
     match (&state.running, &state.terminated, &state.waiting, last) {
         (Some(_), ..) => At::Running,
-        (_, Some(end), ..) => At::Ended { code: end.exit_code },
-        (_, _, Some(_), Some(end)) => At::Again { code: end.exit_code },
+        (_, Some(end), ..) => At::Ended {
+            code: end.exit_code,
+        },
+        (_, _, Some(_), Some(end)) => At::Again {
+            code: end.exit_code,
+        },
         (_, _, Some(_), None) => At::Waiting,
         _ => At::Missing,
     }
@@ -92,7 +103,11 @@ fn tally(spec: &PodSpec, init: &[ContainerStatus], regular: &[ContainerStatus]) 
 }
 
 /// The phase of a pod whose containers may still start or start again.
-pub(super) fn phase(spec: &PodSpec, init: &[ContainerStatus], regular: &[ContainerStatus]) -> &'static str {
+pub(super) fn phase(
+    spec: &PodSpec,
+    init: &[ContainerStatus],
+    regular: &[ContainerStatus],
+) -> &'static str {
     let sum = tally(spec, init, regular);
     let policy = pod_policy(spec);
     // A sidecar that still runs is to be stopped first.
@@ -119,7 +134,11 @@ pub(super) fn phase(spec: &PodSpec, init: &[ContainerStatus], regular: &[Contain
 }
 
 /// The phase of a pod none of whose containers can start any more.
-pub(super) fn last(spec: &PodSpec, init: &[ContainerStatus], regular: &[ContainerStatus]) -> &'static str {
+pub(super) fn last(
+    spec: &PodSpec,
+    init: &[ContainerStatus],
+    regular: &[ContainerStatus],
+) -> &'static str {
     let sum = tally(spec, init, regular);
     let all = spec.containers.len();
     let init_failed = sum.init_failed > 0 && pod_policy(spec) == "Never";
@@ -137,12 +156,22 @@ pub(super) fn begun(regular: &[ContainerStatus]) -> bool {
 
 /// Whether a container runs or has run.
 pub(super) fn has_run(status: &ContainerStatus) -> bool {
-    status.state.as_ref().is_some_and(|s| s.running.is_some() || s.terminated.is_some())
-        || status.last_state.as_ref().is_some_and(|s| s.terminated.is_some())
+    status
+        .state
+        .as_ref()
+        .is_some_and(|s| s.running.is_some() || s.terminated.is_some())
+        || status
+            .last_state
+            .as_ref()
+            .is_some_and(|s| s.terminated.is_some())
 }
 
 /// Whether the regular containers' turn had come (kubelet's `hasPodInitialized`).
-pub(super) fn initialized(spec: &PodSpec, init: &[ContainerStatus], regular: &[ContainerStatus]) -> bool {
+pub(super) fn initialized(
+    spec: &PodSpec,
+    init: &[ContainerStatus],
+    regular: &[ContainerStatus],
+) -> bool {
     let Some(last) = spec.init_containers.iter().flatten().next_back() else {
         return true;
     };

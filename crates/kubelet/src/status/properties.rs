@@ -12,8 +12,15 @@ use super::*;
 fn any_fact() -> impl Strategy<Value = Fact> {
     prop_oneof![
         Just(Fact::Unknown),
-        prop_oneof![Just(""), Just("ContainerCreating"), Just("CrashLoopBackOff")].prop_map(waits),
-        proptest::option::of(0i64..50).prop_map(|second| Fact::Running { started_at: second.map(at) }),
+        prop_oneof![
+            Just(""),
+            Just("ContainerCreating"),
+            Just("CrashLoopBackOff")
+        ]
+        .prop_map(waits),
+        proptest::option::of(0i64..50).prop_map(|second| Fact::Running {
+            started_at: second.map(at)
+        }),
         (0i32..3).prop_map(exited),
         Just(vanished()),
     ]
@@ -30,7 +37,10 @@ fn any_container_fact(name: &'static str) -> impl Strategy<Value = ContainerFact
         .prop_map(move |(state, restarts, ready, last, id)| ContainerFact {
             restarts,
             ready,
-            last: last.map(|code| Terminated { exit_code: Some(code), ..Default::default() }),
+            last: last.map(|code| Terminated {
+                exit_code: Some(code),
+                ..Default::default()
+            }),
             container_id: id.map(|id| format!("x://{id}")),
             ..ContainerFact::new(name, state)
         })
@@ -43,18 +53,30 @@ fn any_facts(pod: Pod) -> impl Strategy<Value = Option<PodFacts>> {
         proptest::option::of(any_container_fact("i")),
         proptest::option::of(any_container_fact("s")),
     );
-    let rest = (any::<bool>(), any::<bool>(), proptest::option::of(0u8..3), any::<bool>());
+    let rest = (
+        any::<bool>(),
+        any::<bool>(),
+        proptest::option::of(0u8..3),
+        any::<bool>(),
+    );
     let some = (containers, rest).prop_map(move |((a, b, i, s), (away, ended, ip, current))| {
         let mut facts = facts(&pod, &[], &[]);
         facts.containers = a.into_iter().chain(b).collect();
         facts.init = i.into_iter().chain(s).collect();
         facts.ended = ended;
-        facts.pod_ips = ip.map(|ip| IpAddr::from([10, 0, 0, ip])).into_iter().collect();
+        facts.pod_ips = ip
+            .map(|ip| IpAddr::from([10, 0, 0, ip]))
+            .into_iter()
+            .collect();
         if !current {
             facts.applied = None;
         }
         if away {
-            facts.reach = Reach::Unreachable { since: at(1), reason: "Away".into(), message: "m".into() };
+            facts.reach = Reach::Unreachable {
+                since: at(1),
+                reason: "Away".into(),
+                message: "m".into(),
+            };
         }
         facts
     });
@@ -74,13 +96,18 @@ type Look = (Option<PodFacts>, PodVerdict, bool);
 /// A pod and what is seen of it, one look after another.
 fn any_story() -> impl Strategy<Value = (Pod, Vec<Look>)> {
     let policy = prop_oneof![Just("Always"), Just("OnFailure"), Just("Never")];
-    (policy, any::<bool>(), any::<bool>(), any::<bool>()).prop_flat_map(|(policy, init, side, two)| {
-        let inits = side.then(|| sidecar("s")).into_iter().chain(init.then(|| container("i")));
-        let names: &[&str] = if two { &["a", "b"] } else { &["a"] };
-        let pod = pod(policy, inits.collect(), names);
-        let look = (any_facts(pod.clone()), any_verdict(), any::<bool>());
-        (Just(pod), proptest::collection::vec(look, 1..8))
-    })
+    (policy, any::<bool>(), any::<bool>(), any::<bool>()).prop_flat_map(
+        |(policy, init, side, two)| {
+            let inits = side
+                .then(|| sidecar("s"))
+                .into_iter()
+                .chain(init.then(|| container("i")));
+            let names: &[&str] = if two { &["a", "b"] } else { &["a"] };
+            let pod = pod(policy, inits.collect(), names);
+            let look = (any_facts(pod.clone()), any_verdict(), any::<bool>());
+            (Just(pod), proptest::collection::vec(look, 1..8))
+        },
+    )
 }
 
 fn look(pod: &Pod, (facts, verdict, waits): &Look, second: i64) -> PodStatus {
@@ -101,10 +128,13 @@ fn applied(have: &PodStatus, body: &Value) -> PodStatus {
             ("conditions", Value::Array(list)) => {
                 let mut all = status[field].as_array().cloned().unwrap_or_default();
                 for new in list {
-                    let at = all.iter().position(|old| old["type"] == new["type"]).unwrap_or_else(|| {
-                        all.push(json!({}));
-                        all.len() - 1
-                    });
+                    let at = all
+                        .iter()
+                        .position(|old| old["type"] == new["type"])
+                        .unwrap_or_else(|| {
+                            all.push(json!({}));
+                            all.len() - 1
+                        });
                     for (key, value) in new.as_object().unwrap() {
                         all[at][key] = value.clone();
                     }
@@ -133,7 +163,11 @@ fn same(a: &PodStatus, b: &PodStatus) -> bool {
 }
 
 fn all(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
-    status.init_container_statuses.iter().chain(&status.container_statuses).flatten()
+    status
+        .init_container_statuses
+        .iter()
+        .chain(&status.container_statuses)
+        .flatten()
 }
 
 fn terminated(status: &ContainerStatus) -> Option<i32> {
@@ -146,11 +180,13 @@ fn forbidden(pod: &Pod, old: &PodStatus, new: &PodStatus) -> Option<String> {
     if policy == "Always" {
         return None;
     }
-    let bad = all(old).filter(|was| was.name != "s").find(|was| match terminated(was) {
-        None => false,
-        Some(code) if code != 0 && policy == "OnFailure" => false,
-        Some(_) => all(new).any(|is| is.name == was.name && terminated(is).is_none()),
-    });
+    let bad = all(old)
+        .filter(|was| was.name != "s")
+        .find(|was| match terminated(was) {
+            None => false,
+            Some(code) if code != 0 && policy == "OnFailure" => false,
+            Some(_) => all(new).any(|is| is.name == was.name && terminated(is).is_none()),
+        });
     bad.map(|status| status.name.clone())
 }
 

@@ -260,7 +260,13 @@ pub async fn nodes_come_and_go(world: &mut World) {
 #[macro_export]
 macro_rules! lifecycle_suite {
     ($run:ident) => {
-        $crate::lifecycle_suite!(@each $run,
+        $crate::lifecycle_suite!(@list @each $run);
+    };
+    (@all $run:ident) => {
+        $crate::lifecycle_suite!(@list @once $run);
+    };
+    (@list @$how:ident $run:ident) => {
+        $crate::lifecycle_suite!(@$how $run,
             a_pod_runs_and_goes,
             a_job_like_pod_ends_and_stays_ended,
             a_finished_pod_does_not_wait_for_its_grace,
@@ -281,6 +287,9 @@ macro_rules! lifecycle_suite {
     };
     (@each $run:ident, $($check:ident),* $(,)?) => {
         $( $run!($check); )*
+    };
+    (@once $run:ident, $($check:ident),* $(,)?) => {
+        $run!($($check),*);
     };
 }
 

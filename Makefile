@@ -1,0 +1,54 @@
+# `make` alone lists the targets.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/virtual-kubelet
+CARGO ?= cargo
+REAL := tests/real
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-contract test-integration tools test-real fmt lint image clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+
+build: ## Binaries in bin/
+	$(CARGO) build --release --locked -p vk-flightctl --bin vk-flightctl-provider
+	mkdir -p bin
+	cp "$$($(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/vk-flightctl-provider" bin/
+
+demo: ## The whole journey in one process: no cluster, no Flight Control, no device
+	$(CARGO) run --quiet --locked -p vk-flightctl --example demo
+
+test: ## Unit, property and sandbox tests; needs nothing but cargo
+	$(CARGO) test --locked --workspace
+
+test-contract: ## Part of test: backends against the contract, the sandbox against recorded answers
+	$(CARGO) test --locked -p vk-provider
+	$(CARGO) test --locked -p vk-flightctl --test conformance
+	$(CARGO) test --locked -p vk-sandbox --test flightctl_recorded
+
+test-integration: ## Part of test: lifecycle and journey in the sandbox
+	$(CARGO) test --locked -p virtual-kubelet --test lifecycle
+	$(CARGO) test --locked -p vk-flightctl --test journey
+
+tools: ## Build etcd, the control plane and kubectl, once; prints their folder
+	@tests/tools/build.sh
+
+test-real: ## Tests on real parts; FLIGHTCTL_BIN=folder adds the real Flight Control service
+	@$(REAL)/run.sh
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+lint: ## rustfmt, clippy, rustdoc, licences
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+	@$(REAL)/../lint/deny.sh
+
+image: ## Container image vk-flightctl-provider:latest
+	docker build -t vk-flightctl-provider:latest .
+
+clean: ## Remove what was built here
+	$(CARGO) clean
+	rm -rf bin

@@ -1,0 +1,55 @@
+//! The lifecycle suite against a real control plane.
+
+#![allow(unreachable_pub, missing_debug_implementations, reason = "modules of one test")]
+
+#[path = "../../../tests/real/harness/mod.rs"]
+mod harness;
+mod suite;
+
+use harness::control_plane::ControlPlane;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use suite::world::World;
+use vk_provider::Clock;
+
+macro_rules! spawned {
+    ($($check:ident),* $(,)?) => {
+        fn checks(plane: &ControlPlane) -> Vec<(&'static str, tokio::task::JoinHandle<()>)> {
+            let mut tasks = Vec::new();
+            $(
+                let namespace = stringify!($check).replace('_', "-");
+                plane.ok(&["create", "namespace", &namespace]);
+                let kubeconfig = plane.kubeconfig();
+                tasks.push((stringify!($check), tokio::spawn(async move {
+                    let client = client(&kubeconfig).await;
+                    let mut world = World::new(client, Clock::live(), &namespace).await;
+                    suite::$check(&mut world).await;
+                    world.stop().await;
+                })));
+            )*
+            tasks
+        }
+    };
+}
+
+lifecycle_suite!(@all spawned);
+
+async fn client(kubeconfig: &std::path::Path) -> Client {
+    let file = Kubeconfig::read_from(kubeconfig).unwrap();
+    let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
+    config.default_retry = false;
+    Client::try_from(config).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lifecycle_suite_holds_on_a_real_control_plane() {
+    let Some(tools) = harness::tools() else { return };
+    let plane = tokio::task::spawn_blocking(move || ControlPlane::start(&tools)).await.unwrap();
+    let mut failed = Vec::new();
+    for (name, task) in checks(&plane) {
+        let ended = task.await;
+        println!("{name} ... {}", if ended.is_ok() { "ok" } else { "FAILED" });
+        failed.extend(ended.err().map(|_| name));
+    }
+    assert!(failed.is_empty(), "{failed:?}");
+}
