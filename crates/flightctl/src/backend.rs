@@ -247,6 +247,9 @@ impl Backend for FlightControl {
                 let shown = world.device(&device).map_or(device.clone(), DeviceView::shown);
                 info!(operation = "place", pod = %pod.key, node = &*pod.node, device, "Device selected");
                 cx.events.normal("DeviceSelected", &format!("Selected device {shown}"));
+                for (reason, message) in mapping::warnings(pod) {
+                    cx.events.warning(reason, &message);
+                }
                 (device, false)
             } else {
                 world.with_pod(&pod.key.uid, |placed| {

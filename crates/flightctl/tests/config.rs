@@ -22,7 +22,9 @@ fn load(body: &str, environment: &Environment, flags: &[&str]) -> Result<Config,
     let path = folder.path().join("config.yaml");
     std::fs::write(&path, body).unwrap();
     let file = path.to_str().unwrap();
-    let args = ["vk-flightctl-provider", "--config", file].into_iter().chain(flags.iter().copied());
+    let args = ["vk-flightctl-provider", "--config", file]
+        .into_iter()
+        .chain(flags.iter().copied());
     Config::load(&Cli::parse_from(args), environment).map_err(|e| e.to_string())
 }
 
@@ -42,36 +44,64 @@ fn the_environment_alone_is_enough() {
 
 #[test]
 fn flag_beats_environment_beats_file() {
-    let file = format!("{HEAD}nodeName: from-file\nlogging: {{level: warn}}\nflightctl: {{url: https://file}}\n");
+    let file = format!(
+        "{HEAD}nodeName: from-file\nlogging: {{level: warn}}\nflightctl: {{url: https://file}}\n"
+    );
     let mut environment = environment();
     let of_file = load(&file, &environment, &[]).unwrap();
-    assert_eq!((of_file.rules.node_name.as_str(), of_file.log_level.as_str()), ("from-file", "warn"));
+    assert_eq!(
+        (of_file.rules.node_name.as_str(), of_file.log_level.as_str()),
+        ("from-file", "warn")
+    );
     assert_eq!(of_file.url, "https://fc.example.com/");
     environment.node_name = Some("from-env".into());
     environment.log_level = Some("debug".into());
     let of_env = load(&file, &environment, &[]).unwrap();
-    assert_eq!((of_env.rules.node_name.as_str(), of_env.log_level.as_str()), ("from-env", "debug"));
-    let of_flag = load(&file, &environment, &["--node-name", "from-flag", "--log-level", "trace"]).unwrap();
-    assert_eq!((of_flag.rules.node_name.as_str(), of_flag.log_level.as_str()), ("from-flag", "trace"));
+    assert_eq!(
+        (of_env.rules.node_name.as_str(), of_env.log_level.as_str()),
+        ("from-env", "debug")
+    );
+    let of_flag = load(
+        &file,
+        &environment,
+        &["--node-name", "from-flag", "--log-level", "trace"],
+    )
+    .unwrap();
+    assert_eq!(
+        (of_flag.rules.node_name.as_str(), of_flag.log_level.as_str()),
+        ("from-flag", "trace")
+    );
 }
 
 #[test]
 fn the_files_of_the_repository_are_valid() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config");
     let quickstart = std::fs::read_to_string(format!("{folder}/quickstart.yaml")).unwrap();
-    assert!(load(&quickstart, &environment(), &[]).unwrap().rules.taints.is_empty());
+    assert!(
+        load(&quickstart, &environment(), &[])
+            .unwrap()
+            .rules
+            .taints
+            .is_empty()
+    );
     let deployment = std::fs::read_to_string(format!("{folder}/deployment.yaml")).unwrap();
     let (_, tail) = deployment.split_once("config.yaml: |\n").unwrap();
     let (embedded, _) = tail.split_once("---").unwrap();
-    let body: String = embedded.lines().map(|l| format!("{}\n", l.strip_prefix("    ").unwrap_or(l))).collect();
+    let body: String = embedded
+        .lines()
+        .map(|l| format!("{}\n", l.strip_prefix("    ").unwrap_or(l)))
+        .collect();
     load(&body, &environment(), &[]).unwrap();
 }
 
 #[test]
 fn an_unknown_key_is_told_with_its_line_and_the_likely_one() {
     let said = refused("nodeNaem: x\n");
-    assert!(said.contains("config.yaml") && said.contains("nodeNaem"), "{said}");
-    assert!(said.contains("line 3") || said.contains(":3"), "{said}");
+    assert!(
+        said.contains("config.yaml") && said.contains("nodeNaem"),
+        "{said}"
+    );
+    assert!(said.contains("config.yaml:3: "), "{said}");
     assert!(said.contains("did you mean `nodeName`"), "{said}");
 }
 
@@ -81,25 +111,59 @@ fn what_cannot_be_used_is_named_with_its_remedy() {
         ("nodeName: Not_A_Name\n", "nodeName"),
         ("taints: [nonsense]\n", "taints"),
         ("capacity: {cpu: many}\n", "capacity.cpu"),
+        ("capacity: {cpus: '4'}\n", "did you mean `cpu`"),
+        ("capacity: {memory: -1Gi}\n", "capacity.memory"),
+        ("reserve: {pods: 500m}\n", "reserve.pods"),
+        ("fleetLabel: '-x-'\n", "fleetLabel"),
+        (
+            "flightctl: {organization: acme}\n",
+            "flightctl.organization",
+        ),
+        ("fleets: [{name: node, selector: x=y}]\n", "nodeName's"),
+        ("fleets: [{selector: x=y}]\n", "`name` is missing"),
         ("statusPollInterval: 1s\n", "statusPollInterval"),
         ("statusPollInterval: soon\n", "30s"),
+        (
+            "statusPollInterval: 99999999999999999999h\n",
+            "statusPollInterval",
+        ),
         ("listen: here\n", "listen"),
         ("flightctl: {requestsPerMinute: 0}\n", "requestsPerMinute"),
-        ("fleets: [{name: a, selector: 'x in'}]\n", "fleets[0].selector"),
+        (
+            "fleets: [{name: a, selector: 'x in'}]\n",
+            "fleets[0].selector",
+        ),
         ("fleets: [{name: a, selector: ''}]\n", "fleets[0].selector"),
         ("fleets: [{name: A_b, selector: x=y}]\n", "fleets[0].name"),
-        ("fleets: [{name: a, selector: x=y}, {name: a, selector: x=z}]\n", "fleets[1].name"),
-        ("fleets: [{name: a, selector: x=y}, {name: b, selector: x=y}]\n", "fleets[1].selector"),
-        ("fleets: [{name: a, selector: x=y, nodes: perDevice}]\n", "fleets[0].nodes"),
+        (
+            "fleets: [{name: a, selector: x=y}, {name: a, selector: x=z}]\n",
+            "fleets[1].name",
+        ),
+        (
+            "fleets: [{name: a, selector: x=y}, {name: b, selector: x=y}]\n",
+            "fleets[1].selector",
+        ),
+        (
+            "fleets: [{name: a, selector: x=y, nodes: perDevice}]\n",
+            "fleets[0].nodes",
+        ),
         ("nodeName: [\n", "config.yaml"),
-        ("nodeName: a\nnodeName: b\n", "config.yaml"),
+        (
+            "nodeName: a\nnodeName: b\n",
+            "config.yaml:4: the key `nodeName` is there twice",
+        ),
     ] {
         let said = refused(body);
         assert!(said.contains(key), "{body}: {said}");
+        assert!(said.contains("config.yaml:"), "a place: {body}: {said}");
     }
     let said = load("kind: ProviderConfig\n", &environment(), &[]).unwrap_err();
     assert!(said.contains("vk-flightctl.io/v1alpha1"), "{said}");
-    assert!(load("", &environment(), &[]).unwrap_err().contains("is empty"));
+    assert!(
+        load("", &environment(), &[])
+            .unwrap_err()
+            .contains("is empty")
+    );
 }
 
 #[test]
@@ -108,23 +172,164 @@ fn what_is_missing_is_named() {
     let cli = Cli::parse_from(["vk-flightctl-provider"]);
     let said = Config::load(&cli, &nothing).unwrap_err().to_string();
     assert!(said.contains("FLIGHTCTL_API_URL"), "{said}");
-    let url_only = Environment { auth_token: None, ..environment() };
+    let url_only = Environment {
+        auth_token: None,
+        ..environment()
+    };
     let said = Config::load(&cli, &url_only).unwrap_err().to_string();
     assert!(said.contains("FLIGHTCTL_AUTH_TOKEN"), "{said}");
-    let bad_url = Environment { api_url: Some("fc.example.com".into()), ..environment() };
+    let bad_url = Environment {
+        api_url: Some("fc.example.com".into()),
+        ..environment()
+    };
     let said = Config::load(&cli, &bad_url).unwrap_err().to_string();
     assert!(said.contains("https://flightctl.example.com"), "{said}");
-    let said = Config::load(&Cli::parse_from(["x", "--config", "/nowhere.yaml"]), &environment())
-        .unwrap_err()
-        .to_string();
+    let said = Config::load(
+        &Cli::parse_from(["x", "--config", "/nowhere.yaml"]),
+        &environment(),
+    )
+    .unwrap_err()
+    .to_string();
     assert!(said.contains("/nowhere.yaml"), "{said}");
 }
 
 #[test]
 fn insecure_tls_is_only_ever_asked_for() {
-    let asked = Environment { insecure_tls: Some("true".into()), ..environment() };
+    let asked = Environment {
+        insecure_tls: Some("true".into()),
+        ..environment()
+    };
     let cli = Cli::parse_from(["vk-flightctl-provider"]);
     assert_eq!(Config::load(&cli, &asked).unwrap().tls, Tls::Insecure);
-    let odd = Environment { insecure_tls: Some("yes please".into()), ..environment() };
-    assert!(Config::load(&cli, &odd).unwrap_err().to_string().contains("FLIGHTCTL_INSECURE_TLS"));
+    let odd = Environment {
+        insecure_tls: Some("yes please".into()),
+        ..environment()
+    };
+    assert!(
+        Config::load(&cli, &odd)
+            .unwrap_err()
+            .to_string()
+            .contains("FLIGHTCTL_INSECURE_TLS")
+    );
+}
+
+#[test]
+fn a_wrong_value_is_told_with_its_line() {
+    let said = refused("fleets:\n- name: a\n  selector: x=y\n- name: b\n  selector: x in\n");
+    assert!(
+        said.contains("config.yaml:7: fleets[1].selector: "),
+        "{said}"
+    );
+    let flag = load(
+        &format!("{HEAD}nodeName: fine\n"),
+        &environment(),
+        &["--node-name", "Not_A_Name"],
+    );
+    assert!(flag.unwrap_err().starts_with("--node-name: "));
+    let variable = Environment {
+        node_name: Some("Not_A_Name".into()),
+        ..environment()
+    };
+    assert!(
+        load(HEAD, &variable, &[])
+            .unwrap_err()
+            .starts_with("NODE_NAME: ")
+    );
+}
+
+#[test]
+fn plain_numbers_are_amounts_and_a_port_is_an_address() {
+    let config = load(
+        &format!("{HEAD}capacity: {{cpu: 2, pods: 20}}\nlisten: ':9000'\n"),
+        &environment(),
+        &[],
+    )
+    .unwrap();
+    let assumed = &config.rules.defaults.assumed;
+    assert_eq!(
+        (
+            assumed.get("cpu").show("cpu"),
+            assumed.get("pods").show("pods")
+        ),
+        ("2".into(), "20".into())
+    );
+    assert_eq!(
+        assumed.get("memory").show("memory"),
+        "8Gi",
+        "the rest stays"
+    );
+    assert_eq!(config.listen.to_string(), "0.0.0.0:9000");
+}
+
+#[test]
+fn a_token_is_not_sent_in_the_clear_by_accident() {
+    let url = |url: &str| Environment {
+        api_url: Some(url.into()),
+        ..environment()
+    };
+    let cli = Cli::parse_from(["vk-flightctl-provider"]);
+    let said = Config::load(&cli, &url("http://fc.example.com"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        said.contains("FLIGHTCTL_API_URL") && said.contains("in the clear"),
+        "{said}"
+    );
+    for local in [
+        "http://localhost:8080",
+        "http://127.0.0.1:8080",
+        "http://[::1]:8080",
+    ] {
+        Config::load(&cli, &url(local)).unwrap();
+    }
+    let asked = Environment {
+        insecure_tls: Some("True".into()),
+        ..url("http://fc.example.com")
+    };
+    Config::load(&cli, &asked).unwrap();
+    // As `--from-file` makes a Secret of a file that ends with a line.
+    assert_eq!(
+        Config::load(&cli, &url("https://fc.example.com\n"))
+            .unwrap()
+            .url,
+        "https://fc.example.com/"
+    );
+}
+
+#[test]
+fn the_cli_of_flight_control_may_have_logged_in_already() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("client.yaml");
+    let yaml = "service: {server: 'https://fc.example.com:3443', tls-server-name: api.fc, insecureSkipVerify: false}\n\
+                authentication: {access-token: very-secret}\norganization: 00000000-0000-0000-0000-000000000000\n";
+    std::fs::write(&path, yaml).unwrap();
+    let body = format!("{HEAD}flightctl: {{clientConfig: '{}'}}\n", path.display());
+    let config = load(&body, &Environment::default(), &[]).unwrap();
+    assert_eq!(config.url, "https://fc.example.com:3443/");
+    assert_eq!(
+        config.organization.as_deref(),
+        Some("00000000-0000-0000-0000-000000000000")
+    );
+    assert_eq!(
+        config.tls,
+        Tls::Named {
+            server_name: "api.fc".into(),
+            trust: Box::new(Tls::System)
+        }
+    );
+    assert!(!format!("{config:?}").contains("very-secret"));
+
+    std::fs::write(
+        &path,
+        yaml.replace("access-token: very-secret", "access-token: ''"),
+    )
+    .unwrap();
+    let said = load(&body, &Environment::default(), &[]).unwrap_err();
+    assert!(said.contains("flightctl login"), "{said}");
+    std::fs::write(&path, "service: [very-secret\n").unwrap();
+    let said = load(&body, &Environment::default(), &[]).unwrap_err();
+    assert!(
+        said.contains("client.yaml") && !said.contains("very-secret"),
+        "{said}"
+    );
 }

@@ -45,7 +45,10 @@ impl Budget {
     pub fn new(per_minute: u32) -> Self {
         let now = Instant::now();
         Self {
-            state: Arc::new(Mutex::new(State { full_at: now, paused_until: now })),
+            state: Arc::new(Mutex::new(State {
+                full_at: now,
+                paused_until: now,
+            })),
             reads: Arc::default(),
             step: Duration::from_secs(60) / per_minute.max(1),
         }
@@ -54,7 +57,11 @@ impl Budget {
     /// Waits for one request's worth. Cancel-safe: a dropped wait has used up
     /// its place, which only slows the next one down.
     pub async fn take(&self, write: bool) {
-        let _turn = if write { None } else { Some(self.reads.lock().await) };
+        let _turn = if write {
+            None
+        } else {
+            Some(self.reads.lock().await)
+        };
         let mut at = {
             let mut state = self.state();
             let now = Instant::now();
@@ -94,7 +101,10 @@ mod tests {
             budget.take(true).await;
         }
         let took = begun.elapsed();
-        assert!(took >= Duration::from_secs(54) && took <= Duration::from_secs(56), "{took:?}");
+        assert!(
+            took >= Duration::from_secs(54) && took <= Duration::from_secs(56),
+            "{took:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]

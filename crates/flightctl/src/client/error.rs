@@ -19,13 +19,17 @@ pub enum ClientError {
     #[error(transparent)]
     Token(#[from] TokenError),
     /// The token is missing, malformed or expired.
-    #[error("Flight Control refuses the token ({message}); a fresh one is used as soon as it is there: FLIGHTCTL_AUTH_TOKEN, tokenFile or `flightctl login`")]
+    #[error(
+        "Flight Control refuses the token ({message}); a fresh one is used as soon as it is there: FLIGHTCTL_AUTH_TOKEN, tokenFile or `flightctl login`"
+    )]
     Unauthorized {
         /// What the service said.
         message: String,
     },
     /// The token's user lacks a right.
-    #[error("Flight Control forbids {object} ({message}); the user needs the role operator, or patch on devices")]
+    #[error(
+        "Flight Control forbids {object} ({message}); the user needs the role operator, or patch on devices"
+    )]
     Forbidden {
         /// What was asked for.
         object: String,
@@ -102,7 +106,12 @@ pub enum ClientError {
 
 impl ClientError {
     /// The error that an answer is.
-    pub(super) fn of(status: StatusCode, retry_after: Option<Duration>, body: &[u8], object: &str) -> Self {
+    pub(super) fn of(
+        status: StatusCode,
+        retry_after: Option<Duration>,
+        body: &[u8],
+        object: &str,
+    ) -> Self {
         let message = message(body);
         let object = object.to_owned();
         match status.as_u16() {
@@ -116,12 +125,20 @@ impl ClientError {
             // The other 409 of a device is a concurrent write.
             409 if message.contains("owner") => Self::Owned { object, message },
             409 => Self::TestFailed { object },
-            400 if message.contains("test failed") || message.contains("test operation does not apply") => {
+            400 if message.contains("test failed")
+                || message.contains("test operation does not apply") =>
+            {
                 Self::TestFailed { object }
             }
             400 | 413 | 422 => Self::Invalid { object, message },
-            429 => Self::TooManyRequests { retry_after: retry_after.unwrap_or(RETRY_AFTER) },
-            status => Self::Server { object, status, message },
+            429 => Self::TooManyRequests {
+                retry_after: retry_after.unwrap_or(RETRY_AFTER),
+            },
+            status => Self::Server {
+                object,
+                status,
+                message,
+            },
         }
     }
 
@@ -131,7 +148,10 @@ impl ClientError {
         if why.contains("certificate") {
             why.push_str("; set flightctl.caFile to the file that signed the server's certificate");
         }
-        Self::Transport { base: base.into(), why }
+        Self::Transport {
+            base: base.into(),
+            why,
+        }
     }
 
     /// When to ask again, where the service named a time.
@@ -171,26 +191,58 @@ mod tests {
 
     fn error(status: u16, message: &str) -> ClientError {
         let body = serde_json::json!({"message": message}).to_string();
-        ClientError::of(StatusCode::from_u16(status).unwrap(), None, body.as_bytes(), "dev0")
+        ClientError::of(
+            StatusCode::from_u16(status).unwrap(),
+            None,
+            body.as_bytes(),
+            "dev0",
+        )
     }
 
     #[test]
     fn recorded_answers_become_decisions() {
-        assert!(matches!(error(400, "failed to get auth token"), ClientError::Unauthorized { .. }));
-        assert!(matches!(error(401, "failed to validate token"), ClientError::Unauthorized { .. }));
         assert!(matches!(
-            error(400, "failed to apply JSON patch: testing value /metadata/generation failed: test failed"),
+            error(400, "failed to get auth token"),
+            ClientError::Unauthorized { .. }
+        ));
+        assert!(matches!(
+            error(401, "failed to validate token"),
+            ClientError::Unauthorized { .. }
+        ));
+        assert!(matches!(
+            error(
+                400,
+                "failed to apply JSON patch: testing value /metadata/generation failed: test failed"
+            ),
             ClientError::TestFailed { .. }
         ));
         assert!(matches!(
-            error(409, "updating the resource is not allowed because it has an owner"),
+            error(
+                409,
+                "updating the resource is not allowed because it has an owner"
+            ),
             ClientError::Owned { .. }
         ));
-        assert!(matches!(error(429, "Rate limit exceeded"), ClientError::TooManyRequests { .. }));
-        assert!(matches!(error(404, "Device of name \"dev0\" not found"), ClientError::NotFound { .. }));
-        assert!(matches!(error(404, "404 page not found"), ClientError::Server { .. }));
-        assert!(matches!(error(404, "API Error: no matching operation was found"), ClientError::Server { .. }));
-        assert!(matches!(error(400, "no paths provided"), ClientError::Invalid { .. }));
+        assert!(matches!(
+            error(429, "Rate limit exceeded"),
+            ClientError::TooManyRequests { .. }
+        ));
+        assert!(matches!(
+            error(404, "Device of name \"dev0\" not found"),
+            ClientError::NotFound { .. }
+        ));
+        assert!(matches!(
+            error(404, "404 page not found"),
+            ClientError::Server { .. }
+        ));
+        assert!(matches!(
+            error(404, "API Error: no matching operation was found"),
+            ClientError::Server { .. }
+        ));
+        assert!(matches!(
+            error(400, "no paths provided"),
+            ClientError::Invalid { .. }
+        ));
     }
 
     #[test]

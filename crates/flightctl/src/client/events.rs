@@ -29,16 +29,24 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`]; the cursor stays where it was.
-    pub async fn devices_in_events(&self, cursor: &mut EventCursor) -> Result<BTreeSet<String>, ClientError> {
+    pub async fn devices_in_events(
+        &self,
+        cursor: &mut EventCursor,
+    ) -> Result<BTreeSet<String>, ClientError> {
         let Some(since) = cursor.since else {
-            let page = self.call(Method::GET, "/events?limit=1&order=desc", None, "events").await?;
+            let page = self
+                .call(Method::GET, "/events?limit=1&order=desc", None, "events")
+                .await?;
             let newest = items(&page, "events")?.iter().filter_map(time).max();
             cursor.since = newest.or(Some(Timestamp::UNIX_EPOCH));
             return Ok(BTreeSet::new());
         };
         let from = since.saturating_sub(OVERLAP).unwrap_or(since);
         let selector = format!("involvedObject.kind=Device,metadata.creationTimestamp>={from}");
-        let path = format!("/events?order=asc&limit={PAGE}&fieldSelector={}", encode(&selector));
+        let path = format!(
+            "/events?order=asc&limit={PAGE}&fieldSelector={}",
+            encode(&selector)
+        );
         let (mut newest, mut told, mut names) = (since, BTreeMap::new(), BTreeSet::new());
         let mut page_path = path.clone();
         for _ in 0..PAGES {
@@ -63,11 +71,17 @@ impl Client {
         // Only what the next call reads again has to be known then.
         let again = newest.saturating_sub(OVERLAP).unwrap_or(newest);
         told.retain(|_, at| *at >= again);
-        *cursor = EventCursor { since: Some(newest), told };
+        *cursor = EventCursor {
+            since: Some(newest),
+            told,
+        };
         Ok(names)
     }
 }
 
 fn time(event: &Value) -> Option<Timestamp> {
-    event["metadata"]["creationTimestamp"].as_str()?.parse().ok()
+    event["metadata"]["creationTimestamp"]
+        .as_str()?
+        .parse()
+        .ok()
 }

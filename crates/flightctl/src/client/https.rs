@@ -41,13 +41,17 @@ pub enum Tls {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The CA has no certificate.
-    #[error("the Flight Control CA has no certificate in PEM form; give the file that signed the server's certificate")]
+    #[error(
+        "the Flight Control CA has no certificate in PEM form; give the file that signed the server's certificate"
+    )]
     NoCertificate,
     /// A certificate cannot be read.
     #[error("the Flight Control CA cannot be read: {0}")]
     BadCertificate(String),
     /// The system has none.
-    #[error("this system has no certificate authorities ({0}); set flightctl.caFile to the file that signed the server's certificate")]
+    #[error(
+        "this system has no certificate authorities ({0}); set flightctl.caFile to the file that signed the server's certificate"
+    )]
     NoSystemAuthorities(String),
     /// The name cannot stand in a certificate.
     #[error("the TLS server name {0:?} is neither a host name nor an address")]
@@ -71,23 +75,26 @@ impl Client {
             Tls::Named { server_name, trust } => (Some(server_name), &**trust),
             trust => (None, trust),
         };
-        let mut builder = HttpsConnectorBuilder::new().with_tls_config(tls_config(trust)?).https_or_http();
+        let mut builder = HttpsConnectorBuilder::new()
+            .with_tls_config(tls_config(trust)?)
+            .https_or_http();
         if let Some(name) = name {
-            let name = ServerName::try_from(name.clone()).map_err(|_| ConnectError::ServerName(name.clone()))?;
+            let name = ServerName::try_from(name.clone())
+                .map_err(|_| ConnectError::ServerName(name.clone()))?;
             builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name));
         }
-        let connector = builder
-            .enable_http1()
-            .wrap_connector(tcp);
-        let hyper: Hyper<_, Full<Bytes>> =
-            Hyper::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
+        let connector = builder.enable_http1().wrap_connector(tcp);
+        let hyper: Hyper<_, Full<Bytes>> = Hyper::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .build(connector);
         Ok(Self::new(hyper, base, token))
     }
 }
 
 fn tls_config(tls: &Tls) -> Result<ClientConfig, ConnectError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()?;
     let builder = match tls {
         Tls::Authorities(pem) => builder.with_root_certificates(authorities(pem)?),
         Tls::System => {
@@ -95,13 +102,18 @@ fn tls_config(tls: &Tls) -> Result<ClientConfig, ConnectError> {
             let found = rustls_native_certs::load_native_certs();
             roots.add_parsable_certificates(found.certs);
             if roots.is_empty() {
-                let why = found.errors.first().map_or_else(|| "none found".into(), ToString::to_string);
+                let why = found
+                    .errors
+                    .first()
+                    .map_or_else(|| "none found".into(), ToString::to_string);
                 return Err(ConnectError::NoSystemAuthorities(why));
             }
             builder.with_root_certificates(roots)
         }
         Tls::Named { trust, .. } => return tls_config(trust),
-        Tls::Insecure => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anything(provider))),
+        Tls::Insecure => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anything(provider))),
     };
     Ok(builder.with_no_client_auth())
 }

@@ -44,7 +44,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// Path of the user API.
 const API: &str = "/api/v1";
 /// Everything but what RFC 3986 leaves unreserved.
-const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 type Http = BoxCloneSyncService<Request<Full<Bytes>>, Answer, tower::BoxError>;
 
@@ -67,7 +71,9 @@ pub struct Client {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("base", &self.base).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("base", &self.base)
+            .finish_non_exhaustive()
     }
 }
 
@@ -75,7 +81,11 @@ impl Client {
     /// A client over any HTTP service, for the service at `base`.
     pub fn new<S, B>(http: S, base: &Uri, token: TokenSource) -> Self
     where
-        S: Service<Request<Full<Bytes>>, Response = http::Response<B>> + Clone + Send + Sync + 'static,
+        S: Service<Request<Full<Bytes>>, Response = http::Response<B>>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
         S::Future: Send + 'static,
         S::Error: Into<tower::BoxError>,
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -111,7 +121,9 @@ impl Client {
     /// # Errors
     /// It does not.
     pub async fn check(&self) -> Result<(), ClientError> {
-        self.call(Method::GET, "/devices?limit=1", None, "devices").await.map(drop)
+        self.call(Method::GET, "/devices?limit=1", None, "devices")
+            .await
+            .map(drop)
     }
 
     /// All devices, or those a field selector names, page by page.
@@ -119,7 +131,10 @@ impl Client {
     /// # Errors
     /// See [`ClientError`]. A page that fails fails the list: there are no
     /// partial lists.
-    pub async fn list_devices(&self, field_selector: Option<&str>) -> Result<Vec<Value>, ClientError> {
+    pub async fn list_devices(
+        &self,
+        field_selector: Option<&str>,
+    ) -> Result<Vec<Value>, ClientError> {
         let mut devices = Vec::new();
         let mut path = format!("/devices?limit={PAGE}");
         if let Some(selector) = field_selector {
@@ -140,7 +155,10 @@ impl Client {
                 None => return Ok(devices),
             }
         }
-        Err(ClientError::Decode { object: "devices".into(), why: "the list does not end".into() })
+        Err(ClientError::Decode {
+            object: "devices".into(),
+            why: "the list does not end".into(),
+        })
     }
 
     /// One device.
@@ -148,7 +166,13 @@ impl Client {
     /// # Errors
     /// `NotFound` when it does not exist.
     pub async fn get_device(&self, name: &str) -> Result<Value, ClientError> {
-        self.call(Method::GET, &format!("/devices/{}", encode(name)), None, name).await
+        self.call(
+            Method::GET,
+            &format!("/devices/{}", encode(name)),
+            None,
+            name,
+        )
+        .await
     }
 
     /// The document that the device is given, with the version it is.
@@ -157,7 +181,13 @@ impl Client {
     /// `NotFound` when it does not exist.
     pub async fn rendered(&self, name: &str) -> Result<Value, ClientError> {
         // Never with knownRenderedVersion: that takes the device's own wake-up.
-        self.call(Method::GET, &format!("/devices/{}/rendered", encode(name)), None, name).await
+        self.call(
+            Method::GET,
+            &format!("/devices/{}/rendered", encode(name)),
+            None,
+            name,
+        )
+        .await
     }
 
     /// A JSON Patch; answers the device as it then is.
@@ -166,7 +196,13 @@ impl Client {
     /// `TestFailed` when a `test` does not hold, `Owned` when a Fleet owns the
     /// device, `Invalid` when the result would be.
     pub async fn patch_device(&self, name: &str, patch: &Value) -> Result<Value, ClientError> {
-        self.call(Method::PATCH, &format!("/devices/{}", encode(name)), Some(patch), name).await
+        self.call(
+            Method::PATCH,
+            &format!("/devices/{}", encode(name)),
+            Some(patch),
+            name,
+        )
+        .await
     }
 
     async fn call(
@@ -180,7 +216,11 @@ impl Client {
         self.budget.take(write).await;
         let request = self.request(method, path, body)?;
         let answer = match timeout(DEADLINE, self.http.clone().oneshot(request)).await {
-            Err(_) => return Err(ClientError::Timeout { seconds: DEADLINE.as_secs() }),
+            Err(_) => {
+                return Err(ClientError::Timeout {
+                    seconds: DEADLINE.as_secs(),
+                });
+            }
             Ok(Err(error)) => return Err(ClientError::transport(&self.base, &*error)),
             Ok(Ok(answer)) => answer,
         };
@@ -194,11 +234,18 @@ impl Client {
             }
             return Err(error);
         }
-        serde_json::from_slice(&answer.body)
-            .map_err(|e| ClientError::Decode { object: object.into(), why: e.to_string() })
+        serde_json::from_slice(&answer.body).map_err(|e| ClientError::Decode {
+            object: object.into(),
+            why: e.to_string(),
+        })
     }
 
-    fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Request<Full<Bytes>>, ClientError> {
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Request<Full<Bytes>>, ClientError> {
         let mut uri = format!("{}{API}{path}", self.base);
         if let Some(organization) = &self.organization {
             let sign = if path.contains('?') { '&' } else { '?' };
@@ -219,7 +266,10 @@ impl Client {
         }
         request
             .body(Full::new(content))
-            .map_err(|e| ClientError::Transport { base: self.base.to_string(), why: e.to_string() })
+            .map_err(|e| ClientError::Transport {
+                base: self.base.to_string(),
+                why: e.to_string(),
+            })
     }
 }
 
@@ -236,7 +286,11 @@ where
         .get(header::RETRY_AFTER)
         .and_then(|v| v.to_str().ok()?.parse().ok())
         .map(|seconds| Duration::from_secs(seconds).min(LONGEST_PAUSE));
-    Ok(Answer { status: parts.status, retry_after, body })
+    Ok(Answer {
+        status: parts.status,
+        retry_after,
+        body,
+    })
 }
 
 fn encode(text: &str) -> String {
@@ -245,12 +299,15 @@ fn encode(text: &str) -> String {
 
 /// The items of a list.
 fn items<'a>(page: &'a Value, object: &str) -> Result<&'a Vec<Value>, ClientError> {
-    page["items"]
-        .as_array()
-        .ok_or_else(|| ClientError::Decode { object: object.into(), why: "it is no list".into() })
+    page["items"].as_array().ok_or_else(|| ClientError::Decode {
+        object: object.into(),
+        why: "it is no list".into(),
+    })
 }
 
 /// What names the next page, if there is one.
 fn next_page(page: &Value) -> Option<&str> {
-    page["metadata"]["continue"].as_str().filter(|token| !token.is_empty())
+    page["metadata"]["continue"]
+        .as_str()
+        .filter(|token| !token.is_empty())
 }

@@ -35,7 +35,11 @@ pub struct TokenSource(Arc<Source>);
 #[derive(Debug)]
 enum Source {
     Fixed(SecretString),
-    File { path: PathBuf, read: fn(&str) -> Option<String>, last: Mutex<Option<Read>> },
+    File {
+        path: PathBuf,
+        read: fn(&str) -> Option<String>,
+        last: Mutex<Option<Read>>,
+    },
 }
 
 #[derive(Debug)]
@@ -62,7 +66,11 @@ impl TokenSource {
     }
 
     fn read_by(path: PathBuf, read: fn(&str) -> Option<String>) -> Self {
-        Self(Arc::new(Source::File { path, read, last: Mutex::default() }))
+        Self(Arc::new(Source::File {
+            path,
+            read,
+            last: Mutex::default(),
+        }))
     }
 
     /// The token to send now.
@@ -84,11 +92,18 @@ impl TokenSource {
             return Ok(known.token.clone());
         }
         let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| TokenError::File { path: shown.clone(), why: e.to_string() })?;
-        let token = read(&text).filter(|t| !t.is_empty()).ok_or(TokenError::Empty { path: shown })?;
+        let text = std::fs::read_to_string(path).map_err(|e| TokenError::File {
+            path: shown.clone(),
+            why: e.to_string(),
+        })?;
+        let token = read(&text)
+            .filter(|t| !t.is_empty())
+            .ok_or(TokenError::Empty { path: shown })?;
         let token = SecretString::from(token);
-        *last = Some(Read { modified, token: token.clone() });
+        *last = Some(Read {
+            modified,
+            token: token.clone(),
+        });
         Ok(token)
     }
 

@@ -69,7 +69,10 @@ impl ClientYaml {
 
     /// The name in its certificate, where that is not the URL's host.
     pub fn tls_server_name(&self) -> Option<&str> {
-        self.service.tls_server_name.as_deref().filter(|name| !name.is_empty())
+        self.service
+            .tls_server_name
+            .as_deref()
+            .filter(|name| !name.is_empty())
     }
 
     /// The organization's UUID.
@@ -83,13 +86,26 @@ impl ClientYaml {
     /// # Errors
     /// They cannot be read.
     pub fn authorities(&self, path: &Path) -> Result<Option<Vec<u8>>, ConfigError> {
-        if let Some(data) = self.service.certificate_authority_data.as_deref().filter(|d| !d.is_empty()) {
+        if let Some(data) = self
+            .service
+            .certificate_authority_data
+            .as_deref()
+            .filter(|d| !d.is_empty())
+        {
             let pem = STANDARD.decode(data.trim()).map_err(|e| {
-                value("service.certificate-authority-data", format!("is no base64: {e}; run flightctl login again"))
+                value(
+                    "service.certificate-authority-data",
+                    format!("is no base64: {e}; run flightctl login again"),
+                )
             })?;
             return Ok(Some(pem));
         }
-        match self.service.certificate_authority.as_deref().filter(|f| !f.is_empty()) {
+        match self
+            .service
+            .certificate_authority
+            .as_deref()
+            .filter(|f| !f.is_empty())
+        {
             None => Ok(None),
             Some(file) => {
                 let folder = path.parent().unwrap_or(Path::new("."));
@@ -102,7 +118,11 @@ impl ClientYaml {
 /// The token in the text of a `client.yaml`.
 pub(crate) fn token(text: &str) -> Option<String> {
     let yaml: ClientYaml = serde_saphyr::from_str(text).ok()?;
-    let Authentication { access_token, id_token, token_to_use } = yaml.authentication;
+    let Authentication {
+        access_token,
+        id_token,
+        token_to_use,
+    } = yaml.authentication;
     match token_to_use.as_deref() {
         Some("id") => id_token,
         _ => access_token,
@@ -132,9 +152,15 @@ organization: 00000000-0000-0000-0000-000000000000
         let yaml = ClientYaml::parse("client.yaml", YAML).unwrap();
         assert_eq!(yaml.server(), Some("https://fc.example.com:3443"));
         assert_eq!(yaml.tls_server_name(), Some("api.fc.example.com"));
-        assert_eq!(yaml.authorities(Path::new("client.yaml")).unwrap().unwrap(), b"PEM");
+        assert_eq!(
+            yaml.authorities(Path::new("client.yaml")).unwrap().unwrap(),
+            b"PEM"
+        );
         assert_eq!(token(YAML).as_deref(), Some("the-id-token"));
-        assert_eq!(token(&YAML.replace("token-to-use: id", "")).as_deref(), Some("the-access-token"));
+        assert_eq!(
+            token(&YAML.replace("token-to-use: id", "")).as_deref(),
+            Some("the-access-token")
+        );
         assert!(!format!("{yaml:?}").contains("the-id-token"));
     }
 }

@@ -27,18 +27,27 @@ impl Connection {
             None => None,
             Some(path) => {
                 let text = read(path)?;
-                Some((path.as_path(), ClientYaml::parse(&path.display().to_string(), &text)?, text))
+                Some((
+                    path.as_path(),
+                    ClientYaml::parse(&path.display().to_string(), &text)?,
+                    text,
+                ))
             }
         };
         let login = yaml.as_ref().map(|(path, yaml, _)| (*path, yaml));
         let insecure = match environment.insecure_tls.as_deref() {
             Some(text) => boolean("FLIGHTCTL_INSECURE_TLS", text)?,
-            None => service.insecure_tls.unwrap_or_else(|| login.is_some_and(|(_, y)| y.insecure())),
+            None => service
+                .insecure_tls
+                .unwrap_or_else(|| login.is_some_and(|(_, y)| y.insecure())),
         };
         let requests_per_minute = match &service.requests_per_minute {
             None => DEFAULT_PER_MINUTE,
             Some(zero) if zero.value == 0 => {
-                let error = value("flightctl.requestsPerMinute", "0 would let nothing pass; write at least 1");
+                let error = value(
+                    "flightctl.requestsPerMinute",
+                    "0 would let nothing pass; write at least 1",
+                );
                 return Err(error.at(&file.path, zero));
             }
             Some(number) => number.value,
@@ -46,7 +55,11 @@ impl Connection {
         Ok(Self {
             url: url(environment, file, login, insecure)?,
             tls: tls(service, login, insecure)?,
-            token: token(environment, service, yaml.as_ref().map(|(path, _, text)| (*path, text.as_str())))?,
+            token: token(
+                environment,
+                service,
+                yaml.as_ref().map(|(path, _, text)| (*path, text.as_str())),
+            )?,
             organization: organization(file, login)?,
             requests_per_minute,
         })
@@ -63,19 +76,35 @@ fn url(
         return parse_url("FLIGHTCTL_API_URL", text, insecure);
     }
     if let Some(text) = &file.flightctl.url {
-        return parse_url("flightctl.url", &text.value, insecure).map_err(|e| e.at(&file.path, text));
+        return parse_url("flightctl.url", &text.value, insecure)
+            .map_err(|e| e.at(&file.path, text));
     }
     match login.and_then(|(path, yaml)| Some((path, yaml.server()?))) {
-        Some((path, text)) => parse_url(&format!("{}: service.server", path.display()), text, insecure),
-        None => Err(value("flightctl.url", "Flight Control's URL is missing; set FLIGHTCTL_API_URL or flightctl.url")),
+        Some((path, text)) => parse_url(
+            &format!("{}: service.server", path.display()),
+            text,
+            insecure,
+        ),
+        None => Err(value(
+            "flightctl.url",
+            "Flight Control's URL is missing; set FLIGHTCTL_API_URL or flightctl.url",
+        )),
     }
 }
 
 fn parse_url(key: &str, text: &str, insecure: bool) -> Result<Uri, ConfigError> {
     let text = text.trim();
-    let wrong = |why: &str| value(key, format!("{text:?} {why}; write for example https://flightctl.example.com"));
+    let wrong = |why: &str| {
+        value(
+            key,
+            format!("{text:?} {why}; write for example https://flightctl.example.com"),
+        )
+    };
     let uri: Uri = text.parse().map_err(|_| wrong("is no URL"))?;
-    let Some(host) = uri.host().filter(|_| matches!(uri.scheme_str(), Some("https" | "http"))) else {
+    let Some(host) = uri
+        .host()
+        .filter(|_| matches!(uri.scheme_str(), Some("https" | "http")))
+    else {
         return Err(wrong("has no https:// and host"));
     };
     if uri.query().is_some() {
@@ -85,14 +114,23 @@ fn parse_url(key: &str, text: &str, insecure: bool) -> Result<Uri, ConfigError> 
         return Err(wrong("has a user in it, and Flight Control takes a token"));
     }
     let address = host.trim_start_matches('[').trim_end_matches(']');
-    let local = host == "localhost" || address.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+    let local = host == "localhost"
+        || address
+            .parse()
+            .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
     if uri.scheme_str() == Some("http") && !insecure && !local {
-        return Err(wrong("would send the token in the clear, unless insecureTLS asks for it"));
+        return Err(wrong(
+            "would send the token in the clear, unless insecureTLS asks for it",
+        ));
     }
     Ok(uri)
 }
 
-fn tls(service: &Service, login: Option<(&Path, &ClientYaml)>, insecure: bool) -> Result<Tls, ConfigError> {
+fn tls(
+    service: &Service,
+    login: Option<(&Path, &ClientYaml)>,
+    insecure: bool,
+) -> Result<Tls, ConfigError> {
     if insecure {
         return Ok(Tls::Insecure);
     }
@@ -104,7 +142,10 @@ fn tls(service: &Service, login: Option<(&Path, &ClientYaml)>, insecure: bool) -
     let trust = authorities.map_or(Tls::System, Tls::Authorities);
     Ok(match login.and_then(|(_, yaml)| yaml.tls_server_name()) {
         None => trust,
-        Some(name) => Tls::Named { server_name: name.into(), trust: Box::new(trust) },
+        Some(name) => Tls::Named {
+            server_name: name.into(),
+            trust: Box::new(trust),
+        },
     })
 }
 
@@ -136,7 +177,10 @@ fn token(
     }
 }
 
-fn organization(file: &File, login: Option<(&Path, &ClientYaml)>) -> Result<Option<String>, ConfigError> {
+fn organization(
+    file: &File,
+    login: Option<(&Path, &ClientYaml)>,
+) -> Result<Option<String>, ConfigError> {
     let why = |text: &str| format!("{text:?} is no UUID; `flightctl get organizations` shows them");
     if let Some(text) = &file.flightctl.organization {
         if !is_uuid(&text.value) {
@@ -145,9 +189,10 @@ fn organization(file: &File, login: Option<(&Path, &ClientYaml)>) -> Result<Opti
         return Ok(Some(text.value.clone()));
     }
     match login.and_then(|(path, yaml)| Some((path, yaml.organization()?))) {
-        Some((path, text)) if !is_uuid(text) => {
-            Err(value(format!("{}: organization", path.display()), why(text)))
-        }
+        Some((path, text)) if !is_uuid(text) => Err(value(
+            format!("{}: organization", path.display()),
+            why(text),
+        )),
         Some((_, text)) => Ok(Some(text.into())),
         None => Ok(None),
     }

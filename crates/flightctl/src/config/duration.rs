@@ -15,7 +15,9 @@ pub(super) fn parse(text: &str) -> Option<Duration> {
     let mut seconds = 0.0;
     while !rest.is_empty() {
         let (number, tail) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit() && c != '.')?);
-        let end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let end = tail
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(tail.len());
         let (unit, next) = tail.split_at(end);
         let factor = match unit {
             "ns" => 1e-9,
@@ -39,14 +41,31 @@ mod tests {
 
     #[test]
     fn reads_what_go_writes() {
-        for (text, millis) in [("30s", 30_000), ("1h30m", 5_400_000), ("1.5m", 90_000), ("250ms", 250), ("0", 0)] {
+        for (text, millis) in [
+            ("30s", 30_000),
+            ("1h30m", 5_400_000),
+            ("1.5m", 90_000),
+            ("250ms", 250),
+            ("0", 0),
+        ] {
             assert_eq!(parse(text), Some(Duration::from_millis(millis)), "{text}");
         }
     }
 
     #[test]
     fn refuses_everything_else() {
-        for text in ["", "30", "s", "-5s", "1-2s", "5 s", "1d", "99999999999999999999h", "1e300s", "..s"] {
+        for text in [
+            "",
+            "30",
+            "s",
+            "-5s",
+            "1-2s",
+            "5 s",
+            "1d",
+            "99999999999999999999h",
+            "1e300s",
+            "..s",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

@@ -82,7 +82,11 @@ pub(super) struct Logging {
 
 /// No value, nowhere.
 fn nothing() -> At<String> {
-    At::new(String::new(), serde_saphyr::Location::UNKNOWN, serde_saphyr::Location::UNKNOWN)
+    At::new(
+        String::new(),
+        serde_saphyr::Location::UNKNOWN,
+        serde_saphyr::Location::UNKNOWN,
+    )
 }
 
 impl Default for File {
@@ -111,9 +115,15 @@ impl File {
     /// # Errors
     /// With line, key and suggestion.
     pub fn parse(path: &str, text: &str) -> Result<Self, ConfigError> {
-        let wrong = |line: u64, why: String| ConfigError::Parse { place: place(path, line), why };
+        let wrong = |line: u64, why: String| ConfigError::Parse {
+            place: place(path, line),
+            why,
+        };
         if text.trim().is_empty() {
-            return Err(wrong(0, format!("is empty; begin with apiVersion: {API_VERSION} and kind: {KIND}")));
+            return Err(wrong(
+                0,
+                format!("is empty; begin with apiVersion: {API_VERSION} and kind: {KIND}"),
+            ));
         }
         // A snippet would print lines of the file into logs.
         let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
@@ -121,10 +131,19 @@ impl File {
             .map_err(|e| wrong(e.location().map_or(0, |at| at.line()), explain(&e)))?;
         if file.api_version.value != API_VERSION {
             let line = file.api_version.referenced.line();
-            return Err(wrong(line, format!("apiVersion is {:?}; write {API_VERSION}", file.api_version.value)));
+            return Err(wrong(
+                line,
+                format!(
+                    "apiVersion is {:?}; write {API_VERSION}",
+                    file.api_version.value
+                ),
+            ));
         }
         if file.kind.value != KIND {
-            return Err(wrong(file.kind.referenced.line(), format!("kind is {:?}; write {KIND}", file.kind.value)));
+            return Err(wrong(
+                file.kind.referenced.line(),
+                format!("kind is {:?}; write {KIND}", file.kind.value),
+            ));
         }
         file.path = path.into();
         Ok(file)
@@ -133,7 +152,11 @@ impl File {
 
 /// `config.yaml:12`, or the file alone where the line is not known.
 pub(super) fn place(path: &str, line: u64) -> String {
-    if line == 0 { path.into() } else { format!("{path}:{line}") }
+    if line == 0 {
+        path.into()
+    } else {
+        format!("{path}:{line}")
+    }
 }
 
 /// Above this likeness an unknown key is taken for a slip of the pen.
@@ -141,15 +164,28 @@ const LIKENESS: f64 = 0.75;
 
 fn explain(error: &serde_saphyr::Error) -> String {
     match error.without_snippet() {
-        serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => match nearest(field, expected) {
+        serde_saphyr::Error::SerdeUnknownField {
+            field, expected, ..
+        } => match nearest(field, expected) {
             Some(known) => format!("unknown key `{field}`; did you mean `{known}`?"),
-            None => format!("unknown key `{field}`; the keys here are {}", expected.join(", ")),
+            None => format!(
+                "unknown key `{field}`; the keys here are {}",
+                expected.join(", ")
+            ),
         },
         serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
             format!("the key `{key}` is there twice; keep one of them")
         }
-        serde_saphyr::Error::SerdeMissingField { field, .. } => format!("the key `{field}` is missing here"),
-        other => other.to_string().lines().next().unwrap_or_default().trim().to_owned(),
+        serde_saphyr::Error::SerdeMissingField { field, .. } => {
+            format!("the key `{field}` is missing here")
+        }
+        other => other
+            .to_string()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_owned(),
     }
 }
 
@@ -157,7 +193,12 @@ fn explain(error: &serde_saphyr::Error) -> String {
 pub(super) fn nearest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
-        .map(|name| (strsim::jaro_winkler(&unknown.to_lowercase(), &name.to_lowercase()), *name))
+        .map(|name| {
+            (
+                strsim::jaro_winkler(&unknown.to_lowercase(), &name.to_lowercase()),
+                *name,
+            )
+        })
         .filter(|(likeness, _)| *likeness >= LIKENESS)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name)

@@ -49,20 +49,30 @@ pub fn default_rules() -> Rules {
 /// flag or variable it stands in.
 pub(super) fn rules(file: &File, node_name: Option<(&str, &str)>) -> Result<Rules, ConfigError> {
     let mut rules = default_rules();
-    rules.defaults = sizes(&file.path, "", &file.capacity, &file.reserve, &rules.defaults)?;
+    rules.defaults = sizes(
+        &file.path,
+        "",
+        &file.capacity,
+        &file.reserve,
+        &rules.defaults,
+    )?;
     if let Some(list) = &file.taints {
         rules.taints = taints(&file.path, "taints", list)?;
     }
     match (node_name, &file.node_name) {
         (Some((key, text)), _) => rules.node_name = checked_node_name(key, text)?,
         (None, Some(text)) => {
-            rules.node_name = checked_node_name("nodeName", &text.value).map_err(|e| e.at(&file.path, text))?;
+            rules.node_name =
+                checked_node_name("nodeName", &text.value).map_err(|e| e.at(&file.path, text))?;
         }
         (None, None) => {}
     }
     if let Some(label) = &file.fleet_label {
         if !select::is_label_key(&label.value) {
-            let why = format!("{:?} is no label key; write for example fleet or example.com/site", label.value);
+            let why = format!(
+                "{:?} is no label key; write for example fleet or example.com/site",
+                label.value
+            );
             return Err(value("fleetLabel", why).at(&file.path, label));
         }
         rules.fleet_label = label.value.clone();
@@ -74,23 +84,37 @@ pub(super) fn rules(file: &File, node_name: Option<(&str, &str)>) -> Result<Rule
     Ok(rules)
 }
 
-fn fleet_rule(file: &File, index: usize, one: &Fleet, rules: &Rules) -> Result<FleetRule, ConfigError> {
+fn fleet_rule(
+    file: &File,
+    index: usize,
+    one: &Fleet,
+    rules: &Rules,
+) -> Result<FleetRule, ConfigError> {
     let key = |name: &str| format!("fleets[{index}].{name}");
-    let wrong = |name: &str, at: &At<String>, why: String| Err(value(key(name), why).at(&file.path, at));
+    let wrong =
+        |name: &str, at: &At<String>, why: String| Err(value(key(name), why).at(&file.path, at));
     let (name, text) = (one.name.value.as_str(), one.selector.value.trim());
     match fleet::node_name(name) {
         None => {
-            let why = format!("{name:?} makes no node name; use up to 49 lower-case letters, digits and '-'");
+            let why = format!(
+                "{name:?} makes no node name; use up to 49 lower-case letters, digits and '-'"
+            );
             return wrong("name", &one.name, why);
         }
         Some(node) if node == rules.node_name => {
-            let why = format!("{name:?} makes the node {node}, which is nodeName's; give one of them another name");
+            let why = format!(
+                "{name:?} makes the node {node}, which is nodeName's; give one of them another name"
+            );
             return wrong("name", &one.name, why);
         }
         Some(_) => {}
     }
     if rules.fleets.iter().any(|f| f.name == name) {
-        return wrong("name", &one.name, format!("{name:?} is there twice; give each fleet its own name"));
+        return wrong(
+            "name",
+            &one.name,
+            format!("{name:?} is there twice; give each fleet its own name"),
+        );
     }
     if let Some(nodes) = one.nodes.as_ref().filter(|n| n.value != "perFleet") {
         let why = match nodes.value.as_str() {
@@ -100,14 +124,21 @@ fn fleet_rule(file: &File, index: usize, one: &Fleet, rules: &Rules) -> Result<F
         return wrong("nodes", nodes, why);
     }
     if text.is_empty() {
-        return wrong("selector", &one.selector, "selects every device; write for example site=paris".into());
+        return wrong(
+            "selector",
+            &one.selector,
+            "selects every device; write for example site=paris".into(),
+        );
     }
     let parsed = match select::parse(text) {
         Ok(parsed) => parsed,
         Err(error) => return wrong("selector", &one.selector, error.to_string()),
     };
     let plain = |text: &str| text.split_whitespace().collect::<String>();
-    if let Some(twin) = file.fleets[..index].iter().find(|f| plain(&f.selector.value) == plain(text)) {
+    if let Some(twin) = file.fleets[..index]
+        .iter()
+        .find(|f| plain(&f.selector.value) == plain(text))
+    {
         let why = format!(
             "is the same as that of the fleet {:?}, and a device belongs to one fleet; make them disjoint",
             twin.name.value
@@ -117,29 +148,53 @@ fn fleet_rule(file: &File, index: usize, one: &Fleet, rules: &Rules) -> Result<F
     Ok(FleetRule {
         name: name.into(),
         selector: parsed,
-        sizes: sizes(&file.path, &format!("fleets[{index}]."), &one.capacity, &one.reserve, &rules.defaults)?,
-        taints: one.taints.as_ref().map(|list| taints(&file.path, &key("taints"), list)).transpose()?,
+        sizes: sizes(
+            &file.path,
+            &format!("fleets[{index}]."),
+            &one.capacity,
+            &one.reserve,
+            &rules.defaults,
+        )?,
+        taints: one
+            .taints
+            .as_ref()
+            .map(|list| taints(&file.path, &key("taints"), list))
+            .transpose()?,
     })
 }
 
 fn checked_node_name(key: &str, text: &str) -> Result<String, ConfigError> {
     let part = |part: &str| {
         !part.is_empty()
-            && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+            && part
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
             && !part.starts_with('-')
             && !part.ends_with('-')
     };
     if text.len() <= NODE_NAME_MAX && text.split('.').all(part) {
         return Ok(text.into());
     }
-    Err(value(key, format!("{text:?} is no node name; use up to {NODE_NAME_MAX} lower-case letters, digits, '-' and '.'")))
+    Err(value(
+        key,
+        format!(
+            "{text:?} is no node name; use up to {NODE_NAME_MAX} lower-case letters, digits, '-' and '.'"
+        ),
+    ))
 }
 
-fn sizes(path: &str, prefix: &str, capacity: &Amounts, reserve: &Amounts, base: &Sizes) -> Result<Sizes, ConfigError> {
+fn sizes(
+    path: &str,
+    prefix: &str,
+    capacity: &Amounts,
+    reserve: &Amounts,
+    base: &Sizes,
+) -> Result<Sizes, ConfigError> {
     let merged = |base: &Resources, own: &Amounts, what: &str| {
         let mut result = base.clone();
         for (name, text) in own {
-            let amount = amount(&format!("{prefix}{what}.{name}"), name, &text.value).map_err(|e| e.at(path, text))?;
+            let amount = amount(&format!("{prefix}{what}.{name}"), name, &text.value)
+                .map_err(|e| e.at(path, text))?;
             result.set(name, amount);
         }
         Ok::<_, ConfigError>(result)
@@ -155,27 +210,43 @@ fn amount(key: &str, resource: &str, text: &str) -> Result<Amount, ConfigError> 
     if !extended && !RESOURCES.contains(&resource) {
         let why = match nearest(resource, &RESOURCES) {
             Some(known) => format!("is no resource; did you mean `{known}`?"),
-            None => format!("is no resource; write {}, or one with a domain", RESOURCES.join(", ")),
+            None => format!(
+                "is no resource; write {}, or one with a domain",
+                RESOURCES.join(", ")
+            ),
         };
         return Err(value(key, why));
     }
-    let amount = Amount::parse(text).map_err(|e| value(key, e))?;
+    let amount = Amount::parse(text).map_err(|e| value(key, e.to_string()))?;
     if amount < Amount::ZERO {
-        return Err(value(key, format!("{text:?} is less than nothing; write 0 or more")));
+        return Err(value(
+            key,
+            format!("{text:?} is less than nothing; write 0 or more"),
+        ));
     }
     if resource != "cpu" && amount.ceil_milli() != amount.ceil_units() * 1000 {
-        return Err(value(key, format!("{text:?} is no whole number of {resource}")));
+        return Err(value(
+            key,
+            format!("{text:?} is no whole number of {resource}"),
+        ));
     }
     Ok(amount)
 }
 
 fn taints(path: &str, key: &str, list: &[At<String>]) -> Result<Vec<Taint>, ConfigError> {
-    list.iter().map(|text| taint(key, &text.value).map_err(|e| e.at(path, text))).collect()
+    list.iter()
+        .map(|text| taint(key, &text.value).map_err(|e| e.at(path, text)))
+        .collect()
 }
 
 /// `key=value:Effect` or `key:Effect`, as kubectl spells taints.
 fn taint(key: &str, text: &str) -> Result<Taint, ConfigError> {
-    let wrong = || value(key, format!("{text:?} is no taint; write key=value:NoSchedule"));
+    let wrong = || {
+        value(
+            key,
+            format!("{text:?} is no taint; write key=value:NoSchedule"),
+        )
+    };
     let (left, effect) = text.rsplit_once(':').ok_or_else(wrong)?;
     let (name, label) = match left.split_once('=') {
         Some((name, label)) => (name, Some(label)),

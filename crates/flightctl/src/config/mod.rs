@@ -61,8 +61,12 @@ pub enum ConfigError {
     },
 }
 
-fn value(key: impl Into<String>, why: impl ToString) -> ConfigError {
-    ConfigError::Value { place: String::new(), key: key.into(), why: why.to_string() }
+fn value(key: impl Into<String>, why: impl Into<String>) -> ConfigError {
+    ConfigError::Value {
+        place: String::new(),
+        key: key.into(),
+        why: why.into(),
+    }
 }
 
 impl ConfigError {
@@ -164,9 +168,17 @@ impl Config {
 
     fn merge(cli: &Cli, environment: &Environment, file: &File) -> Result<Self, ConfigError> {
         let flag = cli.node_name.as_deref().map(|name| ("--node-name", name));
-        let variable = environment.node_name.as_deref().map(|name| ("NODE_NAME", name));
-        let Connection { url, tls, token, organization, requests_per_minute } =
-            Connection::of(environment, file)?;
+        let variable = environment
+            .node_name
+            .as_deref()
+            .map(|name| ("NODE_NAME", name));
+        let Connection {
+            url,
+            tls,
+            token,
+            organization,
+            requests_per_minute,
+        } = Connection::of(environment, file)?;
         let levels = [&cli.log_level, &environment.log_level, &file.logging.level];
         Ok(Self {
             url,
@@ -176,7 +188,11 @@ impl Config {
             requests_per_minute,
             rules: grouping::rules(file, flag.or(variable))?,
             poll: poll(file)?,
-            log_level: levels.into_iter().flatten().next().map_or_else(|| "info".into(), Clone::clone),
+            log_level: levels
+                .into_iter()
+                .flatten()
+                .next()
+                .map_or_else(|| "info".into(), Clone::clone),
             log_format: file.logging.format.unwrap_or_default(),
             listen: listen(file)?,
             kubeconfig: cli.kubeconfig.clone(),
@@ -190,18 +206,33 @@ fn poll(file: &File) -> Result<Duration, ConfigError> {
     };
     let wrong = |why: String| value("statusPollInterval", why).at(&file.path, text);
     match duration::parse(&text.value) {
-        None => Err(wrong(format!("{:?} is no duration; write for example 30s or 1m30s", text.value))),
-        Some(short) if short < STATUS_POLL_MIN => Err(wrong("shorter than 5s; write 5s or more".into())),
+        None => Err(wrong(format!(
+            "{:?} is no duration; write for example 30s or 1m30s",
+            text.value
+        ))),
+        Some(short) if short < STATUS_POLL_MIN => {
+            Err(wrong("shorter than 5s; write 5s or more".into()))
+        }
         Some(poll) => Ok(poll),
     }
 }
 
 fn listen(file: &File) -> Result<SocketAddr, ConfigError> {
-    let text = file.listen.as_ref().map_or(LISTEN, |text| text.value.as_str());
+    let text = file
+        .listen
+        .as_ref()
+        .map_or(LISTEN, |text| text.value.as_str());
     // As Go writes it, a port alone is one of every address.
-    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.into() };
+    let full = if text.starts_with(':') {
+        format!("0.0.0.0{text}")
+    } else {
+        text.into()
+    };
     full.parse().map_err(|_| {
-        let error = value("listen", format!("{text:?} is no address with a port; write for example {LISTEN}"));
+        let error = value(
+            "listen",
+            format!("{text:?} is no address with a port; write for example {LISTEN}"),
+        );
         match &file.listen {
             Some(text) => error.at(&file.path, text),
             None => error,
@@ -210,6 +241,8 @@ fn listen(file: &File) -> Result<SocketAddr, ConfigError> {
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path)
-        .map_err(|e| ConfigError::Read { path: path.display().to_string(), why: e.to_string() })
+    std::fs::read_to_string(path).map_err(|e| ConfigError::Read {
+        path: path.display().to_string(),
+        why: e.to_string(),
+    })
 }

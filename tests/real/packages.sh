@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# The Debian packages that the real parts need. Installs them where it may
+# (VK_INSTALL=1 and root), names the command otherwise.
+set -euo pipefail
+PATH=$PATH:/usr/sbin:/sbin
+missing=()
+need() { command -v "$1" >/dev/null || [ -x "$1" ] || missing+=("$2"); }
+need debootstrap debootstrap
+if [ -n "${FLIGHTCTL_BIN:-}" ]; then
+  need /usr/lib/postgresql/15/bin/postgres postgresql-15
+  need redis-server redis-server
+fi
+[ ${#missing[@]} -eq 0 ] && exit 0
+install="apt-get install -y --no-install-recommends ${missing[*]}"
+if [ "${VK_INSTALL:-}" = 1 ] && [ "$(id -u)" = 0 ]; then
+  apt-get update -q >&2
+  DEBIAN_FRONTEND=noninteractive $install >&2
+else
+  echo "missing packages; as root: $install" >&2
+  exit 1
+fi

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# `make test-real`: brings the real parts here, then runs the tests on them.
+#   FLIGHTCTL_BIN  folder with flightctl-api, -worker, -periodic and -db-migrate:
+#                  the scenarios run against the real service too
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+cargo=${CARGO:-cargo}
+VK_TOOLS=$(tests/tools/build.sh | tail -1)
+export VK_TOOLS
+if [ "$(id -u)" = 0 ]; then
+  tests/real/packages.sh
+  VK_DEVICE_ROOT=$(tests/real/device-root.sh | tail -1)
+  export VK_DEVICE_ROOT
+else
+  echo "SKIPPED: Podman's generator (its root needs to be made as root)"
+fi
+[ -n "${FLIGHTCTL_BIN:-}" ] || echo "SKIPPED: real Flight Control (set FLIGHTCTL_BIN=folder)"
+"$cargo" test --locked -p virtual-kubelet --test real -- --nocapture
+"$cargo" test --locked -p vk-flightctl --test real -- --nocapture --test-threads 1
+if [ -n "${VK_DEVICE_ROOT:-}" ]; then
+  "$cargo" test --locked -p vk-flightctl --test generator -- --nocapture
+fi
