@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 use tracing::info;
 use vk_provider::{
-    Admission, Backend, BackendError, Capabilities, Change, Clock, Grace, Listing, NodeSet, NodeUse,
-    PodCx, PodFacts, PodKey, PodRequest, Reach, Uid, Verdict,
+    Admission, Backend, BackendError, Capabilities, Change, Clock, Grace, Listing, NodeSet,
+    NodeUse, PodCx, PodFacts, PodKey, PodRequest, Reach, Uid, Verdict,
 };
 
 use crate::client::Client;
@@ -65,6 +65,11 @@ impl FlightControl {
         self.follower.run().await;
     }
 
+    /// How many devices there are, and how many of them take pods.
+    pub fn device_counts(&self) -> (usize, usize) {
+        self.world().device_counts()
+    }
+
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -111,9 +116,13 @@ impl FlightControl {
     /// The pod's story as the device tells it, each word once.
     fn tell(world: &mut World, uid: &Uid) {
         let Some(placed) = world.pod(uid) else { return };
-        let Some(device) = world.device(&placed.device) else { return };
+        let Some(device) = world.device(&placed.device) else {
+            return;
+        };
         let applied = placed.applied(device).is_some();
-        let Some(seen) = report::containers(placed, device, applied) else { return };
+        let Some(seen) = report::containers(placed, device, applied) else {
+            return;
+        };
         let news = report::events(placed, device, applied, &seen);
         world.with_told(uid, |placed| {
             for event in news {
@@ -141,7 +150,7 @@ impl FlightControl {
     async fn put(&self, request: &PodRequest, device: &str) -> Result<(), BackendError> {
         let cluster = self.world().cluster.clone();
         let app = mapping::application(request, &cluster)?;
-        let view = match self.writers.submit(device, writer::Change::Put(app)).await {
+        let written = match self.writers.submit(device, writer::Change::Put(app)).await {
             Err(BackendError::NotFound) => {
                 self.world().device_deleted(device);
                 self.world().forget(&request.key.uid);
@@ -157,11 +166,11 @@ impl FlightControl {
             placed.stage = Stage::Written {
                 revision: request.spec_revision.clone(),
                 version: None,
-                after: view.rendered,
+                after: written.after,
             };
             placed.told.clear();
         });
-        self.wrote(&view);
+        self.wrote(&written.device);
         Ok(())
     }
 }
@@ -175,7 +184,10 @@ fn describe(facts: &mut PodFacts, placed: &Placed, device: &DeviceView, since: T
     }
     facts.host_ips.extend(device.address);
     facts.pod_ips.extend(device.address);
-    for (label, value) in [(DEVICE_KEY, Some(&device.name)), (ALIAS_LABEL, device.alias.as_ref())] {
+    for (label, value) in [
+        (DEVICE_KEY, Some(&device.name)),
+        (ALIAS_LABEL, device.alias.as_ref()),
+    ] {
         if let Some(value) = value.filter(|v| is_label_value(v)) {
             facts.labels.insert(label.into(), value.clone());
         }
@@ -226,8 +238,14 @@ impl Backend for FlightControl {
                 reason: "InvalidDeviceSelector".into(),
                 message,
             },
-            Err(NoPlace::NoMatch(message)) => Admission::Wait { reason: "NoMatchingDevice".into(), message },
-            Err(NoPlace::NotNow(message)) => Admission::Wait { reason: "FailedScheduling".into(), message },
+            Err(NoPlace::NoMatch(message)) => Admission::Wait {
+                reason: "NoMatchingDevice".into(),
+                message,
+            },
+            Err(NoPlace::NotNow(message)) => Admission::Wait {
+                reason: "FailedScheduling".into(),
+                message,
+            },
         }
     }
 
@@ -243,10 +261,15 @@ impl Backend for FlightControl {
                 });
             }
             if world.pod(&pod.key.uid).is_none() {
-                let device = world.reserve(pod, app, cx.events.clone()).map_err(no_place)?;
-                let shown = world.device(&device).map_or(device.clone(), DeviceView::shown);
+                let device = world
+                    .reserve(pod, app, cx.events.clone())
+                    .map_err(no_place)?;
+                let shown = world
+                    .device(&device)
+                    .map_or(device.clone(), DeviceView::shown);
                 info!(operation = "place", pod = %pod.key, node = &*pod.node, device, "Device selected");
-                cx.events.normal("DeviceSelected", &format!("Selected device {shown}"));
+                cx.events
+                    .normal("DeviceSelected", &format!("Selected device {shown}"));
                 for (reason, message) in mapping::warnings(pod) {
                     cx.events.warning(reason, &message);
                 }
@@ -257,10 +280,18 @@ impl Backend for FlightControl {
                     placed.events = Some(cx.events.clone());
                 });
                 let Some(placed) = world.pod(&pod.key.uid) else {
-                    return Err(BackendError::Unavailable { message: "placement lost".into(), retry: None });
+                    return Err(BackendError::Unavailable {
+                        message: "placement lost".into(),
+                        retry: None,
+                    });
                 };
-                let accepted = world.device(&placed.device).and_then(|d| placed.accepted(d));
-                (placed.device.clone(), accepted.as_ref() == Some(&pod.spec_revision))
+                let accepted = world
+                    .device(&placed.device)
+                    .and_then(|d| placed.accepted(d));
+                (
+                    placed.device.clone(),
+                    accepted.as_ref() == Some(&pod.spec_revision),
+                )
             }
         };
         self.wake.notify_one();
@@ -289,7 +320,11 @@ impl Backend for FlightControl {
             Stage::Removed { .. } => return Ok(()),
             Stage::Reserved | Stage::Written { .. } => {}
         }
-        let view = match self.writers.submit(&device, writer::Change::Remove(app.clone())).await {
+        let written = match self
+            .writers
+            .submit(&device, writer::Change::Remove(app.clone()))
+            .await
+        {
             Err(BackendError::NotFound) => {
                 self.world().device_deleted(&device);
                 return Err(BackendError::NotFound);
@@ -297,17 +332,25 @@ impl Backend for FlightControl {
             other => other?,
         };
         info!(operation = "stop", pod = %pod, device, "removed from the device's spec");
-        // Never written and never seen there: nothing has to be confirmed.
-        let never = stage == Stage::Reserved && !view.app_status.contains_key(&app);
+        // Never written, and the service has just said that it is not there:
+        // nothing has to be confirmed by the device.
+        let never = stage == Stage::Reserved && written.after == 0;
         self.world().with_pod(&pod.uid, |placed| {
             placed.stage = if never {
                 Stage::Gone
             } else {
-                Stage::Removed { version: None, after: view.rendered }
+                Stage::Removed {
+                    version: None,
+                    after: written.after,
+                }
             };
         });
-        self.wrote(&view);
-        if never { Err(BackendError::NotFound) } else { Ok(()) }
+        self.wrote(&written.device);
+        if never {
+            Err(BackendError::NotFound)
+        } else {
+            Ok(())
+        }
     }
 
     async fn release(&self, pod: &PodKey) -> Result<(), BackendError> {
@@ -320,8 +363,12 @@ impl Backend for FlightControl {
         };
         if let Some((device, app)) = left {
             // It completed by itself: the application is still in the spec.
-            match self.writers.submit(&device, writer::Change::Remove(app)).await {
-                Ok(view) => self.wrote(&view),
+            match self
+                .writers
+                .submit(&device, writer::Change::Remove(app))
+                .await
+            {
+                Ok(written) => self.wrote(&written.device),
                 Err(BackendError::NotFound) => {}
                 Err(error) => return Err(error),
             }
@@ -337,14 +384,24 @@ impl Backend for FlightControl {
 
     async fn list(&self) -> Result<Listing, BackendError> {
         let as_of = self.clock.now();
-        self.follower.sweep().await.map_err(|error| BackendError::Unavailable {
-            message: error.to_string(),
-            retry: None,
-        })?;
+        self.follower
+            .sweep()
+            .await
+            .map_err(|error| BackendError::Unavailable {
+                message: error.to_string(),
+                retry: None,
+            })?;
         let mut world = self.world();
         let uids: Vec<Uid> = world.pods().map(|p| p.key.uid.clone()).collect();
-        let pods = uids.iter().filter_map(|uid| Self::facts(&mut world, uid, as_of)).collect();
-        Ok(Listing { pods, complete: true, as_of })
+        let pods = uids
+            .iter()
+            .filter_map(|uid| Self::facts(&mut world, uid, as_of))
+            .collect();
+        Ok(Listing {
+            pods,
+            complete: true,
+            as_of,
+        })
     }
 
     fn changes(&self) -> BoxStream<'static, Change> {

@@ -96,9 +96,13 @@ impl DeviceView {
             owner: text(&meta["owner"]),
             generation: meta["generation"].as_i64().unwrap_or_default(),
             version: number(&meta["resourceVersion"]).unwrap_or_default(),
-            rendered: number(&meta["annotations"]["device-controller/renderedVersion"]).unwrap_or_default(),
+            rendered: number(&meta["annotations"]["device-controller/renderedVersion"])
+                .unwrap_or_default(),
             reported: number(&status["config"]["renderedVersion"]).unwrap_or_default(),
-            applications: json["spec"]["applications"].as_array().cloned().unwrap_or_default(),
+            applications: json["spec"]["applications"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default(),
             app_status: status["applications"]
                 .as_array()
                 .into_iter()
@@ -207,7 +211,10 @@ pub(crate) mod tests {
     pub(crate) fn device(name: &str, labels: &[(&str, &str)]) -> DeviceView {
         DeviceView {
             name: name.into(),
-            labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            labels: labels
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
             summary: "Online".into(),
             lifecycle: "Enrolled".into(),
             generation: 1,
@@ -280,7 +287,10 @@ pub(crate) mod tests {
             },
         }))
         .unwrap();
-        assert_eq!((device.rendered, device.reported, device.generation), (34, 33, 33));
+        assert_eq!(
+            (device.rendered, device.reported, device.generation),
+            (34, 33, 33)
+        );
         assert_eq!(device.shown(), "vm (dev0)");
         assert_eq!(device.address, Some("192.0.2.2".parse().unwrap()));
         assert_eq!(device.cpu_cores, Some(2));

@@ -84,7 +84,7 @@ const CAPACITY_LABEL_PREFIX: &str = "flightctl.io/capacity-";
 pub fn group<'a>(
     rules: &Rules,
     devices: impl Iterator<Item = &'a DeviceView>,
-    reachable: Result<(), String>,
+    reachable: &Result<(), String>,
 ) -> Grouping {
     let mut result = Grouping::default();
     let mut members: BTreeMap<Option<String>, Vec<&DeviceView>> = BTreeMap::new();
@@ -99,31 +99,46 @@ pub fn group<'a>(
         }
     }
     for (fleet, devices) in members {
-        add_fleet(rules, fleet.as_deref(), &devices, &reachable, &mut result);
+        add_fleet(rules, fleet.as_deref(), &devices, reachable, &mut result);
     }
     result
 }
 
 fn fleet_of(rules: &Rules, device: &DeviceView) -> Result<Option<String>, String> {
     if rules.fleets.is_empty() {
-        let Some(value) = device.labels.get(&rules.fleet_label).filter(|v| !v.is_empty()) else {
+        let Some(value) = device
+            .labels
+            .get(&rules.fleet_label)
+            .filter(|v| !v.is_empty())
+        else {
             return Ok(None);
         };
         return match node_name(value) {
+            Some(name) if name == rules.node_name => Err(format!(
+                "device {} has the label {}={value}, whose node {name} is that of the devices without one; use another value or another nodeName",
+                device.shown(),
+                rules.fleet_label
+            )),
             Some(_) => Ok(Some(value.clone())),
             None => Err(format!(
                 "device {} has the label {}={value}, of which no node name can be made; use up to 49 lower-case letters, digits and '-'",
-                device.shown(), rules.fleet_label
+                device.shown(),
+                rules.fleet_label
             )),
         };
     }
-    let mut chosen = rules.fleets.iter().filter(|f| matches(&f.selector, &device.labels));
+    let mut chosen = rules
+        .fleets
+        .iter()
+        .filter(|f| matches(&f.selector, &device.labels));
     match (chosen.next(), chosen.next()) {
         (Some(one), None) => Ok(Some(one.name.clone())),
         (None, _) => Ok(None),
         (Some(one), Some(two)) => Err(format!(
             "device {} is selected by the fleets {} and {}; it is used by neither until their selectors are disjoint",
-            device.shown(), one.name, two.name
+            device.shown(),
+            one.name,
+            two.name
         )),
     }
 }
@@ -132,7 +147,9 @@ fn fleet_of(rules: &Rules, device: &DeviceView) -> Result<Option<String>, String
 pub fn node_name(fleet: &str) -> Option<String> {
     let name = format!("{NODE_PREFIX}{fleet}");
     let valid = name.len() <= NODE_NAME_MAX
-        && fleet.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
+        && fleet
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
         && fleet.starts_with(|c: char| c.is_ascii_alphanumeric())
         && fleet.ends_with(|c: char| c.is_ascii_alphanumeric())
         && !fleet.contains("..");
@@ -157,7 +174,10 @@ fn add_fleet(
     };
     let mut by_arch: BTreeMap<&str, Vec<&DeviceView>> = BTreeMap::new();
     for device in devices {
-        let arch = device.architecture.as_deref().unwrap_or(DEFAULT_ARCHITECTURE);
+        let arch = device
+            .architecture
+            .as_deref()
+            .unwrap_or(DEFAULT_ARCHITECTURE);
         by_arch.entry(arch).or_default().push(device);
     }
     if by_arch.is_empty() {
@@ -171,10 +191,14 @@ fn add_fleet(
             base.clone()
         };
         let mut facts = node_facts(fleet, arch, &devices, sizes, result);
-        facts.taints = rule.and_then(|f| f.taints.clone()).unwrap_or_else(|| rules.taints.clone());
+        facts.taints = rule
+            .and_then(|f| f.taints.clone())
+            .unwrap_or_else(|| rules.taints.clone());
         reachability(&mut facts, reachable);
         for device in &devices {
-            result.node_of.insert(device.name.clone(), name.as_str().into());
+            result
+                .node_of
+                .insert(device.name.clone(), name.as_str().into());
         }
         result.nodes.insert(name, facts);
     }
@@ -239,7 +263,12 @@ fn fleet_managed(devices: usize, owned: usize) -> ConditionFact {
     ConditionFact {
         kind: "FleetManaged".into(),
         status: Some(all),
-        reason: if all { "AllDevicesOwned" } else { "DevicesWritable" }.into(),
+        reason: if all {
+            "AllDevicesOwned"
+        } else {
+            "DevicesWritable"
+        }
+        .into(),
         message: if owned == 0 {
             "no device is owned by a Flight Control Fleet".into()
         } else {
@@ -255,17 +284,30 @@ const NAMED_IN_MESSAGE: usize = 5;
 
 fn capacity_assumed(devices: &BTreeSet<String>) -> ConditionFact {
     let some = !devices.is_empty();
-    let named: Vec<&str> = devices.iter().take(NAMED_IN_MESSAGE).map(String::as_str).collect();
+    let named: Vec<&str> = devices
+        .iter()
+        .take(NAMED_IN_MESSAGE)
+        .map(String::as_str)
+        .collect();
     ConditionFact {
         kind: "CapacityAssumed".into(),
         status: Some(some),
-        reason: if some { "DevicesDoNotReport" } else { "DevicesReport" }.into(),
+        reason: if some {
+            "DevicesDoNotReport"
+        } else {
+            "DevicesReport"
+        }
+        .into(),
         message: if some {
             format!(
                 "{} devices do not report their size, the configured one counts ({}{}); list cpuCores and memoryTotalKb under system-info in the agent's configuration",
                 devices.len(),
                 named.join(", "),
-                if devices.len() > NAMED_IN_MESSAGE { ", …" } else { "" },
+                if devices.len() > NAMED_IN_MESSAGE {
+                    ", …"
+                } else {
+                    ""
+                },
             )
         } else {
             "every device reports its size".into()
@@ -279,7 +321,12 @@ fn reachability(facts: &mut NodeFacts, reachable: &Result<(), String>) {
     facts.conditions.push(ConditionFact {
         kind: "FlightControlReachable".into(),
         status: Some(reachable.is_ok()),
-        reason: if reachable.is_ok() { "Answers" } else { "NoAnswer" }.into(),
+        reason: if reachable.is_ok() {
+            "Answers"
+        } else {
+            "NoAnswer"
+        }
+        .into(),
         message: match reachable {
             Ok(()) => "Flight Control answers".into(),
             Err(why) => why.clone(),
@@ -300,7 +347,12 @@ fn capacity(device: &DeviceView, assumed: &Resources) -> (Resources, bool) {
     let mut guessed = false;
     for (name, reported) in [
         ("cpu", device.cpu_cores.map(Amount::units)),
-        ("memory", device.memory_kb.and_then(|kb| Some(Amount::units(kb.checked_mul(1024)?)))),
+        (
+            "memory",
+            device
+                .memory_kb
+                .and_then(|kb| Some(Amount::units(kb.checked_mul(1024)?))),
+        ),
     ] {
         let labelled = device
             .labels
@@ -327,7 +379,9 @@ fn shared_labels(devices: &[&DeviceView]) -> BTreeMap<String, String> {
         .filter(|(key, value)| is_label_key(key) && is_label_value(value))
         .filter(|(key, _)| {
             let domain = key.split_once('/').map_or("", |(prefix, _)| prefix);
-            !domain.ends_with("kubernetes.io") && !domain.ends_with("k8s.io") && *key != "alias"
+            !domain.ends_with("kubernetes.io")
+                && !domain.ends_with("k8s.io")
+                && *key != "alias"
                 && !key.starts_with("vk.flightctl.io/")
         })
         .map(|(key, value)| (key.clone(), value.clone()))
@@ -373,7 +427,7 @@ mod tests {
             device("b", &[("fleet", "one"), ("zone", "x")]),
             device("c", &[]),
         ];
-        let grouping = group(&rules(), devices.iter(), Ok(()));
+        let grouping = group(&rules(), devices.iter(), &Ok(()));
         let names: Vec<&String> = grouping.nodes.keys().collect();
         assert_eq!(names, ["vk-flightctl-node", "vk-flightctl-one"]);
         let one = &grouping.nodes["vk-flightctl-one"];
@@ -386,10 +440,13 @@ mod tests {
 
     #[test]
     fn the_own_node_exists_without_devices() {
-        let grouping = group(&rules(), [].iter(), Ok(()));
+        let grouping = group(&rules(), [].iter(), &Ok(()));
         let node = &grouping.nodes["vk-flightctl-node"];
         assert_eq!(node.allocatable.get("cpu"), Amount::ZERO);
-        assert!(node.allocatable.iter().any(|(name, _)| name == "cpu"), "named, as zero");
+        assert!(
+            node.allocatable.iter().any(|(name, _)| name == "cpu"),
+            "named, as zero"
+        );
     }
 
     #[test]
@@ -397,9 +454,13 @@ mod tests {
         let mut rules = rules();
         rules.fleets = vec![rule("one", "zone=x"), rule("two", "tier=y")];
         let devices = [device("a", &[("zone", "x"), ("tier", "y")])];
-        let grouping = group(&rules, devices.iter(), Ok(()));
+        let grouping = group(&rules, devices.iter(), &Ok(()));
         assert!(grouping.node_of.is_empty());
-        assert!(grouping.problems[0].contains("fleets one and two"), "{:?}", grouping.problems);
+        assert!(
+            grouping.problems[0].contains("fleets one and two"),
+            "{:?}",
+            grouping.problems
+        );
     }
 
     #[test]
@@ -407,7 +468,7 @@ mod tests {
         let mut arm = device("b", &[("fleet", "one")]);
         arm.architecture = Some("arm64".into());
         let devices = [device("a", &[("fleet", "one")]), arm];
-        let grouping = group(&rules(), devices.iter(), Ok(()));
+        let grouping = group(&rules(), devices.iter(), &Ok(()));
         assert_eq!(&*grouping.node_of["a"], "vk-flightctl-one");
         assert_eq!(&*grouping.node_of["b"], "vk-flightctl-one-arm64");
     }
@@ -416,36 +477,56 @@ mod tests {
     fn owned_devices_give_nothing_and_say_why() {
         let mut owned = device("a", &[("fleet", "one")]);
         owned.owner = Some("Fleet/factory".into());
-        let grouping = group(&rules(), [owned].iter(), Ok(()));
+        let grouping = group(&rules(), [owned].iter(), &Ok(()));
         let node = &grouping.nodes["vk-flightctl-one"];
         assert_eq!(node.allocatable.get("cpu"), Amount::ZERO);
-        let condition = node.conditions.iter().find(|c| c.kind == "FleetManaged").unwrap();
+        let condition = node
+            .conditions
+            .iter()
+            .find(|c| c.kind == "FleetManaged")
+            .unwrap();
         assert_eq!(condition.status, Some(true));
     }
 
     #[test]
     fn an_outage_has_its_own_condition_and_taint() {
-        let grouping = group(&rules(), [].iter(), Err("connection refused".into()));
+        let grouping = group(&rules(), [].iter(), &Err("connection refused".into()));
         let node = &grouping.nodes["vk-flightctl-node"];
         assert_eq!(node.taints[0].key, "flightctl.io/unreachable");
-        assert!(node.conditions.iter().any(|c| c.kind == "FlightControlReachable" && c.status == Some(false)));
+        assert!(
+            node.conditions
+                .iter()
+                .any(|c| c.kind == "FlightControlReachable" && c.status == Some(false))
+        );
     }
 
     #[test]
     fn reported_sizes_and_labels_win_over_the_assumed_one() {
         let mut reporting = device("a", &[("flightctl.io/capacity-memory", "2Gi")]);
         reporting.cpu_cores = Some(2);
-        let grouping = group(&rules(), [reporting].iter(), Ok(()));
+        let grouping = group(&rules(), [reporting].iter(), &Ok(()));
         let node = &grouping.nodes["vk-flightctl-node"];
         assert_eq!(node.capacity.get("cpu").show("cpu"), "2");
         assert_eq!(node.capacity.get("memory").show("memory"), "2Gi");
-        assert!(node.conditions.iter().any(|c| c.kind == "CapacityAssumed" && c.status == Some(false)));
+        assert!(
+            node.conditions
+                .iter()
+                .any(|c| c.kind == "CapacityAssumed" && c.status == Some(false))
+        );
+    }
+
+    #[test]
+    fn a_label_that_makes_the_own_node_is_told() {
+        let devices = [device("a", &[("fleet", "node")])];
+        let grouping = group(&rules(), devices.iter(), &Ok(()));
+        assert!(grouping.problems[0].contains("fleet=node"));
+        assert!(grouping.node_of.is_empty());
     }
 
     #[test]
     fn a_label_that_makes_no_node_name_is_told() {
         let devices = [device("a", &[("fleet", "Not_A_Name")])];
-        let grouping = group(&rules(), devices.iter(), Ok(()));
+        let grouping = group(&rules(), devices.iter(), &Ok(()));
         assert!(grouping.problems[0].contains("Not_A_Name"));
     }
 }

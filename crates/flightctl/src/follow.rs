@@ -53,7 +53,14 @@ impl Follower {
         wake: Arc<Notify>,
         poll: Duration,
     ) -> Self {
-        Self { client, world, nodes, wake, nudge: Arc::default(), poll }
+        Self {
+            client,
+            world,
+            nodes,
+            wake,
+            nudge: Arc::default(),
+            poll,
+        }
     }
 
     /// Something is expected of a device now: look soon.
@@ -95,12 +102,16 @@ impl Follower {
                     if self.expecting().is_empty() {
                         next.saturating_duration_since(Instant::now())
                     } else {
-                        EXPECTING.min(next.saturating_duration_since(Instant::now()).max(EXPECTING))
+                        EXPECTING.min(
+                            next.saturating_duration_since(Instant::now())
+                                .max(EXPECTING),
+                        )
                     }
                 }
                 Err(error) => {
-                    let (since, wait) = failing
-                        .map_or((Instant::now(), BACK_OFF), |(at, w)| (at, (w * 2).min(BACK_OFF_MAX)));
+                    let (since, wait) = failing.map_or((Instant::now(), BACK_OFF), |(at, w)| {
+                        (at, (w * 2).min(BACK_OFF_MAX))
+                    });
                     failing = Some((since, wait));
                     warn!(operation = "follow", %error, "Flight Control could not be read");
                     if since.elapsed() >= OUTAGE {
@@ -145,7 +156,10 @@ impl Follower {
         let views = self.list(None).await?;
         debug!(devices = views.len(), "read all devices");
         let present: BTreeSet<&str> = views.iter().map(|v| v.name.as_str()).collect();
-        let missing: Vec<String> = before.into_iter().filter(|n| !present.contains(n.as_str())).collect();
+        let missing: Vec<String> = before
+            .into_iter()
+            .filter(|n| !present.contains(n.as_str()))
+            .collect();
         let changes = self.world().read(views, true);
         for name in missing {
             // A list that is paged is no snapshot: only a 404 is certain.
@@ -161,7 +175,10 @@ impl Follower {
                 }
             }
         }
-        self.publish(&Changes { nodes: true, ..changes });
+        self.publish(&Changes {
+            nodes: true,
+            ..changes
+        });
         Ok(())
     }
 
@@ -222,7 +239,11 @@ impl Follower {
         let world = self.world();
         world
             .pods()
-            .filter(|p| world.device(&p.device).is_some_and(|d| !d.disconnected() && p.unsettled(d)))
+            .filter(|p| {
+                world
+                    .device(&p.device)
+                    .is_some_and(|d| !d.disconnected() && p.unsettled(d))
+            })
             .map(|p| p.device.clone())
             .collect()
     }
@@ -230,7 +251,10 @@ impl Follower {
     fn reached(&self, reachable: Result<(), String>) {
         let news = self.world().set_reachable(reachable);
         if news {
-            self.publish(&Changes { nodes: true, problems: Vec::new() });
+            self.publish(&Changes {
+                nodes: true,
+                problems: Vec::new(),
+            });
         }
     }
 

@@ -26,6 +26,7 @@ pub mod follow;
 pub mod image;
 pub mod mapping;
 pub mod marker;
+pub mod metrics;
 pub mod place;
 pub mod quadlet;
 pub mod report;

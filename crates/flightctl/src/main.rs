@@ -29,19 +29,27 @@ fn main() -> ExitCode {
 fn start(cli: &Cli) -> Result<()> {
     let config = Config::load(cli, &Environment::of_process())?;
     let filter = EnvFilter::try_new(&config.log_level).with_context(|| {
-        format!("log level {:?}: write error, warn, info, debug or trace", config.log_level)
+        format!(
+            "log level {:?}: write error, warn, info, debug or trace",
+            config.log_level
+        )
     })?;
     if cli.validate_config {
         println!("configuration is valid");
         return Ok(());
     }
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match config.log_format {
         LogFormat::Json => logs.json().flatten_event(true).init(),
         LogFormat::Text => logs.init(),
     }
     // One provider for the whole process: kube and the Flight Control client share it.
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
+    if rustls::crypto::ring::default_provider()
+        .install_default()
+        .is_err()
+    {
         bail!("another TLS provider is installed already");
     }
     tokio::runtime::Builder::new_multi_thread()
@@ -96,7 +104,10 @@ async fn kubernetes(config: &Config) -> Result<kube::Client> {
 }
 
 async fn cancel_on_signal(stop: CancellationToken) {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         warn!("signals cannot be received; end the process by force");
         return;
     };

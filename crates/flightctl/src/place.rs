@@ -125,7 +125,13 @@ fn matching<'a>(
     }
     for (place, text) in named {
         let by_name = left.iter().any(|c| c.name == text);
-        left.retain(|c| if by_name { c.name == text } else { c.alias.as_deref() == Some(text) });
+        left.retain(|c| {
+            if by_name {
+                c.name == text
+            } else {
+                c.alias.as_deref() == Some(text)
+            }
+        });
         if left.len() > 1 {
             let names: Vec<&str> = left.iter().map(|c| c.name.as_str()).collect();
             return Err(NoPlace::BadSelector(format!(
@@ -141,7 +147,11 @@ fn matching<'a>(
     Err(NoPlace::NoMatch(if candidates.is_empty() {
         "The node has no devices".into()
     } else {
-        format!("None of the {} devices of the node matches {}", candidates.len(), asked.join(" and "))
+        format!(
+            "None of the {} devices of the node matches {}",
+            candidates.len(),
+            asked.join(" and ")
+        )
     }))
 }
 
@@ -156,15 +166,22 @@ fn too_big(wanted: &Resources, matching: &[&Candidate], all: &[Candidate]) -> Op
     }
     let resource = resource?.to_owned();
     let largest = |name: &str| {
-        matching.iter().map(|c| c.allocatable.get(name)).max().unwrap_or(Amount::ZERO)
+        matching
+            .iter()
+            .map(|c| c.allocatable.get(name))
+            .max()
+            .unwrap_or(Amount::ZERO)
     };
     let sum = |name: &str| {
-        all.iter().fold(Amount::ZERO, |sum, c| sum + c.allocatable.get(name))
+        all.iter()
+            .fold(Amount::ZERO, |sum, c| sum + c.allocatable.get(name))
     };
     let names = shown_names(wanted);
     let list = |amount: &dyn Fn(&str) -> Amount| {
-        let parts: Vec<String> =
-            names.iter().map(|n| format!("{n}={}", amount(n).show(n))).collect();
+        let parts: Vec<String> = names
+            .iter()
+            .map(|n| format!("{n}={}", amount(n).show(n)))
+            .collect();
         parts.join(", ")
     };
     Some(NoPlace::TooBig {
@@ -196,23 +213,42 @@ fn not_now(wanted: &Resources, ports: &[(i32, String)], matching: &[&Candidate])
     if open.is_empty() {
         let why: Vec<String> = matching
             .iter()
-            .filter_map(|c| Some(format!("{}: {}", c.alias.as_ref().unwrap_or(&c.name), c.closed.as_ref()?)))
+            .filter_map(|c| {
+                Some(format!(
+                    "{}: {}",
+                    c.alias.as_ref().unwrap_or(&c.name),
+                    c.closed.as_ref()?
+                ))
+            })
             .take(5)
             .collect();
-        return NoPlace::NotNow(format!("No matching device takes pods now ({})", why.join("; ")));
+        return NoPlace::NotNow(format!(
+            "No matching device takes pods now ({})",
+            why.join("; ")
+        ));
     }
     let clash = open
         .iter()
         .any(|c| wanted.exceeds(&c.free).is_none() && c.ports.iter().any(|p| ports.contains(p)));
     if clash {
-        let wanted: Vec<String> = ports.iter().map(|(port, proto)| format!("{port}/{proto}")).collect();
-        return NoPlace::NotNow(format!("The host port {} is taken on every device with room", wanted.join(", ")));
+        let wanted: Vec<String> = ports
+            .iter()
+            .map(|(port, proto)| format!("{port}/{proto}"))
+            .collect();
+        return NoPlace::NotNow(format!(
+            "The host port {} is taken on every device with room",
+            wanted.join(", ")
+        ));
     }
-    let roomiest = open.iter().max_by_key(|c| (c.free.get("cpu"), c.free.get("memory")));
+    let roomiest = open
+        .iter()
+        .max_by_key(|c| (c.free.get("cpu"), c.free.get("memory")));
     let names = shown_names(wanted);
     let list = |from: &Resources| {
-        let parts: Vec<String> =
-            names.iter().map(|n| format!("{n}={}", from.get(n).show(n))).collect();
+        let parts: Vec<String> = names
+            .iter()
+            .map(|n| format!("{n}={}", from.get(n).show(n)))
+            .collect();
         parts.join(", ")
     };
     NoPlace::NotNow(format!(
@@ -230,7 +266,12 @@ pub fn host_ports(pod: &PodRequest) -> Vec<(i32, String)> {
         .iter()
         .chain(spec.init_containers.iter().flatten())
         .flat_map(|c| c.ports.iter().flatten())
-        .filter_map(|p| Some((p.host_port?, p.protocol.clone().unwrap_or_else(|| "TCP".into()))))
+        .filter_map(|p| {
+            Some((
+                p.host_port?,
+                p.protocol.clone().unwrap_or_else(|| "TCP".into()),
+            ))
+        })
         .collect()
 }
 
@@ -271,7 +312,8 @@ mod tests {
     fn selecting(key: &str, value: &str) -> PodRequest {
         let mut request = request("a", "1", "100m", "128Mi");
         let mut pod = (*request.pod).clone();
-        pod.spec.as_mut().unwrap().node_selector = Some([(key.to_owned(), value.to_owned())].into());
+        pod.spec.as_mut().unwrap().node_selector =
+            Some([(key.to_owned(), value.to_owned())].into());
         request.pod = Arc::new(pod);
         request
     }
@@ -307,9 +349,14 @@ mod tests {
     fn what_fits_later_waits_and_names_the_largest_slot() {
         let pod = request("a", "1", "2", "128Mi");
         let devices = [candidate("a", 4000, 500), candidate("b", 4000, 900)];
-        let Err(NoPlace::NotNow(message)) = place(&pod, &none(), &devices) else { panic!() };
+        let Err(NoPlace::NotNow(message)) = place(&pod, &none(), &devices) else {
+            panic!()
+        };
         assert!(message.contains("requested cpu=2"), "{message}");
-        assert!(message.contains("largest free slot cpu=900m, memory=8Gi on b"), "{message}");
+        assert!(
+            message.contains("largest free slot cpu=900m, memory=8Gi on b"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -330,8 +377,11 @@ mod tests {
     #[test]
     fn an_ambiguous_alias_is_refused_by_naming_the_candidates() {
         let mut devices = [candidate("a", 4000, 4000), candidate("b", 4000, 4000)];
-        devices.iter_mut().for_each(|d| d.alias = Some("left".into()));
-        let Err(NoPlace::BadSelector(message)) = place(&annotated(DEVICE_KEY, "left"), &none(), &devices)
+        devices
+            .iter_mut()
+            .for_each(|d| d.alias = Some("left".into()));
+        let Err(NoPlace::BadSelector(message)) =
+            place(&annotated(DEVICE_KEY, "left"), &none(), &devices)
         else {
             panic!()
         };
@@ -349,7 +399,10 @@ mod tests {
     fn a_closed_device_and_a_taken_port_are_avoided() {
         let mut devices = [candidate("a", 4000, 4000), candidate("b", 4000, 4000)];
         devices[0].closed = Some("offline".into());
-        assert_eq!(place(&request("a", "1", "1", "1Mi"), &none(), &devices).unwrap(), "b");
+        assert_eq!(
+            place(&request("a", "1", "1", "1Mi"), &none(), &devices).unwrap(),
+            "b"
+        );
         devices[1].closed = Some("offline".into());
         assert!(matches!(
             place(&request("a", "1", "1", "1Mi"), &none(), &devices),

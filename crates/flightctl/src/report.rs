@@ -11,11 +11,19 @@ use crate::world::Placed;
 /// What is seen of a pod's containers; `None` while it is not known what the
 /// application consists of.
 pub fn containers(placed: &Placed, device: &DeviceView, applied: bool) -> Option<Seen> {
-    let expected = match placed.application(device).and_then(Expected::of_application) {
+    let expected = match placed
+        .application(device)
+        .and_then(Expected::of_application)
+    {
         Some(expected) => expected,
         None => Expected::of(placed.request.as_deref()?),
     };
-    let sight = Sight { app: &placed.app, device, applied, settled: placed.settled() };
+    let sight = Sight {
+        app: &placed.app,
+        device,
+        applied,
+        settled: placed.settled(),
+    };
     Some(facts(&expected, &sight))
 }
 
@@ -24,7 +32,10 @@ pub fn unreachable(device: &DeviceView, since: Timestamp) -> Reach {
     Reach::Unreachable {
         since,
         reason: "DeviceDisconnected".into(),
-        message: format!("Device {} is disconnected; the states shown are the last known ones", device.shown()),
+        message: format!(
+            "Device {} is disconnected; the states shown are the last known ones",
+            device.shown()
+        ),
     }
 }
 
@@ -42,22 +53,45 @@ pub struct Told {
 /// What the device tells about a pod now; the caller tells each reason once.
 pub fn events(placed: &Placed, device: &DeviceView, applied: bool, seen: &Seen) -> Vec<Told> {
     let mut told = Vec::new();
-    let normal = |reason, message| Told { reason, message, warning: false };
+    let normal = |reason, message| Told {
+        reason,
+        message,
+        warning: false,
+    };
     let images: Vec<&str> = placed
         .request
         .iter()
-        .flat_map(|r| r.spec().init_containers.iter().flatten().chain(&r.spec().containers))
+        .flat_map(|r| {
+            r.spec()
+                .init_containers
+                .iter()
+                .flatten()
+                .chain(&r.spec().containers)
+        })
         .filter_map(|c| c.image.as_deref())
         .collect();
     let images = images.join(", ");
     if !applied && device.updating.active && device.updating.reason == "Preparing" {
-        told.push(normal("Pulling", format!("Device {} prepares the update, pulling where needed: {images}", device.shown())));
+        told.push(normal(
+            "Pulling",
+            format!(
+                "Device {} prepares the update, pulling where needed: {images}",
+                device.shown()
+            ),
+        ));
     }
     if applied {
-        told.push(normal("Pulled", format!("Image {images} is on device {}", device.shown())));
+        told.push(normal(
+            "Pulled",
+            format!("Image {images} is on device {}", device.shown()),
+        ));
     }
     if let Some((reason, message)) = &seen.trouble {
-        told.push(Told { reason, message: message.clone(), warning: true });
+        told.push(Told {
+            reason,
+            message: message.clone(),
+            warning: true,
+        });
     }
     if device.disconnected() {
         told.push(Told {

@@ -22,6 +22,7 @@ use vk_provider::{Backend, Clock};
 use crate::backend::FlightControl;
 use crate::client::Client;
 use crate::fleet::Rules;
+use crate::metrics::Counters;
 use crate::world::World;
 
 /// Name in events and logs, as users know it.
@@ -53,7 +54,9 @@ pub struct Parts {
 
 impl std::fmt::Debug for Parts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parts").field("flightctl", &self.flightctl).finish_non_exhaustive()
+        f.debug_struct("Parts")
+            .field("flightctl", &self.flightctl)
+            .finish_non_exhaustive()
     }
 }
 
@@ -65,7 +68,12 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<()> {
     let metrics = Metrics::new(COMPONENT, env!("CARGO_PKG_VERSION"));
     let readiness = Readiness::waiting("not connected to Kubernetes yet");
     let serving = parts.listener.map(|listener| {
-        tokio::spawn(admin::run(listener, metrics.clone(), readiness.clone(), stop.clone()))
+        tokio::spawn(admin::run(
+            listener,
+            metrics.clone(),
+            readiness.clone(),
+            stop.clone(),
+        ))
     });
     let Some(cluster) = identify(&parts.kube, &stop).await? else {
         return Ok(());
@@ -73,9 +81,19 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<()> {
     readiness.not_ready("Flight Control's devices have not been read yet");
 
     let world = World::new(&cluster, parts.rules);
-    let backend = FlightControl::new(parts.flightctl, world, parts.clock.clone(), parts.poll);
+    let counters = Counters::new(&metrics);
+    let flightctl = {
+        let counters = counters.clone();
+        parts
+            .flightctl
+            .with_observer(move |call| counters.observe(call))
+    };
+    let backend = FlightControl::new(flightctl, world, parts.clock.clone(), parts.poll);
     // The rules hold all taints: the default one is among them.
-    let node = NodeSettings { taints: Vec::new(), ..NodeSettings::new("flightctl", VERSION_SUFFIX) };
+    let node = NodeSettings {
+        taints: Vec::new(),
+        ..NodeSettings::new("flightctl", VERSION_SUFFIX)
+    };
     let settings = Settings {
         client: parts.kube.clone(),
         lease_client: parts.lease,
@@ -92,7 +110,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<()> {
             tokio::select! { () = stop.cancelled() => {}, () = backend.follow() => {} }
         })
     };
-    let telling = tokio::spawn(tell_nodes(backend, stop.clone()));
+    let telling = tokio::spawn(tell_nodes(backend, counters, stop.clone()));
     let becoming_ready = async {
         if ready.wait_for(|ready| *ready).await.is_ok() {
             readiness.ready();
@@ -119,7 +137,10 @@ async fn identify(kube: &kube::Client, stop: &CancellationToken) -> Result<Optio
         };
         match timeout(ASK_DEADLINE, question).await {
             Ok(Ok(system)) => {
-                let uid = system.metadata.uid.context("the namespace kube-system has no UID")?;
+                let uid = system
+                    .metadata
+                    .uid
+                    .context("the namespace kube-system has no UID")?;
                 return Ok(Some(uid));
             }
             Ok(Err(kube::Error::Api(status))) if [401, 403].contains(&status.code) => {
@@ -139,7 +160,7 @@ async fn identify(kube: &kube::Client, stop: &CancellationToken) -> Result<Optio
 }
 
 /// The lines that users look for in the log, once for each node.
-async fn tell_nodes(backend: FlightControl, stop: CancellationToken) {
+async fn tell_nodes(backend: FlightControl, counters: Counters, stop: CancellationToken) {
     let mut told = BTreeSet::new();
     let mut sets = backend.nodes();
     loop {
@@ -148,6 +169,8 @@ async fn tell_nodes(backend: FlightControl, stop: CancellationToken) {
             set = sets.next() => set,
         };
         let Some(set) = set else { return };
+        let (known, usable) = backend.device_counts();
+        counters.devices(known, usable);
         if told.is_empty() {
             info!("Successfully connected to Flightctl API");
         }
@@ -156,7 +179,10 @@ async fn tell_nodes(backend: FlightControl, stop: CancellationToken) {
                 let show = |resource: &str| facts.capacity.get(resource).show(resource);
                 info!(
                     node = name,
-                    fleet = facts.labels.get(crate::fleet::FLEET_LABEL).map(String::as_str),
+                    fleet = facts
+                        .labels
+                        .get(crate::fleet::FLEET_LABEL)
+                        .map(String::as_str),
                     "Virtual node '{name}' initialized with capacity: CPU={}, Memory={}",
                     show("cpu"),
                     show("memory"),

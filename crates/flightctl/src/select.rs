@@ -18,7 +18,10 @@ pub struct SelectorError {
 /// # Errors
 /// The text is not in the grammar.
 pub fn parse(text: &str) -> Result<Selector, SelectorError> {
-    let fail = |why: &str| SelectorError { text: text.into(), why: why.into() };
+    let fail = |why: &str| SelectorError {
+        text: text.into(),
+        why: why.into(),
+    };
     let mut expressions = Vec::new();
     for part in split(text).ok_or_else(|| fail("parentheses do not match"))? {
         let part = part.trim();
@@ -70,7 +73,9 @@ fn expression(part: &str) -> Result<Expression, String> {
     let name = words.next().unwrap_or_default();
     let Some(rest) = words.next().map(str::trim) else {
         if let Some((name, _)) = part.split_once('(') {
-            return Err(format!("{name:?} needs the word in or notin before its list"));
+            return Err(format!(
+                "{name:?} needs the word in or notin before its list"
+            ));
         }
         return Ok(Expression::Exists(key(name)?));
     };
@@ -118,7 +123,9 @@ pub fn is_label_key(text: &str) -> bool {
             && p.len() <= 253
             && p.split('.').all(|part| {
                 !part.is_empty()
-                    && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+                    && part
+                        .chars()
+                        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
                     && !part.starts_with('-')
                     && !part.ends_with('-')
             })
@@ -132,7 +139,9 @@ pub fn is_label_value(text: &str) -> bool {
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     text.is_empty()
         || (text.len() <= 63
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
             && edge(text.chars().next())
             && edge(text.chars().last()))
 }
@@ -143,24 +152,44 @@ mod tests {
     use proptest::prelude::*;
 
     fn selects(text: &str, labels: &[(&str, &str)]) -> bool {
-        let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let labels = labels
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
         matches(&parse(text).unwrap(), &labels)
     }
 
     #[test]
     fn selects_as_kubectl_selects() {
         let labels = [("fleet", "paris"), ("zone", "a")];
-        for text in ["", "fleet=paris", "fleet==paris,zone in (a,b)", "zone", "!gone", "zone!=b", "zone notin (b,c)"] {
+        for text in [
+            "",
+            "fleet=paris",
+            "fleet==paris,zone in (a,b)",
+            "zone",
+            "!gone",
+            "zone!=b",
+            "zone notin (b,c)",
+        ] {
             assert!(selects(text, &labels), "{text}");
         }
-        for text in ["fleet=rome", "zone in (b)", "!zone", "gone", "zone!=a", "zone notin (a)"] {
+        for text in [
+            "fleet=rome",
+            "zone in (b)",
+            "!zone",
+            "gone",
+            "zone!=a",
+            "zone notin (a)",
+        ] {
             assert!(!selects(text, &labels), "{text}");
         }
     }
 
     #[test]
     fn refuses_what_is_no_selector() {
-        for text in ["a=b,", "a in b", "a in (b", "a b c", "=b", "a=b c", "-a=b", "a(b)"] {
+        for text in [
+            "a=b,", "a in b", "a in (b", "a b c", "=b", "a=b c", "-a=b", "a(b)",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

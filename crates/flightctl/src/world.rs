@@ -112,7 +112,7 @@ pub struct Changes {
 impl World {
     /// An empty world.
     pub fn new(cluster: &str, rules: Rules) -> Self {
-        let grouping = group(&rules, std::iter::empty(), Ok(()));
+        let grouping = group(&rules, std::iter::empty(), &Ok(()));
         Self {
             cluster: cluster.into(),
             rules,
@@ -270,7 +270,9 @@ impl World {
         let known = self.devices.get(&name);
         let mut freed = false;
         for (uid, placed) in self.pods.iter_mut().filter(|(_, p)| p.device == name) {
-            if known.is_none_or(|k| k.app_status.get(&placed.app) != view.app_status.get(&placed.app)) {
+            if known
+                .is_none_or(|k| k.app_status.get(&placed.app) != view.app_status.get(&placed.app))
+            {
                 placed.shown_since = Instant::now();
             }
             freed |= placed.see(&view, &self.cluster);
@@ -299,7 +301,11 @@ impl World {
                     device: view.name.clone(),
                     app: app["name"].as_str().unwrap_or_default().to_owned(),
                     request: None,
-                    stage: Stage::Written { revision: marker.revision, version: None, after: 0 },
+                    stage: Stage::Written {
+                        revision: marker.revision,
+                        version: None,
+                        after: 0,
+                    },
                     shown_since: Instant::now(),
                     events: None,
                     told: BTreeSet::new(),
@@ -309,7 +315,7 @@ impl World {
     }
 
     fn regroup(&mut self) -> (bool, Vec<String>) {
-        let grouping = group(&self.rules, self.devices.values(), self.reachable.clone());
+        let grouping = group(&self.rules, self.devices.values(), &self.reachable);
         let nodes = grouping.nodes != self.grouping.nodes;
         let problems = grouping
             .problems
@@ -339,7 +345,11 @@ impl World {
     pub fn choose(&mut self, pod: &PodRequest, remember: bool) -> Result<String, NoPlace> {
         let candidates = self.candidates(pod);
         let none = BTreeMap::new();
-        let labels = self.grouping.nodes.get(&*pod.node).map_or(&none, |n| &n.labels);
+        let labels = self
+            .grouping
+            .nodes
+            .get(&*pod.node)
+            .map_or(&none, |n| &n.labels);
         let chosen = place(pod, labels, &candidates);
         if remember && chosen.is_err() {
             self.waiting.insert(pod.key.uid.clone(), pod.key.clone());
@@ -378,12 +388,21 @@ impl World {
     fn candidates(&self, pod: &PodRequest) -> Vec<Candidate> {
         let owner = controller(pod);
         let mut on: HashMap<&str, Vec<&Placed>> = HashMap::new();
-        for placed in self.pods.values().filter(|p| p.holds_room() && p.key.uid != pod.key.uid) {
+        for placed in self
+            .pods
+            .values()
+            .filter(|p| p.holds_room() && p.key.uid != pod.key.uid)
+        {
             on.entry(&placed.device).or_default().push(placed);
         }
         self.devices
             .values()
-            .filter(|d| self.grouping.node_of.get(&d.name).is_some_and(|n| **n == *pod.node))
+            .filter(|d| {
+                self.grouping
+                    .node_of
+                    .get(&d.name)
+                    .is_some_and(|n| **n == *pod.node)
+            })
             .map(|device| {
                 let pods = on.get(device.name.as_str()).map_or(&[][..], Vec::as_slice);
                 self.candidate(device, pods, owner.as_deref())
@@ -392,7 +411,12 @@ impl World {
     }
 
     fn candidate(&self, device: &DeviceView, pods: &[&Placed], owner: Option<&str>) -> Candidate {
-        let allocatable = self.grouping.allocatable.get(&device.name).cloned().unwrap_or_default();
+        let allocatable = self
+            .grouping
+            .allocatable
+            .get(&device.name)
+            .cloned()
+            .unwrap_or_default();
         let mut used = Resources::new();
         let (mut siblings, mut unknown, mut ports) = (0, 0, Vec::new());
         for placed in pods {
@@ -400,7 +424,8 @@ impl World {
                 Some(request) => {
                     used.add(&pod_requests(request.spec()));
                     ports.extend(host_ports(request));
-                    siblings += usize::from(owner.is_some() && controller(request).as_deref() == owner);
+                    siblings +=
+                        usize::from(owner.is_some() && controller(request).as_deref() == owner);
                 }
                 None => {
                     unknown += 1;
@@ -460,9 +485,15 @@ impl Placed {
     /// Whether its rendered version has to be looked up, given the device.
     pub fn unverified(&self, device: &DeviceView) -> bool {
         match self.stage {
-            Stage::Written { version: None, after, .. } | Stage::Removed { version: None, after } => {
-                device.rendered > after
+            Stage::Written {
+                version: None,
+                after,
+                ..
             }
+            | Stage::Removed {
+                version: None,
+                after,
+            } => device.rendered > after,
             _ => false,
         }
     }
@@ -475,12 +506,17 @@ impl Placed {
             .and_then(Marker::of)
             .filter(|m| m.key.uid == self.key.uid);
         match &mut self.stage {
-            Stage::Written { revision, version: known, after } if version > *after => {
-                if marker.is_some_and(|m| m.revision == *revision) {
-                    *known = Some(version);
-                }
+            Stage::Written {
+                revision,
+                version: known,
+                after,
+            } if version > *after && marker.as_ref().is_some_and(|m| m.revision == *revision) => {
+                *known = Some(version);
             }
-            Stage::Removed { version: known, after } if version > *after && marker.is_none() => {
+            Stage::Removed {
+                version: known,
+                after,
+            } if version > *after && marker.is_none() => {
                 *known = Some(version);
             }
             _ => {}
@@ -489,12 +525,17 @@ impl Placed {
 
     /// A newer reading of its device; returns whether it gave room back.
     fn see(&mut self, view: &DeviceView, cluster: &str) -> bool {
-        let found = view.applications.iter().find(|a| a["name"] == self.app.as_str());
+        let found = view
+            .applications
+            .iter()
+            .find(|a| a["name"] == self.app.as_str());
         match &mut self.stage {
-            Stage::Removed { version: Some(version), .. }
-                if view.reported >= *version
-                    && !view.disconnected()
-                    && !view.app_status.contains_key(&self.app) =>
+            Stage::Removed {
+                version: Some(version),
+                ..
+            } if view.reported >= *version
+                && !view.disconnected()
+                && !view.app_status.contains_key(&self.app) =>
             {
                 self.stage = Stage::Gone;
                 return true;
@@ -504,10 +545,16 @@ impl Placed {
                 if let Some(app) = found
                     && let Some(marker) = Marker::of(app).filter(|m| *m.cluster == *cluster)
                 {
-                    self.stage = Stage::Written { revision: marker.revision, version: None, after: 0 };
+                    self.stage = Stage::Written {
+                        revision: marker.revision,
+                        version: None,
+                        after: 0,
+                    };
                 }
             }
-            Stage::Written { revision, version, .. } => {
+            Stage::Written {
+                revision, version, ..
+            } => {
                 if let Some(marker) = found.and_then(Marker::of)
                     && marker.revision != *revision
                 {
@@ -523,9 +570,11 @@ impl Placed {
     /// The revision that the device runs, once it does.
     pub fn applied(&self, device: &DeviceView) -> Option<Revision> {
         match &self.stage {
-            Stage::Written { revision, version: Some(version), .. } if device.reported >= *version => {
-                Some(revision.clone())
-            }
+            Stage::Written {
+                revision,
+                version: Some(version),
+                ..
+            } if device.reported >= *version => Some(revision.clone()),
             _ => None,
         }
     }
@@ -547,12 +596,18 @@ impl Placed {
 
     /// Its application in the device's spec.
     pub fn application<'a>(&self, device: &'a DeviceView) -> Option<&'a Value> {
-        device.applications.iter().find(|a| a["name"] == self.app.as_str())
+        device
+            .applications
+            .iter()
+            .find(|a| a["name"] == self.app.as_str())
     }
 }
 
 /// Name of the controller that owns a pod: its siblings are spread.
 fn controller(pod: &PodRequest) -> Option<String> {
     let owners = pod.pod.metadata.owner_references.as_ref()?;
-    owners.iter().find(|o| o.controller == Some(true)).map(|o| o.uid.clone())
+    owners
+        .iter()
+        .find(|o| o.controller == Some(true))
+        .map(|o| o.uid.clone())
 }

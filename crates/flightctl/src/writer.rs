@@ -39,7 +39,17 @@ pub enum Change {
 }
 
 /// The device after the write.
-pub type Outcome = Result<Arc<DeviceView>, BackendError>;
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// As the service answered it.
+    pub device: Arc<DeviceView>,
+    /// The last rendered version that cannot hold the change yet; 0 when there
+    /// was nothing to change, because then any version may.
+    pub after: u64,
+}
+
+/// How a write ended.
+pub type Outcome = Result<Written, BackendError>;
 
 /// All writers; clones share them.
 #[derive(Clone, Debug)]
@@ -80,7 +90,11 @@ impl Writers {
         let idle = {
             let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
             let idle = !devices.contains_key(device);
-            devices.entry(device.into()).or_default().waiting.push((change, reply));
+            devices
+                .entry(device.into())
+                .or_default()
+                .waiting
+                .push((change, reply));
             idle
         };
         if idle {
@@ -115,7 +129,12 @@ impl Writers {
 
     async fn write_batch(&self, device: &str, batch: Vec<(Change, oneshot::Sender<Outcome>)>) {
         let changes: Vec<&Change> = batch.iter().map(|(change, _)| change).collect();
-        debug!(operation = "write", device, changes = changes.len(), "writing");
+        debug!(
+            operation = "write",
+            device,
+            changes = changes.len(),
+            "writing"
+        );
         let outcome = self.write(device, &changes).await;
         let alone = batch.len() == 1;
         match outcome {
@@ -151,7 +170,10 @@ impl Writers {
             let apps = apply(&view.applications, changes, &cluster);
             if apps == view.applications {
                 if fresh {
-                    return Ok(Arc::new(view));
+                    return Ok(Written {
+                        device: Arc::new(view),
+                        after: 0,
+                    });
                 }
                 // Nothing to do, says the cache; only the service can say so.
                 continue;
@@ -164,20 +186,38 @@ impl Writers {
                 Ok(json) => {
                     let view = DeviceView::of(&json)
                         .ok_or_else(|| unavailable(device, "the answer is no device", None))?;
-                    return Ok(Arc::new(view));
+                    let after = view.rendered;
+                    return Ok(Written {
+                        device: Arc::new(view),
+                        after,
+                    });
                 }
                 Err(ClientError::TestFailed { .. }) => {
-                    debug!(operation = "write", device, attempt, "someone else wrote first, repeating");
+                    debug!(
+                        operation = "write",
+                        device, attempt, "someone else wrote first, repeating"
+                    );
                 }
                 Err(error) => return Err(refusal(device, &error)),
             }
         }
-        warn!(operation = "write", device, "gave way to other writers too often");
-        Err(unavailable(device, "other writers change it all the time", None))
+        warn!(
+            operation = "write",
+            device, "gave way to other writers too often"
+        );
+        Err(unavailable(
+            device,
+            "other writers change it all the time",
+            None,
+        ))
     }
 
     async fn read(&self, device: &str) -> Result<DeviceView, BackendError> {
-        let json = self.client.get_device(device).await.map_err(|e| refusal(device, &e))?;
+        let json = self
+            .client
+            .get_device(device)
+            .await
+            .map_err(|e| refusal(device, &e))?;
         DeviceView::of(&json).ok_or_else(|| unavailable(device, "the answer is no device", None))
     }
 

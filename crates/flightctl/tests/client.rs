@@ -1,6 +1,8 @@
 //! The Flight Control client against the sandbox's service, a scripted one, and
 //! loopback sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail here")]
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -14,7 +16,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use vk_flightctl::client::{Client, ClientError, EventCursor, Tls, TokenSource};
+use vk_flightctl::client::{Call, Client, ClientError, EventCursor, Tls, TokenSource};
 use vk_sandbox::clock::Clock;
 use vk_sandbox::faults::{Effect, Rule};
 use vk_sandbox::flightctl::{FlightControl, Options, Role};
@@ -312,6 +314,23 @@ async fn the_events_of_the_service_name_the_devices_that_changed() {
     client.patch_device("device-2", &patch).await.unwrap();
     let names = client.devices_in_events(&mut cursor).await.unwrap();
     assert_eq!(names.into_iter().collect::<Vec<_>>(), ["device-2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_request_is_told_with_its_code_and_time() {
+    let service = flight_control("token");
+    service.expire_token("old");
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let log = told.clone();
+    let client = client(&service, TokenSource::fixed("old"))
+        .with_observer(move |call: &Call| log.lock().unwrap().push(*call));
+    client.get_device("device-1").await.unwrap_err();
+    let told = told.lock().unwrap();
+    assert_eq!(
+        (told.len(), told[0].operation, told[0].code),
+        (1, "get_device", Some(401))
+    );
+    assert!(told[0].took >= Duration::from_secs(10), "{told:?}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The configuration as users write it, right and wrong.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail here")]
+
 use std::time::Duration;
 
 use clap::Parser;

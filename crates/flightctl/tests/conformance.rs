@@ -1,6 +1,12 @@
 //! The contract's conformance kit over the Flight Control backend.
 
-#![allow(unreachable_pub, missing_debug_implementations, dead_code, reason = "modules of one test")]
+#![allow(
+    unreachable_pub,
+    missing_debug_implementations,
+    clippy::unwrap_used,
+    dead_code,
+    reason = "modules of one test"
+)]
 
 mod stage;
 
@@ -57,11 +63,19 @@ async fn the_backend_keeps_the_contract() {
     let base = http::Uri::from_static("http://flightctl.test/");
     let client = Client::new(http, &base, TokenSource::fixed("any"));
     let world = World::new("cluster", vk_flightctl::config::default_rules());
-    let backend = FlightControl::new(client, world, Clock::stepped(start), Duration::from_secs(30));
+    let backend = FlightControl::new(
+        client,
+        world,
+        Clock::stepped(start),
+        Duration::from_secs(30),
+    );
     let following = {
         let backend = backend.clone();
         tokio::spawn(async move { backend.follow().await })
     };
-    check(&Devices { backend: Arc::new(backend) }).await;
+    check(&Devices {
+        backend: Arc::new(backend),
+    })
+    .await;
     following.abort();
 }

@@ -1,7 +1,12 @@
 //! From kubectl to an edge device and back, in the sandbox on the stepped
 //! clock: the user's scenarios, and what goes wrong around them.
 
-#![allow(unreachable_pub, missing_debug_implementations, reason = "modules of one test or example")]
+#![allow(
+    unreachable_pub,
+    missing_debug_implementations,
+    clippy::unwrap_used,
+    reason = "modules of one test or example"
+)]
 
 mod stage;
 
@@ -21,11 +26,23 @@ async fn s1_a_pod_reaches_a_device_and_tells_its_story() {
     let begun = Instant::now();
     let uid = stage.create(pod("nginx-edge", NODE, "nginx:alpine"));
     let running = stage.ready("nginx-edge").await;
-    assert!(begun.elapsed() <= Duration::from_secs(15), "took {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() <= Duration::from_secs(15),
+        "took {:?}",
+        begun.elapsed()
+    );
     let device = stage.device_of(&running);
     assert_eq!(stage.applications(device.name()), [format!("vk-{uid}")]);
-    assert!(running["status"]["podIP"].as_str().unwrap().starts_with("10.42."));
-    assert_eq!(running["status"]["containerStatuses"][0]["image"], "nginx:alpine");
+    assert!(
+        running["status"]["podIP"]
+            .as_str()
+            .unwrap()
+            .starts_with("10.42.")
+    );
+    assert_eq!(
+        running["status"]["containerStatuses"][0]["image"],
+        "nginx:alpine"
+    );
     for reason in ["DeviceSelected", "Created", "Started"] {
         stage.event("nginx-edge", reason).await;
     }
@@ -57,21 +74,26 @@ async fn s2_a_deployment_spreads_over_a_fleet() {
     let pods = stage
         .until("three ready pods", |c| {
             let pods = c.list_values("pods", Some("default"));
-            (pods.len() == 3 && pods.iter().all(|p| condition(p, "Ready") == "True")).then_some(pods)
+            (pods.len() == 3 && pods.iter().all(|p| condition(p, "Ready") == "True"))
+                .then_some(pods)
         })
         .await;
     let mut used: Vec<&str> = pods.iter().map(|p| stage.device_of(p).name()).collect();
     used.sort_unstable();
     used.dedup();
     assert_eq!(used, ["device-1", "device-3"], "both devices of the fleet");
-    assert!(pods.iter().all(|p| p["spec"]["nodeName"] == "vk-flightctl-edge-fleet-1"));
+    assert!(
+        pods.iter()
+            .all(|p| p["spec"]["nodeName"] == "vk-flightctl-edge-fleet-1")
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn s3_what_is_too_big_fails_and_never_reaches_flight_control() {
     let stage = Stage::new(2, 0, 2).await;
     let mut big = pod("resource-hog", NODE, "nginx:alpine");
-    big["spec"]["containers"][0]["resources"]["requests"] = json!({"cpu": "100", "memory": "1000Gi"});
+    big["spec"]["containers"][0]["resources"]["requests"] =
+        json!({"cpu": "100", "memory": "1000Gi"});
     stage.create(big);
     let failed = stage.phase("resource-hog", "Failed").await;
     assert_eq!(failed["status"]["reason"], "OutOfcpu");
@@ -80,7 +102,12 @@ async fn s3_what_is_too_big_fails_and_never_reaches_flight_control() {
         said.starts_with("Insufficient resources: requested cpu=100, memory=1000Gi; available cpu=3750m, memory=7680Mi"),
         "{said}"
     );
-    assert!(stage.devices.iter().all(|d| stage.applications(d.name()).is_empty()));
+    assert!(
+        stage
+            .devices
+            .iter()
+            .all(|d| stage.applications(d.name()).is_empty())
+    );
     delete(&stage, "resource-hog", None);
     stage.gone("resource-hog").await;
 }
@@ -104,8 +131,12 @@ async fn s4_an_image_update_ends_the_old_before_the_new_starts() {
         })
         .await;
     let journal = stage.devices[0].journal();
-    let stopped = journal.iter().position(|e| e.image.contains("1.0") && is_stop(e));
-    let started = journal.iter().position(|e| e.image.contains("2.0") && is_start(e));
+    let stopped = journal
+        .iter()
+        .position(|e| e.image.contains("1.0") && is_stop(e));
+    let started = journal
+        .iter()
+        .position(|e| e.image.contains("2.0") && is_start(e));
     assert!(stopped.is_some() && stopped < started, "{journal:#?}");
 }
 
@@ -118,8 +149,15 @@ async fn s6_a_deleted_pod_leaves_the_device_and_then_kubernetes() {
     delete(&stage, "nginx-edge", None);
     stage.gone("nginx-edge").await;
     assert!(stage.applications("device-1").is_empty());
-    assert!(stage.devices[0].journal().iter().any(is_stop), "the container was stopped");
-    assert!(begun.elapsed() <= Duration::from_secs(15), "took {:?}", begun.elapsed());
+    assert!(
+        stage.devices[0].journal().iter().any(is_stop),
+        "the container was stopped"
+    );
+    assert!(
+        begun.elapsed() <= Duration::from_secs(15),
+        "took {:?}",
+        begun.elapsed()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -128,13 +166,18 @@ async fn a_restart_writes_nothing_and_starts_nothing() {
     stage.create(pod("kept", NODE, "nginx:alpine"));
     let before = stage.ready("kept").await;
     let name = stage.device_of(&before).name().to_owned();
-    let generation = |stage: &Stage| stage.flightctl.device_value(&name).unwrap()["metadata"]["generation"].clone();
+    let generation = |stage: &Stage| {
+        stage.flightctl.device_value(&name).unwrap()["metadata"]["generation"].clone()
+    };
     let written = generation(&stage);
     stage.stop_provider().await;
     stage.start_provider().await;
     tokio::time::sleep(Duration::from_secs(120)).await;
     let after = stage.pod("kept").unwrap();
-    assert_eq!(before["metadata"]["resourceVersion"], after["metadata"]["resourceVersion"]);
+    assert_eq!(
+        before["metadata"]["resourceVersion"],
+        after["metadata"]["resourceVersion"]
+    );
     assert_eq!(generation(&stage), written);
     assert_eq!(starts(&stage, "nginx"), 1);
 }
@@ -154,12 +197,18 @@ async fn a_pod_deleted_by_force_while_we_were_away_leaves_its_device() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_does_not_run_a_pod_twice() {
     let stage = Stage::new(3, 0, 3).await;
-    let rule = Rule::always("/api/v1/devices/", Effect::LoseAnswer).method("PATCH").times(2);
+    let rule = Rule::always("/api/v1/devices/", Effect::LoseAnswer)
+        .method("PATCH")
+        .times(2);
     stage.flightctl.faults().add(rule);
     stage.create(pod("once", NODE, "nginx:alpine"));
     stage.ready("once").await;
     assert_eq!(starts(&stage, "nginx"), 1);
-    let copies: usize = stage.devices.iter().map(|d| stage.applications(d.name()).len()).sum();
+    let copies: usize = stage
+        .devices
+        .iter()
+        .map(|d| stage.applications(d.name()).len())
+        .sum();
     assert_eq!(copies, 1);
 }
 
@@ -172,7 +221,10 @@ async fn others_are_left_alone_and_ours_are_restored() {
         {"path": "a.container", "content": "[Container]\nImage=quay.io/other/app:1\n[Install]\nWantedBy=default.target\n"}]});
     edit_applications(&stage, "device-1", &json!([foreign])).await;
     app_count(&stage, "device-1", 2).await;
-    assert_eq!(stage.applications("device-1"), ["theirs".to_owned(), format!("vk-{uid}")]);
+    assert_eq!(
+        stage.applications("device-1"),
+        ["theirs".to_owned(), format!("vk-{uid}")]
+    );
     delete(&stage, "ours", None);
     stage.gone("ours").await;
     assert_eq!(stage.applications("device-1"), ["theirs"]);
@@ -239,7 +291,10 @@ async fn an_unsupported_field_is_refused_by_its_path() {
     let failed = stage.phase("probing", "Failed").await;
     assert_eq!(failed["status"]["reason"], "Unsupported");
     let message = failed["status"]["message"].as_str().unwrap();
-    assert!(message.contains("spec.containers[0].readinessProbe"), "{message}");
+    assert!(
+        message.contains("spec.containers[0].readinessProbe"),
+        "{message}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -247,10 +302,14 @@ async fn an_outage_of_flight_control_keeps_ready_and_says_so_on_the_node() {
     let stage = Stage::new(1, 0, 1).await;
     stage.create(pod("steady", NODE, "nginx:alpine"));
     stage.ready("steady").await;
-    stage.flightctl.faults().add(Rule::always("/api/v1/", Effect::Status(503)));
+    stage
+        .flightctl
+        .faults()
+        .add(Rule::always("/api/v1/", Effect::Status(503)));
     let node = stage
         .until("FlightControlReachable=False", |c| {
-            c.get_value("nodes", "", NODE).filter(|n| condition(n, "FlightControlReachable") == "False")
+            c.get_value("nodes", "", NODE)
+                .filter(|n| condition(n, "FlightControlReachable") == "False")
         })
         .await;
     assert_eq!(condition(&node, "Ready"), "True");
@@ -258,16 +317,14 @@ async fn an_outage_of_flight_control_keeps_ready_and_says_so_on_the_node() {
     stage.flightctl.faults().clear();
     stage
         .until("FlightControlReachable=True", |c| {
-            c.get_value("nodes", "", NODE).filter(|n| condition(n, "FlightControlReachable") == "True")
+            c.get_value("nodes", "", NODE)
+                .filter(|n| condition(n, "FlightControlReachable") == "True")
         })
         .await;
 }
 
 fn delete(stage: &Stage, name: &str, grace: Option<i64>) {
-    stage
-        .cluster
-        .delete::<Pod>("default", name, grace)
-        .unwrap();
+    stage.cluster.delete::<Pod>("default", name, grace).unwrap();
 }
 
 fn is_start(entry: &vk_sandbox::flightctl::JournalEntry) -> bool {
@@ -312,8 +369,16 @@ async fn request(stage: &Stage, method: &str, path: &str, body: Value) {
         .uri(format!("http://flightctl.test{path}"))
         .header("authorization", "Bearer secret")
         .header("content-type", "application/json-patch+json")
-        .body(Full::new(bytes::Bytes::from(if body.is_null() { String::new() } else { body.to_string() })))
+        .body(Full::new(bytes::Bytes::from(if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        })))
         .unwrap();
     let answer = http.request(request).await.unwrap();
-    assert!(answer.status().is_success(), "{method} {path}: {}", answer.status());
+    assert!(
+        answer.status().is_success(),
+        "{method} {path}: {}",
+        answer.status()
+    );
 }

@@ -66,7 +66,9 @@ pub struct Actor {
 
 impl std::fmt::Debug for Actor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Actor").field("pods", &self.table.len()).finish_non_exhaustive()
+        f.debug_struct("Actor")
+            .field("pods", &self.table.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -136,7 +138,10 @@ impl Actor {
         };
         let Some(desired) = &view.desired else { return };
         let decision = {
-            let _one_at_a_time = self.admission.lock().unwrap_or_else(PoisonError::into_inner);
+            let _one_at_a_time = self
+                .admission
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             let node = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
             let Some(node) = node.get(&*desired.node) else {
                 return self.queue.mark_after(&key.uid, NODE_UNKNOWN);
@@ -158,10 +163,16 @@ impl Actor {
         match decision {
             Admission::Accept => self.queue.mark(&key.uid),
             // The controller would recreate it for ever.
-            Admission::Reject { reason, message, .. } if desired.daemon => {
+            Admission::Reject {
+                reason, message, ..
+            } if desired.daemon => {
                 self.wait(key, &reason, &message, None);
             }
-            Admission::Reject { reason, message, event } => {
+            Admission::Reject {
+                reason,
+                message,
+                event,
+            } => {
                 self.fail(key, &reason, &message, event.as_deref());
             }
             Admission::Wait { reason, message } => self.wait(key, &reason, &message, None),
@@ -178,7 +189,8 @@ impl Actor {
             journal: Arc::new(PodJournal::new(self.publisher.clone(), key.clone())),
             cancel: cancel.clone(),
         };
-        self.table.with(&key.uid, |record| record.in_flight = Some(cancel.clone()));
+        self.table
+            .with(&key.uid, |record| record.in_flight = Some(cancel.clone()));
         let mut call = std::pin::pin!(timeout(ENSURE_DEADLINE, self.backend.ensure(&request, &cx)));
         let answer = tokio::select! {
             biased;
@@ -211,11 +223,17 @@ impl Actor {
                 // The image may have changed again meanwhile.
                 self.queue.mark(&key.uid);
             }
-            Err(BackendError::Rejected { reason, message }) => self.fail(key, &reason, &message, None),
+            Err(BackendError::Rejected { reason, message }) => {
+                self.fail(key, &reason, &message, None)
+            }
             Err(error @ BackendError::Unsupported { .. }) => {
                 self.fail(key, "Unsupported", &error.to_string(), None);
             }
-            Err(BackendError::Waiting { reason, message, retry }) => {
+            Err(BackendError::Waiting {
+                reason,
+                message,
+                retry,
+            }) => {
                 self.wait(key, &reason, &message, retry);
             }
             Err(error) => self.unavailable(key, "ensure", &error),
@@ -225,13 +243,18 @@ impl Actor {
     async fn stop(&self, key: &PodKey, view: &View, grace: Duration) {
         if view.desired.is_none() && matches!(view.absence, Absence::Orphan { .. }) {
             match self.publisher.read(key).await {
-                Ok(None) => info!(pod = %key, uid = %key.uid, "removing a workload whose pod is gone"),
+                Ok(None) => {
+                    info!(pod = %key, uid = %key.uid, "removing a workload whose pod is gone")
+                }
                 Ok(Some(pod)) => {
                     self.table.apply(Arc::new(pod));
                     return self.queue.mark(&key.uid);
                 }
                 Err(message) => {
-                    let error = BackendError::Unavailable { message, retry: None };
+                    let error = BackendError::Unavailable {
+                        message,
+                        retry: None,
+                    };
                     return self.unavailable(key, "stop", &error);
                 }
             }
@@ -268,7 +291,10 @@ impl Actor {
         for (reason, message) in story::killing(&pod) {
             events.normal(reason, &message);
         }
-        let own = pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds);
+        let own = pod
+            .spec
+            .as_ref()
+            .and_then(|s| s.termination_grace_period_seconds);
         let asked = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
         if self.backend.capabilities().grace == Grace::AtStart
             && let Some(own) = own
@@ -323,9 +349,18 @@ impl Actor {
             // Right after a start: what runs is not known yet, so nothing is said.
             return;
         }
-        let waiting = draft.waiting.as_ref().map(|(reason, message)| (reason.as_str(), message.as_str()));
+        let waiting = draft
+            .waiting
+            .as_ref()
+            .map(|(reason, message)| (reason.as_str(), message.as_str()));
         let now = self.clock.now();
-        let want = status::compute(&draft.pod, draft.facts.as_deref(), &draft.verdict, waiting, now);
+        let want = status::compute(
+            &draft.pod,
+            draft.facts.as_deref(),
+            &draft.verdict,
+            waiting,
+            now,
+        );
         let have = draft.pod.status.clone().unwrap_or_default();
         if let Some(body) = status::patch(&have, &want, key.uid.as_str()) {
             self.metrics.status_patch();
@@ -358,7 +393,11 @@ impl Actor {
         if missing.is_empty() {
             return;
         }
-        match self.publisher.metadata(key, &missing, &std::collections::BTreeMap::new()).await {
+        match self
+            .publisher
+            .metadata(key, &missing, &std::collections::BTreeMap::new())
+            .await
+        {
             Written::Stored(pod) => self.stored(key, *pod),
             other => self.not_written(key, "labels", other),
         }
@@ -396,7 +435,9 @@ impl Actor {
             record.waiting = None;
             record.reset_back_off();
         });
-        self.events.for_pod(key).warning(event.unwrap_or(reason), message);
+        self.events
+            .for_pod(key)
+            .warning(event.unwrap_or(reason), message);
         self.queue.mark(&key.uid);
     }
 
@@ -423,7 +464,9 @@ impl Actor {
             _ => None,
         };
         self.table.with(&key.uid, |record| record.failed(retry));
-        self.events.for_pod(key).warning("BackendUnavailable", &format!("{operation}: {error}"));
+        self.events
+            .for_pod(key)
+            .warning("BackendUnavailable", &format!("{operation}: {error}"));
         self.queue.mark(&key.uid);
     }
 
@@ -459,7 +502,9 @@ impl Draft {
                 reason: reason.clone(),
                 message: message.clone(),
             },
-            (None, true) => PodVerdict::Terminating { stopped: record.stopped },
+            (None, true) => PodVerdict::Terminating {
+                stopped: record.stopped,
+            },
             (None, false) => PodVerdict::None,
         };
         Some(Self {

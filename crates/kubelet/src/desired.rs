@@ -45,7 +45,9 @@ impl Desired {
         let meta = &pod.metadata;
         let deletion = meta.deletion_timestamp.as_ref().map(|_| {
             meta.deletion_grace_period_seconds
-                .map_or(DEFAULT_GRACE, |s| Duration::from_secs(s.max(0).unsigned_abs()))
+                .map_or(DEFAULT_GRACE, |s| {
+                    Duration::from_secs(s.max(0).unsigned_abs())
+                })
         });
         let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
         Some(Self {

@@ -41,7 +41,9 @@ pub struct Settings {
 
 impl std::fmt::Debug for Settings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Settings").field("node", &self.node).finish_non_exhaustive()
+        f.debug_struct("Settings")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
     }
 }
 
@@ -54,7 +56,9 @@ pub struct Host {
 
 impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Host").field("actor", &self.actor).finish_non_exhaustive()
+        f.debug_struct("Host")
+            .field("actor", &self.actor)
+            .finish_non_exhaustive()
     }
 }
 
@@ -102,7 +106,11 @@ impl Host {
         let _ = tokio::join!(acting, observing);
     }
 
-    async fn serve_nodes(&self, mut sets: futures::stream::BoxStream<'static, NodeSet>, stop: &CancellationToken) {
+    async fn serve_nodes(
+        &self,
+        mut sets: futures::stream::BoxStream<'static, NodeSet>,
+        stop: &CancellationToken,
+    ) {
         let mut served: HashMap<String, ServedNode> = HashMap::new();
         let mut tasks = JoinSet::new();
         loop {
@@ -117,8 +125,11 @@ impl Host {
                 set = sets.next() => set,
             };
             let Some(set) = set else { break };
-            *self.actor.nodes.write().unwrap_or_else(PoisonError::into_inner) =
-                set.clone().into_iter().collect();
+            *self
+                .actor
+                .nodes
+                .write()
+                .unwrap_or_else(PoisonError::into_inner) = set.clone().into_iter().collect();
             for (name, facts) in &set {
                 match served.get(name) {
                     Some(node) => {
@@ -171,18 +182,29 @@ impl Host {
             self.actor.queue.clone(),
             stop.clone(),
         ));
-        ServedNode { facts: sender, stop }
+        ServedNode {
+            facts: sender,
+            stop,
+        }
     }
 
     /// Nodes that the backend no longer names: removed when nothing is bound to
     /// them, otherwise kept with nothing to give until their pods are gone.
-    fn retire(&self, set: &NodeSet, served: &mut HashMap<String, ServedNode>, tasks: &mut JoinSet<()>) {
+    fn retire(
+        &self,
+        set: &NodeSet,
+        served: &mut HashMap<String, ServedNode>,
+        tasks: &mut JoinSet<()>,
+    ) {
         served.retain(|name, node| {
             if set.contains_key(name) {
                 return true;
             }
             if self.actor.table.has_pods(name) {
-                warn!(node = name, "node has no devices left but pods; kept with nothing allocatable");
+                warn!(
+                    node = name,
+                    "node has no devices left but pods; kept with nothing allocatable"
+                );
                 node.facts.send_modify(|facts| {
                     facts.capacity = vk_provider::quantity::Resources::new();
                     facts.allocatable = vk_provider::quantity::Resources::new();

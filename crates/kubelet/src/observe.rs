@@ -26,7 +26,12 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 const LIST_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Runs until `stop` or the end of the backend's changes.
-pub async fn observe(backend: Arc<dyn Backend>, table: Table, queue: Queue, stop: CancellationToken) {
+pub async fn observe(
+    backend: Arc<dyn Backend>,
+    table: Table,
+    queue: Queue,
+    stop: CancellationToken,
+) {
     let resync = Notify::new();
     tokio::select! {
         () = stop.cancelled() => {}
@@ -53,18 +58,31 @@ async fn follow(backend: &dyn Backend, table: &Table, queue: &Queue, resync: &No
     }
 }
 
-async fn list_again_and_again(backend: &dyn Backend, table: &Table, queue: &Queue, resync: &Notify) {
+async fn list_again_and_again(
+    backend: &dyn Backend,
+    table: &Table,
+    queue: &Queue,
+    resync: &Notify,
+) {
     let mut listings = 0;
     loop {
         let wait = match list(backend, table, queue).await {
             Ok(true) => {
                 listings += 1;
-                if listings <= CONFIRMATIONS { CONFIRM_INTERVAL } else { LIST_INTERVAL }
+                if listings <= CONFIRMATIONS {
+                    CONFIRM_INTERVAL
+                } else {
+                    LIST_INTERVAL
+                }
             }
             Ok(false) => RETRY_INTERVAL,
             Err(error) => {
                 warn!(operation = "list", %error, "listing the remote failed");
-                if listings == 0 { RETRY_INTERVAL } else { CONFIRM_INTERVAL }
+                if listings == 0 {
+                    RETRY_INTERVAL
+                } else {
+                    CONFIRM_INTERVAL
+                }
             }
         };
         // A resync that was asked for meanwhile is kept by the Notify.
@@ -73,14 +91,18 @@ async fn list_again_and_again(backend: &dyn Backend, table: &Table, queue: &Queu
 }
 
 async fn list(backend: &dyn Backend, table: &Table, queue: &Queue) -> Result<bool, BackendError> {
-    let listing = timeout(LIST_DEADLINE, backend.list()).await.map_err(|_| {
-        BackendError::Unavailable {
-            message: format!("no listing within {} s", LIST_DEADLINE.as_secs()),
-            retry: None,
-        }
-    })??;
+    let listing =
+        timeout(LIST_DEADLINE, backend.list())
+            .await
+            .map_err(|_| BackendError::Unavailable {
+                message: format!("no listing within {} s", LIST_DEADLINE.as_secs()),
+                retry: None,
+            })??;
     let complete = listing.complete;
     debug!(pods = listing.pods.len(), complete, "listed the remote");
-    table.listing(listing).iter().for_each(|uid| queue.mark(uid));
+    table
+        .listing(listing)
+        .iter()
+        .for_each(|uid| queue.mark(uid));
     Ok(complete)
 }

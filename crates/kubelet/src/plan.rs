@@ -167,13 +167,19 @@ mod tests {
 
     #[test]
     fn nothing_starts_before_the_remote_has_been_listed() {
-        let view = View { listed: false, ..view() };
+        let view = View {
+            listed: false,
+            ..view()
+        };
         assert_eq!(plan(&view), Step::Idle);
     }
 
     #[test]
     fn an_explicit_delete_does_not_wait_for_the_listing() {
-        let mut view = View { listed: false, ..view() };
+        let mut view = View {
+            listed: false,
+            ..view()
+        };
         view.desired.as_mut().unwrap().deletion = Some(Duration::from_secs(30));
         assert_eq!(plan(&view), Step::Stop(Duration::from_secs(30)));
     }
@@ -264,7 +270,11 @@ mod tests {
 
     #[test]
     fn a_failed_pod_loses_what_still_runs() {
-        let mut view = View { failed: true, present: true, ..view() };
+        let mut view = View {
+            failed: true,
+            present: true,
+            ..view()
+        };
         assert_eq!(plan(&view), Step::Stop(Duration::ZERO));
         view.stopped = true;
         assert_eq!(plan(&view), Step::Idle);
@@ -273,7 +283,11 @@ mod tests {
     #[test]
     fn a_failed_call_is_repeated_after_its_back_off_and_never_given_up() {
         let wait = Duration::from_secs(10);
-        let view = View { admitted: true, back_off: Some(wait), ..view() };
+        let view = View {
+            admitted: true,
+            back_off: Some(wait),
+            ..view()
+        };
         assert_eq!(plan(&view), Step::Later(wait));
     }
 }

@@ -71,7 +71,8 @@ impl Publisher {
     pub async fn status(&self, key: &PodKey, body: &Value) -> Written {
         let (api, params) = (self.api(key), PatchParams::default());
         let patch = Patch::Strategic(body);
-        self.bounded(api.patch_status(&key.name, &params, &patch)).await
+        self.bounded(api.patch_status(&key.name, &params, &patch))
+            .await
     }
 
     /// A merge patch of labels and annotations of ours.
@@ -85,7 +86,8 @@ impl Publisher {
             "uid": key.uid.as_str(), "labels": labels, "annotations": annotations,
         }});
         let (api, params) = (self.api(key), PatchParams::default());
-        self.bounded(api.patch(&key.name, &params, &Patch::Merge(&body))).await
+        self.bounded(api.patch(&key.name, &params, &Patch::Merge(&body)))
+            .await
     }
 
     /// The kubelet's final delete: grace 0, this UID only.
@@ -120,7 +122,10 @@ impl Publisher {
 
     async fn bounded(&self, call: impl Future<Output = kube::Result<Pod>>) -> Written {
         let Ok(_permit) = self.permits.acquire().await else {
-            return Written::Failed { retry: WRITE_RETRY, message: "shutting down".into() };
+            return Written::Failed {
+                retry: WRITE_RETRY,
+                message: "shutting down".into(),
+            };
         };
         match timeout(WRITE_DEADLINE, call).await {
             Ok(Ok(pod)) => Written::Stored(Box::new(pod)),
@@ -148,12 +153,22 @@ fn classify(error: &kube::Error) -> Written {
             400 | 403 | 405 | 415 | 422 => return Written::Refused(status.message.clone()),
             _ => {
                 let named = details.map_or(0, |d| u64::from(d.retry_after_seconds));
-                let retry = if named > 0 { Duration::from_secs(named) } else { WRITE_RETRY };
-                return Written::Failed { retry, message: status.message.clone() };
+                let retry = if named > 0 {
+                    Duration::from_secs(named)
+                } else {
+                    WRITE_RETRY
+                };
+                return Written::Failed {
+                    retry,
+                    message: status.message.clone(),
+                };
             }
         }
     }
-    Written::Failed { retry: WRITE_RETRY, message: error.to_string() }
+    Written::Failed {
+        retry: WRITE_RETRY,
+        message: error.to_string(),
+    }
 }
 
 /// The journal of one pod, in an annotation.
@@ -180,14 +195,21 @@ impl Journal for PodJournal {
             });
         }
         let annotations = BTreeMap::from([(JOURNAL_ANNOTATION.to_owned(), text.to_owned())]);
-        match self.publisher.metadata(&self.key, &BTreeMap::new(), &annotations).await {
+        match self
+            .publisher
+            .metadata(&self.key, &BTreeMap::new(), &annotations)
+            .await
+        {
             Written::Stored(_) => Ok(()),
             Written::Gone => Err(BackendError::NotFound),
-            Written::Refused(message) => Err(BackendError::Unavailable { message, retry: None }),
-            Written::Failed { retry, message } => {
-                Err(BackendError::Unavailable { message, retry: Some(retry) })
-            }
+            Written::Refused(message) => Err(BackendError::Unavailable {
+                message,
+                retry: None,
+            }),
+            Written::Failed { retry, message } => Err(BackendError::Unavailable {
+                message,
+                retry: Some(retry),
+            }),
         }
     }
 }
-

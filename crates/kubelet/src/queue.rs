@@ -79,7 +79,9 @@ impl Queue {
                 state.later.first().map(|(at, _)| *at)
             };
             match soonest {
-                Some(at) => tokio::select! { () = woken => {}, () = tokio::time::sleep_until(at) => {} },
+                Some(at) => {
+                    tokio::select! { () = woken => {}, () = tokio::time::sleep_until(at) => {} }
+                }
                 None => woken.await,
             }
         }
@@ -170,7 +172,10 @@ mod tests {
         assert!(queue.next().now_or_never().is_some());
         queue.done(&uid("a"));
         tokio::time::advance(Duration::from_secs(100)).await;
-        assert!(queue.next().now_or_never().is_none(), "the later mark went with the earlier one");
+        assert!(
+            queue.next().now_or_never().is_none(),
+            "the later mark went with the earlier one"
+        );
     }
 
     #[tokio::test(start_paused = true)]

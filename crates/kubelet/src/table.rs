@@ -131,7 +131,11 @@ impl Table {
             .records
             .entry(uid.clone())
             .or_insert_with(|| Record::new(desired.key.clone()));
-        if record.api.as_deref().is_some_and(|known| newer(known, &pod)) {
+        if record
+            .api
+            .as_deref()
+            .is_some_and(|known| newer(known, &pod))
+        {
             return None;
         }
         if let Some(before) = &record.desired
@@ -199,7 +203,11 @@ impl Table {
     /// A complete listing of the remote, `now` being the present time.
     pub fn listing(&self, listing: Listing) -> Vec<Uid> {
         if !listing.complete {
-            return listing.pods.into_iter().filter_map(|f| self.observe(f)).collect();
+            return listing
+                .pods
+                .into_iter()
+                .filter_map(|f| self.observe(f))
+                .collect();
         }
         let mut inner = self.lock();
         let first = !inner.listed;
@@ -227,7 +235,11 @@ impl Table {
                 continue;
             }
             // A listing that is older than what we were promised cannot deny it.
-            if record.accepted.as_ref().is_some_and(|(_, at)| *at >= listing.as_of) {
+            if record
+                .accepted
+                .as_ref()
+                .is_some_and(|(_, at)| *at >= listing.as_of)
+            {
                 continue;
             }
             let was = record.facts.take().is_some() | record.accepted.take().is_some();
@@ -255,7 +267,10 @@ impl Table {
             absence: record.absence,
             listed: inner.listed,
             present: record.facts.is_some(),
-            accepted: record.accepted.as_ref().map(|(revision, _)| revision.clone()),
+            accepted: record
+                .accepted
+                .as_ref()
+                .map(|(revision, _)| revision.clone()),
             ensured: record.ensured,
             admitted: record.admitted,
             failed: record.verdict.is_some(),
@@ -319,7 +334,11 @@ impl Inner {
             record.absence = Absence::Orphan { confirmed: false };
             record
         });
-        if record.facts.as_ref().is_some_and(|known| known.seq > facts.seq) {
+        if record
+            .facts
+            .as_ref()
+            .is_some_and(|known| known.seq > facts.seq)
+        {
             return false;
         }
         match (&facts.accepted, &record.accepted) {
@@ -463,10 +482,12 @@ pub(crate) mod tests {
     fn an_orphan_needs_two_listings_and_synced_pods() {
         let table = Table::default();
         table.serve("node");
-        let confirmed = || matches!(
-            table.view(&uid("1")).unwrap().absence,
-            Absence::Orphan { confirmed: true }
-        );
+        let confirmed = || {
+            matches!(
+                table.view(&uid("1")).unwrap().absence,
+                Absence::Orphan { confirmed: true }
+            )
+        };
         table.listing(listing(vec![facts("1", 1)], 10));
         table.listing(listing(vec![facts("1", 2)], 20));
         assert!(!confirmed(), "pods are not synced");
@@ -494,7 +515,10 @@ pub(crate) mod tests {
     fn an_incomplete_listing_denies_nothing() {
         let table = Table::default();
         table.listing(listing(vec![facts("1", 1)], 1));
-        let partial = Listing { complete: false, ..listing(vec![], 5) };
+        let partial = Listing {
+            complete: false,
+            ..listing(vec![], 5)
+        };
         table.listing(partial);
         assert!(table.view(&uid("1")).unwrap().present);
     }
@@ -505,9 +529,15 @@ pub(crate) mod tests {
         table.apply(Arc::new(pod("a", "1")));
         assert_eq!(table.requested("node"), Resources::new());
         table.with(&uid("1"), |r| r.admitted = true);
-        assert_eq!(table.requested("node").get("cpu"), vk_provider::quantity::Amount::units(1));
+        assert_eq!(
+            table.requested("node").get("cpu"),
+            vk_provider::quantity::Amount::units(1)
+        );
         table.gone(&uid("1"));
-        assert_eq!(table.requested("node").get("cpu"), vk_provider::quantity::Amount::ZERO);
+        assert_eq!(
+            table.requested("node").get("cpu"),
+            vk_provider::quantity::Amount::ZERO
+        );
         table.forget(&uid("1"));
         assert!(table.is_empty());
     }
@@ -518,7 +548,9 @@ pub(crate) mod tests {
         let waits: Vec<u64> = (0..8)
             .map(|_| {
                 record.failed(None);
-                (record.retry_at.unwrap() - Instant::now()).as_secs_f64().ceil() as u64
+                (record.retry_at.unwrap() - Instant::now())
+                    .as_secs_f64()
+                    .ceil() as u64
             })
             .collect();
         assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300, 300]);

@@ -17,7 +17,13 @@ use crate::table::Table;
 
 /// Follows the pods of `node` until `stop`. A watch that breaks is opened again
 /// with back-off; a delete that happened meanwhile is found by the new list.
-pub async fn watch_pods(client: Client, node: Arc<str>, table: Table, queue: Queue, stop: CancellationToken) {
+pub async fn watch_pods(
+    client: Client,
+    node: Arc<str>,
+    table: Table,
+    queue: Queue,
+    stop: CancellationToken,
+) {
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
     let mut events = watcher::watcher(Api::<Pod>::all(client), config)
         .default_backoff()
@@ -49,7 +55,12 @@ fn take(event: Event<Pod>, node: &str, seen: &mut HashSet<Uid>, table: &Table, q
         Event::Apply(pod) => apply(pod, table, queue),
         Event::InitDone => {
             let vanished = table.synced(node, seen);
-            debug!(node, pods = seen.len(), vanished = vanished.len(), "pods synced");
+            debug!(
+                node,
+                pods = seen.len(),
+                vanished = vanished.len(),
+                "pods synced"
+            );
             vanished.iter().for_each(|uid| queue.mark(uid));
             seen.clear();
         }

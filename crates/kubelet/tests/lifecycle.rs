@@ -1,6 +1,11 @@
 //! The lifecycle suite against the sandbox, on the stepped clock.
 
-#![allow(unreachable_pub, missing_debug_implementations, reason = "modules of one test or example")]
+#![allow(
+    unreachable_pub,
+    missing_debug_implementations,
+    clippy::unwrap_used,
+    reason = "modules of one test or example"
+)]
 
 mod suite;
 

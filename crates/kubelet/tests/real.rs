@@ -1,6 +1,11 @@
 //! The lifecycle suite against a real control plane.
 
-#![allow(unreachable_pub, missing_debug_implementations, reason = "modules of one test")]
+#![allow(
+    unreachable_pub,
+    missing_debug_implementations,
+    clippy::unwrap_used,
+    reason = "modules of one test"
+)]
 
 #[path = "../../../tests/real/harness/mod.rs"]
 mod harness;
@@ -36,15 +41,21 @@ lifecycle_suite!(@all spawned);
 
 async fn client(kubeconfig: &std::path::Path) -> Client {
     let file = Kubeconfig::read_from(kubeconfig).unwrap();
-    let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
+    let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+        .await
+        .unwrap();
     config.default_retry = false;
     Client::try_from(config).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_lifecycle_suite_holds_on_a_real_control_plane() {
-    let Some(tools) = harness::tools() else { return };
-    let plane = tokio::task::spawn_blocking(move || ControlPlane::start(&tools)).await.unwrap();
+    let Some(tools) = harness::tools() else {
+        return;
+    };
+    let plane = tokio::task::spawn_blocking(move || ControlPlane::start(&tools))
+        .await
+        .unwrap();
     let mut failed = Vec::new();
     for (name, task) in checks(&plane) {
         let ended = task.await;

@@ -30,9 +30,7 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match self.origin {
             None => Timestamp::now(),
-            Some((start, at)) => start
-                .checked_add(at.elapsed())
-                .unwrap_or(Timestamp::MAX),
+            Some((start, at)) => start.checked_add(at.elapsed()).unwrap_or(Timestamp::MAX),
         }
     }
 }

@@ -54,12 +54,19 @@ pub async fn check(fixture: &dyn Fixture) {
 
 async fn listing_is_complete_and_fresh(fixture: &dyn Fixture) {
     let listing = listed(fixture).await;
-    assert!(listing.complete, "a listing of a remote that works is complete");
+    assert!(
+        listing.complete,
+        "a listing of a remote that works is complete"
+    );
 }
 
 async fn an_unknown_pod_is_not_found(fixture: &dyn Fixture) {
     let backend = fixture.backend();
-    let key = PodKey::new("conformance", "nobody", "00000000-0000-0000-0000-00000000dead");
+    let key = PodKey::new(
+        "conformance",
+        "nobody",
+        "00000000-0000-0000-0000-00000000dead",
+    );
     assert_eq!(
         backend.stop(&key, GRACE).await,
         Err(BackendError::NotFound),
@@ -83,10 +90,17 @@ async fn ensure_is_durable_and_idempotent(fixture: &dyn Fixture) {
     );
     ensure(fixture, &request).await;
     let again = listed(fixture).await;
-    let copies = again.pods.iter().filter(|f| f.key.uid == request.key.uid).count();
+    let copies = again
+        .pods
+        .iter()
+        .filter(|f| f.key.uid == request.key.uid)
+        .count();
     assert_eq!(copies, 1, "ensure twice is one pod");
     let second = found(fixture, &request.key).await;
-    assert!(second.seq > first.seq, "seq rises with every newer observation");
+    assert!(
+        second.seq > first.seq,
+        "seq rises with every newer observation"
+    );
     applied(fixture, &request).await;
     end(fixture, &request.key).await;
 }
@@ -98,10 +112,18 @@ async fn another_revision_takes_the_place_of_the_first(fixture: &dyn Fixture) {
     applied(fixture, &first).await;
     let mut second = request(&fixture.updated(&pod));
     second.change = PodChange::Image;
-    assert_ne!(first.spec_revision, second.spec_revision, "the fixture's update is one");
+    assert_ne!(
+        first.spec_revision, second.spec_revision,
+        "the fixture's update is one"
+    );
     ensure(fixture, &second).await;
     applied(fixture, &second).await;
-    let copies = listed(fixture).await.pods.iter().filter(|f| f.key.uid == first.key.uid).count();
+    let copies = listed(fixture)
+        .await
+        .pods
+        .iter()
+        .filter(|f| f.key.uid == first.key.uid)
+        .count();
     assert_eq!(copies, 1, "an update leaves one pod");
     end(fixture, &first.key).await;
 }
@@ -129,16 +151,27 @@ async fn stop_ends_and_release_frees(fixture: &dyn Fixture) {
         Err(BackendError::NotFound),
         "after release the pod is not found"
     );
-    let left = listed(fixture).await.pods.into_iter().any(|f| f.key.uid == request.key.uid);
+    let left = listed(fixture)
+        .await
+        .pods
+        .into_iter()
+        .any(|f| f.key.uid == request.key.uid);
     assert!(!left, "after release the listing does not show the pod");
 }
 
 /// A pod as the framework would ask for it.
 fn request(pod: &Pod) -> PodRequest {
-    let spec = pod.spec.as_ref().unwrap_or_else(|| panic!("the fixture's pod has a spec"));
+    let spec = pod
+        .spec
+        .as_ref()
+        .unwrap_or_else(|| panic!("the fixture's pod has a spec"));
     PodRequest {
         key: PodKey::of(pod).unwrap_or_else(|| panic!("the fixture's pod has a name and a UID")),
-        node: spec.node_name.as_deref().unwrap_or_else(|| panic!("the fixture's pod is bound")).into(),
+        node: spec
+            .node_name
+            .as_deref()
+            .unwrap_or_else(|| panic!("the fixture's pod is bound"))
+            .into(),
         spec_revision: Revision::of(spec),
         pod: Arc::new(pod.clone()),
         change: PodChange::First,
@@ -155,7 +188,9 @@ async fn ensure(fixture: &dyn Fixture, request: &PodRequest) {
     for _ in 0..PATIENCE {
         match fixture.backend().ensure(request, &cx).await {
             Ok(()) => return,
-            Err(BackendError::Unavailable { .. } | BackendError::Waiting { .. }) => fixture.settle().await,
+            Err(BackendError::Unavailable { .. } | BackendError::Waiting { .. }) => {
+                fixture.settle().await
+            }
             Err(error) => panic!("ensure of {:?} failed: {error}", request.key),
         }
     }
@@ -169,7 +204,10 @@ async fn applied(fixture: &dyn Fixture, request: &PodRequest) {
         }
         fixture.settle().await;
     }
-    panic!("the facts of {:?} never say that its revision is applied", request.key);
+    panic!(
+        "the facts of {:?} never say that its revision is applied",
+        request.key
+    );
 }
 
 async fn end(fixture: &dyn Fixture, key: &PodKey) {
@@ -185,7 +223,11 @@ async fn end(fixture: &dyn Fixture, key: &PodKey) {
                 return;
             }
             Ok(()) | Err(BackendError::Unavailable { .. }) => {
-                let ended = listed(fixture).await.pods.iter().any(|f| f.key.uid == key.uid && f.ended);
+                let ended = listed(fixture)
+                    .await
+                    .pods
+                    .iter()
+                    .any(|f| f.key.uid == key.uid && f.ended);
                 if ended {
                     let _ = backend.release(key).await;
                     return;

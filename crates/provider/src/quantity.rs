@@ -42,7 +42,9 @@ impl Amount {
     /// # Errors
     /// The text is not a quantity.
     pub fn parse(text: &str) -> Result<Self, QuantityError> {
-        parse(text).map(Self).ok_or_else(|| QuantityError(text.into()))
+        parse(text)
+            .map(Self)
+            .ok_or_else(|| QuantityError(text.into()))
     }
 
     /// In whole units, rounded up as Kubernetes rounds.

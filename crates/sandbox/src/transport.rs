@@ -69,11 +69,14 @@ impl Endpoint {
             match self.faults.on_request(request.method().as_str(), &path) {
                 Some(Effect::Latency(millis)) => tokio::time::sleep(latency(millis)).await,
                 Some(Effect::TooManyRequests(after)) => {
-                    return Ok((self.error_body)(StatusCode::TOO_MANY_REQUESTS, Some(after)));
+                    return Ok((self.error_body)(
+                        StatusCode::TOO_MANY_REQUESTS,
+                        Some(after),
+                    ));
                 }
                 Some(Effect::Status(code)) => {
-                    let code = StatusCode::from_u16(code)
-                        .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                    let code =
+                        StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                     return Ok((self.error_body)(code, None));
                 }
                 Some(Effect::DropConnection) => return Err(Dropped),
@@ -205,7 +208,9 @@ pub async fn loopback(address: SocketAddr) -> std::io::Result<tokio::net::TcpLis
     if !address.ip().is_loopback() {
         return Err(std::io::Error::new(
             std::io::ErrorKind::InvalidInput,
-            format!("{address} is not a loopback address; the sandbox listens on 127.0.0.1 or [::1] only"),
+            format!(
+                "{address} is not a loopback address; the sandbox listens on 127.0.0.1 or [::1] only"
+            ),
         ));
     }
     tokio::net::TcpListener::bind(address).await

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+};
 use tempfile::TempDir;
 
 use super::process::{Process, free_port};
@@ -44,10 +46,13 @@ impl ControlPlane {
         };
         plane.write_certificates();
         plane.start_etcd_and_apiserver(port);
-        plane.wait("the API server is ready", |p| p.kubectl(&["get", "--raw", "/readyz"]).success);
+        plane.wait("the API server is ready", |p| {
+            p.kubectl(&["get", "--raw", "/readyz"]).success
+        });
         plane.start_controllers();
         plane.wait("the default ServiceAccount exists", |p| {
-            p.kubectl(&["get", "serviceaccount", "default", "-n", "default"]).success
+            p.kubectl(&["get", "serviceaccount", "default", "-n", "default"])
+                .success
         });
         plane
     }
@@ -66,7 +71,11 @@ impl ControlPlane {
     pub fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> PathBuf {
         let token = self.ok(&["create", "token", name, "-n", namespace, "--duration", "1h"]);
         let path = self.path(&format!("{namespace}-{name}.kubeconfig"));
-        fs::write(&path, self.kubeconfig_text(&format!("token: {}", token.trim()))).expect("written");
+        fs::write(
+            &path,
+            self.kubeconfig_text(&format!("token: {}", token.trim())),
+        )
+        .expect("written");
         path
     }
 
@@ -78,7 +87,12 @@ impl ControlPlane {
     /// Runs kubectl and expects it to succeed.
     pub fn ok(&self, args: &[&str]) -> String {
         let output = self.kubectl(args);
-        assert!(output.success, "kubectl {}: {}", args.join(" "), output.text);
+        assert!(
+            output.success,
+            "kubectl {}: {}",
+            args.join(" "),
+            output.text
+        );
         output.text
     }
 
@@ -113,8 +127,12 @@ impl ControlPlane {
             let _ = stdin.write_all(input.as_bytes());
         }
         let output = child.wait_with_output().expect("kubectl ends");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        Output { success: output.status.success(), text }
+        let text = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        Output {
+            success: output.status.success(),
+            text,
+        }
     }
 
     fn start_etcd_and_apiserver(&mut self, port: u16) {
@@ -193,24 +211,38 @@ impl ControlPlane {
         let key = || KeyPair::generate().expect("a key can be made");
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "virtual-kubelet test CA");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "virtual-kubelet test CA");
         let ca_key = key();
         let ca = params.self_signed(&ca_key).expect("a CA can be made");
         let issuer = Issuer::new(params, ca_key);
         self.write("ca.crt", &ca.pem());
 
         let server_key = key();
-        let mut server = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).expect("names are valid");
+        let mut server = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()])
+            .expect("names are valid");
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        self.write("server.crt", &server.signed_by(&server_key, &issuer).expect("signed").pem());
+        self.write(
+            "server.crt",
+            &server
+                .signed_by(&server_key, &issuer)
+                .expect("signed")
+                .pem(),
+        );
         self.write("server.key", &server_key.serialize_pem());
 
         let admin_key = key();
         let mut admin = CertificateParams::default();
         admin.distinguished_name.push(DnType::CommonName, "admin");
-        admin.distinguished_name.push(DnType::OrganizationName, "system:masters");
+        admin
+            .distinguished_name
+            .push(DnType::OrganizationName, "system:masters");
         admin.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        self.write("admin.crt", &admin.signed_by(&admin_key, &issuer).expect("signed").pem());
+        self.write(
+            "admin.crt",
+            &admin.signed_by(&admin_key, &issuer).expect("signed").pem(),
+        );
         self.write("admin.key", &admin_key.serialize_pem());
 
         let accounts = key();

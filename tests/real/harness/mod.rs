@@ -1,7 +1,12 @@
 //! The real parts: what no one here wrote, on loopback, in a temporary folder.
 //! Everything started here ends when its handle is dropped.
 
-#![allow(dead_code, unreachable_pub, missing_debug_implementations, reason = "each test binary uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_debug_implementations,
+    reason = "each test binary uses a part of it"
+)]
 
 pub mod control_plane;
 pub mod process;

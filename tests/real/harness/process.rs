@@ -23,7 +23,11 @@ impl Process {
             .stderr(file)
             .spawn()
             .unwrap_or_else(|e| panic!("{name} cannot be started: {e}"));
-        Self { name: name.into(), child, log }
+        Self {
+            name: name.into(),
+            child,
+            log,
+        }
     }
 
     /// What it printed so far.
@@ -45,7 +49,12 @@ impl Process {
         let sent = Command::new("kill").args(["-TERM", &pid]).status();
         assert!(sent.is_ok_and(|s| s.success()), "SIGTERM to {}", self.name);
         let status = self.child.wait().expect("a child can be waited for");
-        assert!(status.success(), "{} ended {status}:\n{}", self.name, tail(&self.log()));
+        assert!(
+            status.success(),
+            "{} ended {status}:\n{}",
+            self.name,
+            tail(&self.log())
+        );
         begun.elapsed()
     }
 }
@@ -65,5 +74,8 @@ fn tail(text: &str) -> String {
 /// A free loopback port. Taken again at once by whoever asked.
 pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
-    listener.local_addr().expect("a bound socket has an address").port()
+    listener
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port()
 }

@@ -5,7 +5,11 @@
 //! terminal a picture of nodes, devices and pods is kept up to date; otherwise
 //! one line a step is printed.
 
-#![allow(unreachable_pub, missing_debug_implementations, reason = "modules of one test or example")]
+#![allow(
+    unreachable_pub,
+    missing_debug_implementations,
+    reason = "modules of one test or example"
+)]
 
 mod picture;
 
@@ -40,15 +44,23 @@ async fn main() -> Result<()> {
     let cluster = Cluster::new(vk_sandbox::clock::Clock::live());
     let controllers = cluster.start_controllers();
     let flightctl = FlightControl::new(vk_sandbox::clock::Clock::live(), Options::default());
-    let devices: Vec<Device> = ["edge-fleet-1", "edge-fleet-1", "edge-fleet-1", "edge-fleet-2"]
-        .iter()
-        .enumerate()
-        .map(|(index, fleet)| flightctl.add_device(device(index + 1, fleet)))
-        .collect();
+    let devices: Vec<Device> = [
+        "edge-fleet-1",
+        "edge-fleet-1",
+        "edge-fleet-1",
+        "edge-fleet-2",
+    ]
+    .iter()
+    .enumerate()
+    .map(|(index, fleet)| flightctl.add_device(device(index + 1, fleet)))
+    .collect();
     let stop = CancellationToken::new();
     let provider = tokio::spawn(run(parts(&cluster, &flightctl), stop.clone()));
 
-    let story = Story { cluster: cluster.clone(), picture: Picture::new(cluster, devices.clone()) };
+    let story = Story {
+        cluster: cluster.clone(),
+        picture: Picture::new(cluster, devices.clone()),
+    };
     let told = tokio::select! {
         told = story.tell(&devices) => told,
         ended = provider => {
@@ -72,7 +84,8 @@ fn device(number: usize, fleet: &str) -> DeviceSpec {
 
 fn parts(cluster: &Cluster, flightctl: &FlightControl) -> Parts {
     let base = BaseUriLayer::new(http::Uri::from_static("http://cluster.demo/"));
-    let http = || base.layer(Http::builder(TokioExecutor::new()).build(cluster.endpoint().connector()));
+    let http =
+        || base.layer(Http::builder(TokioExecutor::new()).build(cluster.endpoint().connector()));
     let mut rules = default_rules();
     rules.taints = Vec::new();
     Parts {
@@ -102,43 +115,82 @@ impl Story {
             self.cluster
                 .until(|c| {
                     let nodes = c.list_values("nodes", None);
-                    let fleets = nodes.iter().filter(|n| n["metadata"]["labels"]["flightctl.io/fleet"].is_string());
+                    let fleets = nodes
+                        .iter()
+                        .filter(|n| n["metadata"]["labels"]["flightctl.io/fleet"].is_string());
                     (fleets.count() == 2).then_some(())
                 })
                 .await;
         })
         .await?;
 
-        self.create(&pod("nginx-edge", "vk-flightctl-edge-fleet-2", "nginx:alpine"))?;
-        self.step("kubectl apply: a pod on edge-fleet-2 is Running", self.ready("nginx-edge", 1)).await?;
+        self.create(&pod(
+            "nginx-edge",
+            "vk-flightctl-edge-fleet-2",
+            "nginx:alpine",
+        ))?;
+        self.step(
+            "kubectl apply: a pod on edge-fleet-2 is Running",
+            self.ready("nginx-edge", 1),
+        )
+        .await?;
 
         let deployment: Deployment = serde_json::from_value(deployment())?;
-        self.cluster.create(&deployment).context("the Deployment is refused")?;
-        self.step("a Deployment of 3 spreads over edge-fleet-1", self.ready("hello-edge", 3)).await?;
+        self.cluster
+            .create(&deployment)
+            .context("the Deployment is refused")?;
+        self.step(
+            "a Deployment of 3 spreads over edge-fleet-1",
+            self.ready("hello-edge", 3),
+        )
+        .await?;
 
-        let mut pod: Pod = self.cluster.get("default", "nginx-edge").context("the pod is there")?;
+        let mut pod: Pod = self
+            .cluster
+            .get("default", "nginx-edge")
+            .context("the pod is there")?;
         if let Some(container) = pod.spec.as_mut().and_then(|s| s.containers.first_mut()) {
             container.image = Some("nginx:1.27".into());
         }
         self.cluster.update(&pod).context("the update is refused")?;
-        self.step("kubectl set image: the old container ends, then the new one starts", async {
-            let device = &devices[3];
-            while !device.journal().iter().any(|e| e.image.contains("nginx:1.27")) {
-                device.changed().await;
-            }
-            self.ready("nginx-edge", 1).await;
-        })
+        self.step(
+            "kubectl set image: the old container ends, then the new one starts",
+            async {
+                let device = &devices[3];
+                while !device
+                    .journal()
+                    .iter()
+                    .any(|e| e.image.contains("nginx:1.27"))
+                {
+                    device.changed().await;
+                }
+                self.ready("nginx-edge", 1).await;
+            },
+        )
         .await?;
 
         devices[0].disconnect();
         self.picture.say("device-1 goes away: Flight Control itself notices after five minutes; until then its last state stands").await;
         devices[0].reconnect();
-        self.picture.say("device-1 is back: nothing was restarted, nothing was moved").await;
+        self.picture
+            .say("device-1 is back: nothing was restarted, nothing was moved")
+            .await;
 
-        self.cluster.delete::<Pod>("default", "nginx-edge", None).context("the delete is refused")?;
-        self.step("kubectl delete: gone from the device, then from Kubernetes", async {
-            self.cluster.until(|c| c.get_value("pods", "default", "nginx-edge").is_none().then_some(())).await;
-        })
+        self.cluster
+            .delete::<Pod>("default", "nginx-edge", None)
+            .context("the delete is refused")?;
+        self.step(
+            "kubectl delete: gone from the device, then from Kubernetes",
+            async {
+                self.cluster
+                    .until(|c| {
+                        c.get_value("pods", "default", "nginx-edge")
+                            .is_none()
+                            .then_some(())
+                    })
+                    .await;
+            },
+        )
         .await?;
         self.picture.end(begun.elapsed());
         Ok(())
@@ -160,7 +212,10 @@ impl Story {
             .until(|c| {
                 let pods = c.list_values("pods", Some("default"));
                 let ready = pods.iter().filter(|p| {
-                    p["metadata"]["name"].as_str().is_some_and(|n| n.starts_with(name)) && picture::is_ready(p)
+                    p["metadata"]["name"]
+                        .as_str()
+                        .is_some_and(|n| n.starts_with(name))
+                        && picture::is_ready(p)
                 });
                 (ready.count() == count).then_some(())
             })

@@ -27,11 +27,21 @@ pub struct Picture {
 impl Picture {
     /// A picture of this world.
     pub fn new(cluster: Cluster, devices: Vec<Device>) -> Self {
-        Self { cluster, devices, terminal: std::io::stdout().is_terminal(), told: Mutex::default() }
+        Self {
+            cluster,
+            devices,
+            terminal: std::io::stdout().is_terminal(),
+            told: Mutex::default(),
+        }
     }
 
     /// Shows a step until it is done.
-    pub async fn step(&self, what: &str, patience: Duration, done: impl Future<Output = ()>) -> Result<()> {
+    pub async fn step(
+        &self,
+        what: &str,
+        patience: Duration,
+        done: impl Future<Output = ()>,
+    ) -> Result<()> {
         let begun = Instant::now();
         let mut done = std::pin::pin!(tokio::time::timeout(patience, done));
         let mut frames = tokio::time::interval(FRAME);
@@ -42,7 +52,11 @@ impl Picture {
             }
         };
         if ended.is_err() {
-            bail!("{what}: not within {} s\n{}", patience.as_secs(), self.tables());
+            bail!(
+                "{what}: not within {} s\n{}",
+                patience.as_secs(),
+                self.tables()
+            );
         }
         self.tell(format!("✓ {what} ({:.1} s)", begun.elapsed().as_secs_f64()));
         Ok(())
@@ -79,11 +93,16 @@ impl Picture {
     }
 
     fn told(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
-        self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.told
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn tables(&self) -> String {
-        let mut text = format!("{:<30} {:<8} {:>6} {:>8}\n", "NODE", "STATUS", "CPU", "MEMORY");
+        let mut text = format!(
+            "{:<30} {:<8} {:>6} {:>8}\n",
+            "NODE", "STATUS", "CPU", "MEMORY"
+        );
         for node in self.cluster.list_values("nodes", None) {
             let room = &node["status"]["allocatable"];
             let status = if is_ready(&node) { "Ready" } else { "NotReady" };
@@ -97,10 +116,24 @@ impl Picture {
         }
         let _ = writeln!(text, "\n{:<12} APPLICATIONS", "DEVICE");
         for device in &self.devices {
-            let running: Vec<String> = device.applications().iter().map(|a| format!("{}… {}", a.name.chars().take(11).collect::<String>(), a.status)).collect();
+            let running: Vec<String> = device
+                .applications()
+                .iter()
+                .map(|a| {
+                    format!(
+                        "{}… {}",
+                        a.name.chars().take(11).collect::<String>(),
+                        a.status
+                    )
+                })
+                .collect();
             let _ = writeln!(text, "{:<12} {}", device.name(), running.join(", "));
         }
-        let _ = writeln!(text, "\n{:<32} {:<6} {:<12} {:<11} IMAGE", "POD", "READY", "STATUS", "DEVICE");
+        let _ = writeln!(
+            text,
+            "\n{:<32} {:<6} {:<12} {:<11} IMAGE",
+            "POD", "READY", "STATUS", "DEVICE"
+        );
         for pod in self.cluster.list_values("pods", Some("default")) {
             let phase = if pod["metadata"]["deletionTimestamp"].is_string() {
                 "Terminating"

@@ -35,7 +35,13 @@ impl Client {
     ) -> Result<BTreeSet<String>, ClientError> {
         let Some(since) = cursor.since else {
             let page = self
-                .call(Method::GET, "/events?limit=1&order=desc", None, "events")
+                .call(
+                    "events",
+                    Method::GET,
+                    "/events?limit=1&order=desc",
+                    None,
+                    "events",
+                )
                 .await?;
             let newest = items(&page, "events")?.iter().filter_map(time).max();
             cursor.since = newest.or(Some(Timestamp::UNIX_EPOCH));
@@ -50,7 +56,9 @@ impl Client {
         let (mut newest, mut told, mut names) = (since, BTreeMap::new(), BTreeSet::new());
         let mut page_path = path.clone();
         for _ in 0..PAGES {
-            let page = self.call(Method::GET, &page_path, None, "events").await?;
+            let page = self
+                .call("events", Method::GET, &page_path, None, "events")
+                .await?;
             for event in items(&page, "events")? {
                 let (Some(id), Some(at)) = (event["metadata"]["name"].as_str(), time(event)) else {
                     continue;

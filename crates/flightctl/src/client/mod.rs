@@ -19,9 +19,10 @@ use http_body_util::{BodyExt, Full, Limited};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::ExposeSecret;
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
+use tracing::trace;
 
 pub use budget::{Budget, DEFAULT_PER_MINUTE};
 pub use error::ClientError;
@@ -52,6 +53,19 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC
 
 type Http = BoxCloneSyncService<Request<Full<Bytes>>, Answer, tower::BoxError>;
 
+type Observer = Arc<dyn Fn(&Call) + Send + Sync>;
+
+/// One request as it went, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// `list_devices`, `patch_device` …
+    pub operation: &'static str,
+    /// Status of the answer; `None` when there was none.
+    pub code: Option<u16>,
+    /// From the request to the end of the answer, without the wait for the budget.
+    pub took: Duration,
+}
+
 /// Status, headers and whole body of an answer.
 struct Answer {
     status: http::StatusCode,
@@ -67,6 +81,7 @@ pub struct Client {
     token: TokenSource,
     organization: Option<Arc<str>>,
     budget: Budget,
+    observer: Observer,
 }
 
 impl std::fmt::Debug for Client {
@@ -98,6 +113,7 @@ impl Client {
             token,
             organization: None,
             budget: Budget::default(),
+            observer: Arc::new(|_| {}),
         }
     }
 
@@ -116,12 +132,19 @@ impl Client {
         self
     }
 
+    /// The same client, telling each call. The callback must not block.
+    #[must_use]
+    pub fn with_observer(mut self, observer: impl Fn(&Call) + Send + Sync + 'static) -> Self {
+        self.observer = Arc::new(observer);
+        self
+    }
+
     /// Answers when the service does and takes the token.
     ///
     /// # Errors
     /// It does not.
     pub async fn check(&self) -> Result<(), ClientError> {
-        self.call(Method::GET, "/devices?limit=1", None, "devices")
+        self.call("check", Method::GET, "/devices?limit=1", None, "devices")
             .await
             .map(drop)
     }
@@ -142,7 +165,9 @@ impl Client {
         }
         let mut page_path = path.clone();
         for _ in 0..PAGES {
-            let mut page = self.call(Method::GET, &page_path, None, "devices").await?;
+            let mut page = self
+                .call("list_devices", Method::GET, &page_path, None, "devices")
+                .await?;
             let next = next_page(&page).map(encode);
             // An answer without a list is no empty list: that would mean that
             // every device is gone.
@@ -167,6 +192,7 @@ impl Client {
     /// `NotFound` when it does not exist.
     pub async fn get_device(&self, name: &str) -> Result<Value, ClientError> {
         self.call(
+            "get_device",
             Method::GET,
             &format!("/devices/{}", encode(name)),
             None,
@@ -182,6 +208,7 @@ impl Client {
     pub async fn rendered(&self, name: &str) -> Result<Value, ClientError> {
         // Never with knownRenderedVersion: that takes the device's own wake-up.
         self.call(
+            "rendered",
             Method::GET,
             &format!("/devices/{}/rendered", encode(name)),
             None,
@@ -197,6 +224,7 @@ impl Client {
     /// device, `Invalid` when the result would be.
     pub async fn patch_device(&self, name: &str, patch: &Value) -> Result<Value, ClientError> {
         self.call(
+            "patch_device",
             Method::PATCH,
             &format!("/devices/{}", encode(name)),
             Some(patch),
@@ -207,6 +235,7 @@ impl Client {
 
     async fn call(
         &self,
+        operation: &'static str,
         method: Method,
         path: &str,
         body: Option<&Value>,
@@ -215,7 +244,20 @@ impl Client {
         let write = method != Method::GET;
         self.budget.take(write).await;
         let request = self.request(method, path, body)?;
-        let answer = match timeout(DEADLINE, self.http.clone().oneshot(request)).await {
+        let begun = Instant::now();
+        let answer = timeout(DEADLINE, self.http.clone().oneshot(request)).await;
+        let code = match &answer {
+            Ok(Ok(answer)) => Some(answer.status.as_u16()),
+            _ => None,
+        };
+        let took = begun.elapsed();
+        trace!(operation, object, code, ?took, "asked Flight Control");
+        (self.observer)(&Call {
+            operation,
+            code,
+            took,
+        });
+        let answer = match answer {
             Err(_) => {
                 return Err(ClientError::Timeout {
                     seconds: DEADLINE.as_secs(),

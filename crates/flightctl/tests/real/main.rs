@@ -2,7 +2,12 @@
 //! scheduler and controllers, the provider's own binary under the RBAC of
 //! `config/rbac.yaml`, and Flight Control, sandboxed on loopback behind TLS.
 
-#![allow(unreachable_pub, missing_debug_implementations, reason = "modules of one test")]
+#![allow(
+    unreachable_pub,
+    missing_debug_implementations,
+    clippy::unwrap_used,
+    reason = "modules of one test"
+)]
 
 #[path = "../../../../tests/real/harness/mod.rs"]
 mod harness;
@@ -31,7 +36,9 @@ struct World {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_users_scenarios_through_kubectl() {
-    let Some(tools) = harness::tools() else { return };
+    let Some(tools) = harness::tools() else {
+        return;
+    };
     let mut world = start(&tools).await;
     tokio::task::spawn_blocking(move || {
         world.nodes_are_there();
@@ -50,7 +57,10 @@ async fn the_users_scenarios_through_kubectl() {
 async fn start(tools: &Path) -> World {
     let flightctl = FlightControl::new(
         vk_sandbox::clock::Clock::live(),
-        Options { token: Some(TOKEN.into()), ..Options::default() },
+        Options {
+            token: Some(TOKEN.into()),
+            ..Options::default()
+        },
     );
     for number in 1..=4 {
         let mut spec = DeviceSpec::new(&format!("device-{number}"));
@@ -64,10 +74,16 @@ async fn start(tools: &Path) -> World {
         flightctl.add_device(spec);
     }
     let tls = vk_sandbox::tls::loopback().unwrap();
-    let listener = transport::loopback("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = transport::loopback("127.0.0.1:0".parse().unwrap())
+        .await
+        .unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     let stop = CancellationToken::new();
-    tokio::spawn(flightctl.endpoint().listen(listener, Some(tls.acceptor), stop.clone()));
+    tokio::spawn(
+        flightctl
+            .endpoint()
+            .listen(listener, Some(tls.acceptor), stop.clone()),
+    );
 
     let tools = tools.to_owned();
     let ca = tls.ca_pem;
@@ -81,7 +97,13 @@ async fn start(tools: &Path) -> World {
     })
     .await
     .unwrap();
-    World { provider, plane, flightctl, health, _stop: stop.drop_guard() }
+    World {
+        provider,
+        plane,
+        flightctl,
+        health,
+        _stop: stop.drop_guard(),
+    }
 }
 
 fn repository() -> PathBuf {
@@ -117,10 +139,21 @@ impl World {
             let nodes = w.plane.kubectl(&["get", "nodes"]).text;
             ["vk-flightctl-edge-fleet-1", "vk-flightctl-node"]
                 .iter()
-                .all(|name| nodes.lines().any(|l| l.starts_with(name) && l.contains(" Ready ") && l.contains("agent")))
+                .all(|name| {
+                    nodes.lines().any(|l| {
+                        l.starts_with(name) && l.contains(" Ready ") && l.contains("agent")
+                    })
+                })
         });
-        let node = self.plane.ok(&["describe", "node", "vk-flightctl-edge-fleet-1"]);
-        for text in ["flightctl.io/fleet=edge-fleet-1", "type=virtual-kubelet", "11250m", "-vk-flightctl"] {
+        let node = self
+            .plane
+            .ok(&["describe", "node", "vk-flightctl-edge-fleet-1"]);
+        for text in [
+            "flightctl.io/fleet=edge-fleet-1",
+            "type=virtual-kubelet",
+            "11250m",
+            "-vk-flightctl",
+        ] {
             assert!(node.contains(text), "{text} in\n{node}");
         }
         assert_eq!(self.http("/readyz").0, 200);
@@ -132,14 +165,35 @@ impl World {
     fn s1_deploy(&mut self) {
         self.plane.ok(&["create", "namespace", "codeco"]);
         self.until("the namespace has its ServiceAccount", |w| {
-            w.plane.kubectl(&["get", "serviceaccount", "default", "-n", "codeco"]).success
+            w.plane
+                .kubectl(&["get", "serviceaccount", "default", "-n", "codeco"])
+                .success
         });
         self.apply(S1);
-        self.until("nginx-edge is Running", |w| w.jsonpath("codeco", "nginx-edge", "{.status.phase}") == "Running");
-        self.plane.ok(&["wait", "--for=condition=Ready", "pod/nginx-edge", "-n", "codeco", "--timeout=30s"]);
-        assert_eq!(self.jsonpath("codeco", "nginx-edge", "{.status.podIP}"), "10.42.0.4");
-        let described = self.plane.ok(&["describe", "pod", "nginx-edge", "-n", "codeco"]);
-        for text in ["DeviceSelected", "Started container nginx", "vk-flightctl-provider", "device-4"] {
+        self.until("nginx-edge is Running", |w| {
+            w.jsonpath("codeco", "nginx-edge", "{.status.phase}") == "Running"
+        });
+        self.plane.ok(&[
+            "wait",
+            "--for=condition=Ready",
+            "pod/nginx-edge",
+            "-n",
+            "codeco",
+            "--timeout=30s",
+        ]);
+        assert_eq!(
+            self.jsonpath("codeco", "nginx-edge", "{.status.podIP}"),
+            "10.42.0.4"
+        );
+        let described = self
+            .plane
+            .ok(&["describe", "pod", "nginx-edge", "-n", "codeco"]);
+        for text in [
+            "DeviceSelected",
+            "Started container nginx",
+            "vk-flightctl-provider",
+            "device-4",
+        ] {
             assert!(described.contains(text), "{text} in\n{described}");
         }
         let uid = self.jsonpath("codeco", "nginx-edge", "{.metadata.uid}");
@@ -148,49 +202,99 @@ impl World {
 
     fn s2_fleet(&mut self) {
         self.apply(S2);
-        self.plane.ok(&["rollout", "status", "deployment/hello-edge", "--timeout=60s"]);
+        self.plane.ok(&[
+            "rollout",
+            "status",
+            "deployment/hello-edge",
+            "--timeout=60s",
+        ]);
         let devices = self.plane.ok(&[
-            "get", "pods", "-l", "app=hello-edge", "-o", "jsonpath={.items[*].metadata.labels.flightctl\\.io/device}",
+            "get",
+            "pods",
+            "-l",
+            "app=hello-edge",
+            "-o",
+            "jsonpath={.items[*].metadata.labels.flightctl\\.io/device}",
         ]);
         let mut devices: Vec<&str> = devices.split_whitespace().collect();
         devices.sort_unstable();
         assert_eq!(devices, ["device-1", "device-2", "device-3"]);
-        let node = self.plane.ok(&["describe", "node", "vk-flightctl-edge-fleet-1"]);
-        assert!(node.contains("150m (1%)") && node.contains("192Mi (0%)"), "3 × 50m and 64Mi in\n{node}");
+        let node = self
+            .plane
+            .ok(&["describe", "node", "vk-flightctl-edge-fleet-1"]);
+        assert!(
+            node.contains("150m (1%)") && node.contains("192Mi (0%)"),
+            "3 × 50m and 64Mi in\n{node}"
+        );
     }
 
     fn s3_too_big(&mut self) {
         self.apply(S3);
-        self.until("resource-hog is Failed", |w| w.jsonpath("default", "resource-hog", "{.status.phase}") == "Failed");
+        self.until("resource-hog is Failed", |w| {
+            w.jsonpath("default", "resource-hog", "{.status.phase}") == "Failed"
+        });
         self.until("its event", |w| {
             w.plane.ok(&["describe", "pod", "resource-hog"]).contains(
                 "Insufficient resources: requested cpu=100, memory=1000Gi; available cpu=3750m, memory=7680Mi",
             )
         });
-        self.plane.ok(&["delete", "pod", "resource-hog", "--timeout=10s"]);
+        self.plane
+            .ok(&["delete", "pod", "resource-hog", "--timeout=10s"]);
     }
 
     fn s4_update(&mut self) {
         self.apply(S4);
-        self.plane.ok(&["wait", "--for=condition=Ready", "pod/update-test", "--timeout=30s"]);
-        let env_change = self.plane.apply(&S4.replace("value: \"1.0\"", "value: \"2.0\""));
-        assert!(!env_change.success && env_change.text.contains("Forbidden"), "{}", env_change.text);
-        self.plane.ok(&["set", "image", "pod/update-test", "app=gcr.io/google-samples/hello-app:2.0"]);
+        self.plane.ok(&[
+            "wait",
+            "--for=condition=Ready",
+            "pod/update-test",
+            "--timeout=30s",
+        ]);
+        let env_change = self
+            .plane
+            .apply(&S4.replace("value: \"1.0\"", "value: \"2.0\""));
+        assert!(
+            !env_change.success && env_change.text.contains("Forbidden"),
+            "{}",
+            env_change.text
+        );
+        self.plane.ok(&[
+            "set",
+            "image",
+            "pod/update-test",
+            "app=gcr.io/google-samples/hello-app:2.0",
+        ]);
         self.until("the new image is shown", |w| {
-            w.jsonpath("default", "update-test", "{.status.containerStatuses[0].image}").ends_with(":2.0")
+            w.jsonpath(
+                "default",
+                "update-test",
+                "{.status.containerStatuses[0].image}",
+            )
+            .ends_with(":2.0")
                 && w.jsonpath("default", "update-test", "{.status.phase}") == "Running"
         });
     }
 
     fn s6_delete(&mut self) {
         let begun = Instant::now();
-        self.plane.ok(&["delete", "pod", "nginx-edge", "-n", "codeco", "--timeout=30s"]);
+        self.plane.ok(&[
+            "delete",
+            "pod",
+            "nginx-edge",
+            "-n",
+            "codeco",
+            "--timeout=30s",
+        ]);
         println!("S6: deleted in {:.1} s", begun.elapsed().as_secs_f64());
         assert!(self.applications("device-4").is_empty());
-        let gone = self.plane.kubectl(&["get", "pod", "nginx-edge", "-n", "codeco"]);
+        let gone = self
+            .plane
+            .kubectl(&["get", "pod", "nginx-edge", "-n", "codeco"]);
         assert!(gone.text.contains("NotFound"), "{}", gone.text);
-        self.plane.ok(&["delete", "deployment", "hello-edge", "--timeout=30s"]);
-        self.plane.ok(&["delete", "pod", "update-test", "--timeout=30s"]);
+        self.plane
+            .ok(&["delete", "deployment", "hello-edge", "--timeout=30s"]);
+        self.plane
+            .ok(&["delete", "pod", "update-test", "--timeout=30s"]);
         self.until("no application is left", |w| {
             (1..=4).all(|n| w.applications(&format!("device-{n}")).is_empty())
         });
@@ -198,16 +302,33 @@ impl World {
 
     fn the_manifests_are_accepted(&mut self) {
         let deployment = repository().join("config/deployment.yaml");
-        self.plane.ok(&["apply", "--dry-run=server", "-f", &deployment.display().to_string()]);
+        self.plane.ok(&[
+            "apply",
+            "--dry-run=server",
+            "-f",
+            &deployment.display().to_string(),
+        ]);
     }
 
     fn sigterm_keeps_node_and_pods(&mut self) {
         self.apply(S4);
-        self.plane.ok(&["wait", "--for=condition=Ready", "pod/update-test", "--timeout=30s"]);
+        self.plane.ok(&[
+            "wait",
+            "--for=condition=Ready",
+            "pod/update-test",
+            "--timeout=30s",
+        ]);
         let took = self.provider.terminate();
         assert!(took < Duration::from_secs(5), "SIGTERM took {took:?}");
-        assert!(self.plane.kubectl(&["get", "node", "vk-flightctl-node"]).success);
-        assert_eq!(self.jsonpath("default", "update-test", "{.status.phase}"), "Running");
+        assert!(
+            self.plane
+                .kubectl(&["get", "node", "vk-flightctl-node"])
+                .success
+        );
+        assert_eq!(
+            self.jsonpath("default", "update-test", "{.status.phase}"),
+            "Running"
+        );
         let log = self.provider.log();
         assert!(!log.contains("ERROR"), "{log}");
     }
@@ -219,22 +340,37 @@ impl World {
 
     fn jsonpath(&self, namespace: &str, pod: &str, path: &str) -> String {
         let output = format!("jsonpath={path}");
-        self.plane.kubectl(&["get", "pod", pod, "-n", namespace, "-o", &output]).text
+        self.plane
+            .kubectl(&["get", "pod", pod, "-n", namespace, "-o", &output])
+            .text
     }
 
     fn applications(&self, device: &str) -> Vec<String> {
         let json = self.flightctl.device_value(device).unwrap_or_default();
-        let apps = json["spec"]["applications"].as_array().cloned().unwrap_or_default();
-        apps.iter().map(|a| a["name"].as_str().unwrap_or_default().to_owned()).collect()
+        let apps = json["spec"]["applications"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        apps.iter()
+            .map(|a| a["name"].as_str().unwrap_or_default().to_owned())
+            .collect()
     }
 
     fn http(&self, path: &str) -> (u16, String) {
         use std::io::{Read, Write};
         let mut socket = std::net::TcpStream::connect(("127.0.0.1", self.health)).unwrap();
-        write!(socket, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        write!(
+            socket,
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
         let mut text = String::new();
         socket.read_to_string(&mut text).unwrap();
-        let status = text.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or_default();
+        let status = text
+            .split(' ')
+            .nth(1)
+            .and_then(|s| s.parse().ok())
+            .unwrap_or_default();
         (status, text)
     }
 
@@ -243,7 +379,10 @@ impl World {
         while !condition(self) {
             self.provider.assert_alive();
             if begun.elapsed() > PATIENCE {
-                let pods = self.plane.kubectl(&["get", "pods,nodes,events", "-A", "-o", "wide"]).text;
+                let pods = self
+                    .plane
+                    .kubectl(&["get", "pods,nodes,events", "-A", "-o", "wide"])
+                    .text;
                 panic!("never: {what}\n{pods}\n{}", self.provider.log());
             }
             std::thread::sleep(Duration::from_millis(200));

@@ -61,7 +61,10 @@ impl Stage {
         let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let clock = vk_sandbox::clock::Clock::stepped(start);
         let cluster = Cluster::new(clock.clone());
-        let options = Options { token: Some("secret".into()), ..Options::default() };
+        let options = Options {
+            token: Some("secret".into()),
+            ..Options::default()
+        };
         let flightctl = FlightControl::new(clock, options);
         let mut rules = vk_flightctl::config::default_rules();
         rules.taints = Vec::new();
@@ -79,9 +82,11 @@ impl Stage {
 
     pub async fn start_provider(&mut self) {
         let base = BaseUriLayer::new(http::Uri::from_static("http://cluster.test/"));
-        let http = || Http::builder(TokioExecutor::new()).build(self.cluster.endpoint().connector());
+        let http =
+            || Http::builder(TokioExecutor::new()).build(self.cluster.endpoint().connector());
         let kube = || kube::Client::new(base.layer(http()), "default");
-        let flightctl = Http::builder(TokioExecutor::new()).build(self.flightctl.endpoint().connector());
+        let flightctl =
+            Http::builder(TokioExecutor::new()).build(self.flightctl.endpoint().connector());
         let parts = Parts {
             kube: kube(),
             lease: kube(),
@@ -97,13 +102,20 @@ impl Stage {
         };
         let stop = CancellationToken::new();
         self.provider = Some((stop.clone(), tokio::spawn(run(parts, stop))));
-        self.until("the provider's node", |c| c.get_value("nodes", "", "vk-flightctl-node")).await;
+        self.until("the provider's node", |c| {
+            c.get_value("nodes", "", "vk-flightctl-node")
+        })
+        .await;
     }
 
     pub async fn stop_provider(&mut self) {
         if let Some((stop, task)) = self.provider.take() {
             stop.cancel();
-            timeout(Duration::from_secs(5), task).await.expect("ends within 5 s").unwrap().unwrap();
+            timeout(Duration::from_secs(5), task)
+                .await
+                .expect("ends within 5 s")
+                .unwrap()
+                .unwrap();
         }
     }
 
@@ -118,7 +130,11 @@ impl Stage {
             Err(_) => panic!(
                 "never: {what}\npods: {:#}\ndevices: {:#}",
                 Value::from(self.cluster.list_values("pods", None)),
-                Value::from_iter(self.devices.iter().map(|d| self.flightctl.device_value(d.name()))),
+                Value::from_iter(
+                    self.devices
+                        .iter()
+                        .map(|d| self.flightctl.device_value(d.name()))
+                ),
             ),
         }
     }
@@ -134,14 +150,16 @@ impl Stage {
 
     pub async fn phase(&self, name: &str, phase: &str) -> Value {
         self.until(&format!("{name} {phase}"), |c| {
-            c.get_value("pods", "default", name).filter(|p| p["status"]["phase"] == phase)
+            c.get_value("pods", "default", name)
+                .filter(|p| p["status"]["phase"] == phase)
         })
         .await
     }
 
     pub async fn ready(&self, name: &str) -> Value {
         self.until(&format!("{name} ready"), |c| {
-            c.get_value("pods", "default", name).filter(|p| condition(p, "Ready") == "True")
+            c.get_value("pods", "default", name)
+                .filter(|p| condition(p, "Ready") == "True")
         })
         .await
     }
@@ -158,11 +176,19 @@ impl Stage {
             c.list_values("events", Some("default"))
                 .into_iter()
                 .find(|e| {
-                    let object = if e["regarding"].is_object() { &e["regarding"] } else { &e["involvedObject"] };
+                    let object = if e["regarding"].is_object() {
+                        &e["regarding"]
+                    } else {
+                        &e["involvedObject"]
+                    };
                     object["name"] == pod && e["reason"] == reason
                 })
                 .map(|e| {
-                    let text = if e["note"].is_string() { &e["note"] } else { &e["message"] };
+                    let text = if e["note"].is_string() {
+                        &e["note"]
+                    } else {
+                        &e["message"]
+                    };
                     text.as_str().unwrap_or_default().to_owned()
                 })
         })
@@ -181,8 +207,13 @@ impl Stage {
     }
 
     pub fn device_of(&self, pod: &Value) -> &Device {
-        let name = pod["metadata"]["labels"]["flightctl.io/device"].as_str().expect("a device label");
-        self.devices.iter().find(|d| d.name() == name).expect("a known device")
+        let name = pod["metadata"]["labels"]["flightctl.io/device"]
+            .as_str()
+            .expect("a device label");
+        self.devices
+            .iter()
+            .find(|d| d.name() == name)
+            .expect("a known device")
     }
 }
 

@@ -11,8 +11,8 @@ use futures::stream::{self, BoxStream};
 use tokio::sync::{Notify, watch};
 use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{
-    Backend, BackendError, Capabilities, Change, Clock, ContainerFact, ContainerState, Grace, Listing,
-    NodeFacts, NodeInfo, NodeSet, PodCx, PodFacts, PodKey, PodRequest, Terminated, Uid,
+    Backend, BackendError, Capabilities, Change, Clock, ContainerFact, ContainerState, Grace,
+    Listing, NodeFacts, NodeInfo, NodeSet, PodCx, PodFacts, PodKey, PodRequest, Terminated, Uid,
 };
 
 /// What the framework asked of the backend.
@@ -52,7 +52,10 @@ const CAPABILITIES: Capabilities = Capabilities {
 
 impl Remote {
     pub fn new(clock: Clock, nodes: &[&str]) -> Self {
-        let set = nodes.iter().map(|name| ((*name).to_owned(), facts())).collect();
+        let set = nodes
+            .iter()
+            .map(|name| ((*name).to_owned(), facts()))
+            .collect();
         Self {
             state: Arc::default(),
             changed: Arc::default(),
@@ -71,7 +74,10 @@ impl Remote {
     }
 
     pub fn ensures(&self, name: &str) -> usize {
-        self.calls().iter().filter(|c| **c == Call::Ensure(name.into())).count()
+        self.calls()
+            .iter()
+            .filter(|c| **c == Call::Ensure(name.into()))
+            .count()
     }
 
     pub fn runs(&self, uid: &str) -> bool {
@@ -91,7 +97,12 @@ impl Remote {
     }
 
     pub fn set_nodes(&self, nodes: &[&str]) {
-        self.nodes.send_replace(nodes.iter().map(|name| ((*name).to_owned(), facts())).collect());
+        self.nodes.send_replace(
+            nodes
+                .iter()
+                .map(|name| ((*name).to_owned(), facts()))
+                .collect(),
+        );
     }
 
     /// The containers of a pod end with this code.
@@ -193,8 +204,12 @@ impl Backend for Remote {
         facts.pod_ips.push([10, 0, 0, 1].into());
         facts.host_ips.push([192, 0, 2, 1].into());
         for container in &pod.spec().containers {
-            let running = ContainerState::Running { started_at: Some(now) };
-            facts.containers.push(ContainerFact::new(&container.name, running));
+            let running = ContainerState::Running {
+                started_at: Some(now),
+            };
+            facts
+                .containers
+                .push(ContainerFact::new(&container.name, running));
         }
         state.pods.insert(pod.key.uid.clone(), facts);
         state.dirty.push(pod.key.uid.clone());
@@ -220,7 +235,11 @@ impl Backend for Remote {
     async fn release(&self, pod: &PodKey) -> Result<(), BackendError> {
         let mut state = self.lock();
         state.calls.push(Call::Release(pod.name.to_string()));
-        state.pods.remove(&pod.uid).map(|_| ()).ok_or(BackendError::NotFound)
+        state
+            .pods
+            .remove(&pod.uid)
+            .map(|_| ())
+            .ok_or(BackendError::NotFound)
     }
 
     async fn list(&self) -> Result<Listing, BackendError> {
@@ -231,7 +250,11 @@ impl Backend for Remote {
         for facts in state.pods.values_mut() {
             facts.seq = seq;
         }
-        Ok(Listing { pods: state.pods.values().cloned().collect(), complete: true, as_of })
+        Ok(Listing {
+            pods: state.pods.values().cloned().collect(),
+            complete: true,
+            as_of,
+        })
     }
 
     fn changes(&self) -> BoxStream<'static, Change> {
@@ -242,7 +265,10 @@ impl Backend for Remote {
                 woken.as_mut().enable();
                 let next = {
                     let mut state = remote.lock();
-                    state.dirty.pop().and_then(|uid| state.pods.get(&uid).cloned())
+                    state
+                        .dirty
+                        .pop()
+                        .and_then(|uid| state.pods.get(&uid).cloned())
                 };
                 if let Some(facts) = next {
                     return Some((Change::Facts(Box::new(facts)), remote.clone()));

@@ -29,7 +29,12 @@ pub async fn a_pod_runs_and_goes(world: &mut World) {
     world.delete("simple", None).await;
     world.gone("simple", &uid(&created)).await;
     world.emptied().await;
-    assert_eq!(world.remote.ensures("simple"), 1, "{:?}", world.remote.calls());
+    assert_eq!(
+        world.remote.ensures("simple"),
+        1,
+        "{:?}",
+        world.remote.calls()
+    );
 }
 
 pub async fn a_job_like_pod_ends_and_stays_ended(world: &mut World) {
@@ -39,7 +44,16 @@ pub async fn a_job_like_pod_ends_and_stays_ended(world: &mut World) {
     let pod = world.wait("once", "Failed", |p| phase(p) == "Failed").await;
     assert!(!ready(&pod));
     let state = &pod.status.unwrap().container_statuses.unwrap()[0].state;
-    assert_eq!(state.as_ref().unwrap().terminated.as_ref().unwrap().exit_code, 3);
+    assert_eq!(
+        state
+            .as_ref()
+            .unwrap()
+            .terminated
+            .as_ref()
+            .unwrap()
+            .exit_code,
+        3
+    );
     assert_eq!(world.remote.ensures("once"), 1);
     world.delete("once", None).await;
     world.emptied().await;
@@ -51,7 +65,11 @@ pub async fn a_finished_pod_does_not_wait_for_its_grace(world: &mut World) {
     let begun = tokio::time::Instant::now();
     world.delete("quick", Some(30)).await;
     world.gone("quick", &uid(&created)).await;
-    assert!(begun.elapsed() < Duration::from_secs(5), "took {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "took {:?}",
+        begun.elapsed()
+    );
     world.emptied().await;
 }
 
@@ -60,7 +78,11 @@ pub async fn grace_is_given_and_can_be_shortened(world: &mut World) {
     world.running("slow").await;
     world.remote.hold_stops(true);
     world.delete("slow", Some(30)).await;
-    world.wait("slow", "terminating", |p| p.metadata.deletion_timestamp.is_some()).await;
+    world
+        .wait("slow", "terminating", |p| {
+            p.metadata.deletion_timestamp.is_some()
+        })
+        .await;
     stopped(world, "slow", 30).await;
     assert!(world.remote.runs(&uid(&created)), "still within its grace");
     world.delete("slow", Some(1)).await;
@@ -88,7 +110,12 @@ pub async fn a_forced_delete_still_stops_the_workload(world: &mut World) {
     world.delete("forced", Some(0)).await;
     world.gone("forced", &uid(&created)).await;
     world.emptied().await;
-    assert!(world.remote.calls().contains(&Call::Release("forced".into())));
+    assert!(
+        world
+            .remote
+            .calls()
+            .contains(&Call::Release("forced".into()))
+    );
 }
 
 pub async fn a_restart_finds_everything_and_writes_nothing(world: &mut World) {
@@ -99,7 +126,10 @@ pub async fn a_restart_finds_everything_and_writes_nothing(world: &mut World) {
     // A second listing and any write it would cause have happened by then.
     tokio::time::sleep(Duration::from_secs(15)).await;
     let after = world.pods().get("kept").await.unwrap();
-    assert_eq!(before.metadata.resource_version, after.metadata.resource_version);
+    assert_eq!(
+        before.metadata.resource_version,
+        after.metadata.resource_version
+    );
     assert!(world.remote.runs(&uid(&after)));
     world.delete("kept", None).await;
     world.emptied().await;
@@ -116,7 +146,11 @@ pub async fn a_delete_while_we_were_away_is_carried_out(world: &mut World) {
 }
 
 pub async fn an_orphan_goes_only_after_two_listings(world: &mut World) {
-    let key = PodKey::new(&world.namespace, "orphan", "00000000-0000-0000-0000-00000000aaaa");
+    let key = PodKey::new(
+        &world.namespace,
+        "orphan",
+        "00000000-0000-0000-0000-00000000aaaa",
+    );
     let facts = PodFacts::new(key, world.node.as_str().into(), 1);
     world.remote.plant(facts);
     world.emptied().await;
@@ -139,7 +173,11 @@ pub async fn an_image_update_reaches_the_backend(world: &mut World) {
     world.running("updated").await;
     let patch = json!({"spec": {"containers": [{"name": "app", "image": "app:2"}]}});
     let params = PatchParams::default();
-    world.pods().patch("updated", &params, &Patch::Strategic(&patch)).await.unwrap();
+    world
+        .pods()
+        .patch("updated", &params, &Patch::Strategic(&patch))
+        .await
+        .unwrap();
     for _ in 0..600 {
         if world.remote.ensures("updated") == 2 {
             break;
@@ -186,7 +224,11 @@ pub async fn what_the_remote_loses_is_started_again(world: &mut World) {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert!(world.remote.runs(&uid(&created)), "{:?}", world.remote.calls());
+    assert!(
+        world.remote.runs(&uid(&created)),
+        "{:?}",
+        world.remote.calls()
+    );
     world.delete("lost", None).await;
     world.emptied().await;
 }
@@ -196,9 +238,17 @@ pub async fn status_keeps_conditions_and_labels_of_others(world: &mut World) {
     world.running("shared").await;
     let patch = json!({"status": {"conditions": [{"type": "example.com/Gate", "status": "True"}]}});
     let params = PatchParams::default();
-    world.pods().patch_status("shared", &params, &Patch::Strategic(&patch)).await.unwrap();
+    world
+        .pods()
+        .patch_status("shared", &params, &Patch::Strategic(&patch))
+        .await
+        .unwrap();
     let label = json!({"metadata": {"labels": {"mine": "yes"}}});
-    world.pods().patch("shared", &params, &Patch::Merge(&label)).await.unwrap();
+    world
+        .pods()
+        .patch("shared", &params, &Patch::Merge(&label))
+        .await
+        .unwrap();
     world.remote.exit(&uid(&created), 0);
     let pod = world.wait("shared", "not ready", |p| !ready(p)).await;
     let conditions = pod.status.unwrap().conditions.unwrap();
@@ -216,10 +266,13 @@ pub async fn the_node_is_registered_leased_and_comes_back(world: &mut World) {
             .flat_map(|s| s.conditions.iter().flatten())
             .any(|c| c.type_ == "Ready" && c.status == "True")
     };
-    timeout(PATIENCE, await_condition(nodes.clone(), &world.node, is_ready))
-        .await
-        .expect("node is Ready")
-        .unwrap();
+    timeout(
+        PATIENCE,
+        await_condition(nodes.clone(), &world.node, is_ready),
+    )
+    .await
+    .expect("node is Ready")
+    .unwrap();
     let node = nodes.get(&world.node).await.unwrap();
     let labels = node.metadata.labels.as_ref().unwrap();
     assert_eq!(labels["type"], "virtual-kubelet");
@@ -230,12 +283,22 @@ pub async fn the_node_is_registered_leased_and_comes_back(world: &mut World) {
     assert_eq!(status.allocatable.as_ref().unwrap()["cpu"].0, "8");
     let leases: Api<Lease> = Api::namespaced(world.client.clone(), "kube-node-lease");
     let leased = |lease: Option<&Lease>| {
-        lease.is_some_and(|l| l.spec.as_ref().is_some_and(|s| s.lease_duration_seconds == Some(40)))
+        lease.is_some_and(|l| {
+            l.spec
+                .as_ref()
+                .is_some_and(|s| s.lease_duration_seconds == Some(40))
+        })
     };
-    timeout(PATIENCE, await_condition(leases, &world.node, leased)).await.expect("leased").unwrap();
+    timeout(PATIENCE, await_condition(leases, &world.node, leased))
+        .await
+        .expect("leased")
+        .unwrap();
 
     let old = node.metadata.uid.clone().unwrap();
-    nodes.delete(&world.node, &DeleteParams::default()).await.unwrap();
+    nodes
+        .delete(&world.node, &DeleteParams::default())
+        .await
+        .unwrap();
     let again = move |n: Option<&Node>| {
         n.is_some_and(|n| n.metadata.uid.as_deref() != Some(&old)) && is_ready(n)
     };
@@ -250,10 +313,16 @@ pub async fn nodes_come_and_go(world: &mut World) {
     world.remote.set_nodes(&[&world.node, &second]);
     let nodes: Api<Node> = Api::all(world.client.clone());
     let there = |n: Option<&Node>| n.is_some();
-    timeout(PATIENCE, await_condition(nodes.clone(), &second, there)).await.expect("comes").unwrap();
+    timeout(PATIENCE, await_condition(nodes.clone(), &second, there))
+        .await
+        .expect("comes")
+        .unwrap();
     world.remote.set_nodes(&[&world.node]);
     let gone = |n: Option<&Node>| n.is_none();
-    timeout(PATIENCE, await_condition(nodes, &second, gone)).await.expect("goes").unwrap();
+    timeout(PATIENCE, await_condition(nodes, &second, gone))
+        .await
+        .expect("goes")
+        .unwrap();
 }
 
 /// Every check by name, so that both tiers run the same list.
@@ -292,4 +361,3 @@ macro_rules! lifecycle_suite {
         $run!($($check),*);
     };
 }
-

@@ -57,7 +57,12 @@ impl World {
             client: self.client.clone(),
             lease_client: self.client.clone(),
             node,
-            events: Recorder::start(self.client.clone(), "vk-memory", &metrics, self.clock.clone()),
+            events: Recorder::start(
+                self.client.clone(),
+                "vk-memory",
+                &metrics,
+                self.clock.clone(),
+            ),
             metrics,
             clock: self.clock.clone(),
         };
@@ -67,14 +72,20 @@ impl World {
         self.kubelet = Some((stop, task));
         let nodes: Api<Node> = Api::all(self.client.clone());
         let there = await_condition(nodes, &self.node, |n: Option<&Node>| n.is_some());
-        timeout(PATIENCE, there).await.expect("node registers").unwrap();
+        timeout(PATIENCE, there)
+            .await
+            .expect("node registers")
+            .unwrap();
     }
 
     /// Ends the process as SIGTERM does.
     pub async fn stop(&mut self) {
         if let Some((stop, task)) = self.kubelet.take() {
             stop.cancel();
-            timeout(Duration::from_secs(5), task).await.expect("ends within 5 s").unwrap();
+            timeout(Duration::from_secs(5), task)
+                .await
+                .expect("ends within 5 s")
+                .unwrap();
         }
     }
 
@@ -96,31 +107,51 @@ impl World {
     }
 
     pub async fn create(&self, pod: &Pod) -> Pod {
-        self.pods().create(&PostParams::default(), pod).await.unwrap()
+        self.pods()
+            .create(&PostParams::default(), pod)
+            .await
+            .unwrap()
     }
 
-    pub async fn wait(&self, name: &str, what: &str, condition: impl Fn(&Pod) -> bool + Clone) -> Pod {
+    pub async fn wait(
+        &self,
+        name: &str,
+        what: &str,
+        condition: impl Fn(&Pod) -> bool + Clone,
+    ) -> Pod {
         let met = move |pod: Option<&Pod>| pod.is_some_and(&condition);
         let waited = timeout(PATIENCE, await_condition(self.pods(), name, met)).await;
         match waited {
             Ok(pod) => pod.unwrap().expect("the condition needs a pod"),
-            Err(_) => panic!("{name} never is {what}: {:#?}", self.pods().get_opt(name).await),
+            Err(_) => panic!(
+                "{name} never is {what}: {:#?}",
+                self.pods().get_opt(name).await
+            ),
         }
     }
 
     pub async fn running(&self, name: &str) -> Pod {
-        self.wait(name, "Running", |p| phase(p) == "Running" && ready(p)).await
+        self.wait(name, "Running", |p| phase(p) == "Running" && ready(p))
+            .await
     }
 
     pub async fn gone(&self, name: &str, uid: &str) {
         let uid = uid.to_owned();
-        let met = move |pod: Option<&Pod>| pod.is_none_or(|p| p.metadata.uid.as_deref() != Some(&uid));
+        let met =
+            move |pod: Option<&Pod>| pod.is_none_or(|p| p.metadata.uid.as_deref() != Some(&uid));
         let waited = timeout(PATIENCE, await_condition(self.pods(), name, met)).await;
-        assert!(waited.is_ok(), "{name} never goes: {:#?}", self.pods().get_opt(name).await);
+        assert!(
+            waited.is_ok(),
+            "{name} never goes: {:#?}",
+            self.pods().get_opt(name).await
+        );
     }
 
     pub async fn delete(&self, name: &str, grace: Option<u32>) {
-        let params = DeleteParams { grace_period_seconds: grace, ..Default::default() };
+        let params = DeleteParams {
+            grace_period_seconds: grace,
+            ..Default::default()
+        };
         self.pods().delete(name, &params).await.unwrap();
     }
 
@@ -141,7 +172,10 @@ pub fn uid(pod: &Pod) -> String {
 }
 
 pub fn phase(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
+    pod.status
+        .as_ref()
+        .and_then(|s| s.phase.as_deref())
+        .unwrap_or_default()
 }
 
 pub fn ready(pod: &Pod) -> bool {
