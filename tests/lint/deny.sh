@@ -14,7 +14,7 @@ else
     rm -rf "$tools/target"
   fi
 fi
-"$deny" --workspace check licenses bans sources
+"$deny" --workspace check --hide-inclusion-graph licenses bans sources
 if timeout 60 "$deny" fetch db >/dev/null 2>&1; then
   "$deny" --workspace check advisories
 else

@@ -5,8 +5,8 @@
 //! and what is refused is `docs/flight-control-mapping.md`; every unit text here
 //! was run on a real device first.
 //!
-//! [`fields`] looks at every field of the pod there is, [`shape`] decides which
-//! units there are, [`units`] and [`container`] write them.
+//! `fields` looks at every field of the pod there is, `shape` decides which
+//! units there are, `units` and `container` write them.
 
 mod container;
 mod env;

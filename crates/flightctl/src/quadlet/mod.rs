@@ -1,7 +1,7 @@
 //! Text of Podman quadlet units, from a closed list of keys and from values
 //! that cannot leave their field.
 //!
-//! A [`Value`] is made by a constructor that knows how its field is read:
+//! A `Value` is made by a constructor that knows how its field is read:
 //! nothing else becomes part of a unit. An unknown key or a broken line makes
 //! the device roll back *every* pod's update with an anonymous error, so what
 //! cannot be written exactly is refused here.
