@@ -24,6 +24,7 @@ pub mod facts;
 pub mod fleet;
 pub mod follow;
 pub mod image;
+pub mod logs;
 pub mod mapping;
 pub mod marker;
 pub mod metrics;

@@ -11,7 +11,8 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use vk_flightctl::client::{Client, Tls};
 use vk_flightctl::config::cli::Cli;
-use vk_flightctl::config::{Config, Environment, LogFormat};
+use vk_flightctl::config::{Config, Environment};
+use vk_flightctl::logs;
 use vk_flightctl::run::{Parts, run};
 use vk_provider::Clock;
 
@@ -38,13 +39,7 @@ fn start(cli: &Cli) -> Result<()> {
         println!("configuration is valid");
         return Ok(());
     }
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match config.log_format {
-        LogFormat::Json => logs.json().flatten_event(true).init(),
-        LogFormat::Text => logs.init(),
-    }
+    logs::init(config.log_format, filter);
     // One provider for the whole process: kube and the Flight Control client share it.
     if rustls::crypto::ring::default_provider()
         .install_default()

@@ -1,6 +1,5 @@
 //! Puts the provider together and runs it: clients, backend, host, HTTP.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,7 +109,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<()> {
             tokio::select! { () = stop.cancelled() => {}, () = backend.follow() => {} }
         })
     };
-    let telling = tokio::spawn(tell_nodes(backend, counters, stop.clone()));
+    let counting = tokio::spawn(count_devices(backend, counters, stop.clone()));
     let becoming_ready = async {
         if ready.wait_for(|ready| *ready).await.is_ok() {
             readiness.ready();
@@ -119,7 +118,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<()> {
     };
     tokio::join!(host.run(stop.clone()), becoming_ready);
     following.abort();
-    telling.abort();
+    counting.abort();
     if let Some(serving) = serving {
         let _ = serving.await;
     }
@@ -159,35 +158,23 @@ async fn identify(kube: &kube::Client, stop: &CancellationToken) -> Result<Optio
     }
 }
 
-/// The lines that users look for in the log, once for each node.
-async fn tell_nodes(backend: FlightControl, counters: Counters, stop: CancellationToken) {
-    let mut told = BTreeSet::new();
+/// Keeps the devices counted, and says once that Flight Control was read.
+async fn count_devices(backend: FlightControl, counters: Counters, stop: CancellationToken) {
     let mut sets = backend.nodes();
+    let mut connected = false;
     loop {
         let set = tokio::select! {
             () = stop.cancelled() => return,
             set = sets.next() => set,
         };
-        let Some(set) = set else { return };
+        if set.is_none() {
+            return;
+        }
         let (known, usable) = backend.device_counts();
+        if !connected {
+            connected = true;
+            info!(devices = known, "Successfully connected to Flightctl API");
+        }
         counters.devices(known, usable);
-        if told.is_empty() {
-            info!("Successfully connected to Flightctl API");
-        }
-        for (name, facts) in set {
-            if told.insert(name.clone()) {
-                let show = |resource: &str| facts.capacity.get(resource).show(resource);
-                info!(
-                    node = name,
-                    fleet = facts
-                        .labels
-                        .get(crate::fleet::FLEET_LABEL)
-                        .map(String::as_str),
-                    "Virtual node '{name}' initialized with capacity: CPU={}, Memory={}",
-                    show("cpu"),
-                    show("memory"),
-                );
-            }
-        }
     }
 }

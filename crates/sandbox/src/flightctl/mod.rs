@@ -137,6 +137,7 @@ impl FlightControl {
         Router::new()
             .fallback(routes::handle)
             .with_state(self.clone())
+            .merge(crate::control::routes(self.faults().clone()))
     }
 
     /// The user API, to be connected to.

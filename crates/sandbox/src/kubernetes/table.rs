@@ -1,5 +1,7 @@
 //! Rows for `kubectl get`, as the real server's printers make them.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -217,7 +219,8 @@ fn node(node: &Value, now: Timestamp) -> Vec<Value> {
     if node["spec"]["unschedulable"] == true {
         status.push_str(",SchedulingDisabled");
     }
-    let roles: Vec<&str> = node["metadata"]["labels"]
+    // A set: two labels may name one role.
+    let roles: BTreeSet<&str> = node["metadata"]["labels"]
         .as_object()
         .into_iter()
         .flatten()
@@ -240,7 +243,7 @@ fn node(node: &Value, now: Timestamp) -> Vec<Value> {
     vec![
         json!(name(node)),
         json!(status),
-        or_none(&roles.join(",")),
+        or_none(&roles.into_iter().collect::<Vec<_>>().join(",")),
         age(node, now),
         info("kubeletVersion"),
         address("InternalIP"),
