@@ -19,9 +19,10 @@ use crate::device::DeviceView;
 use crate::follow::Follower;
 use crate::mapping;
 use crate::place::{ALIAS_LABEL, DEVICE_KEY, NoPlace};
+use crate::placed::{Placed, Stage};
 use crate::report;
 use crate::select::is_label_value;
-use crate::world::{Placed, Stage, World};
+use crate::world::World;
 use crate::writer::{self, Writers};
 
 /// Before every device has been read once nothing can be placed; ask again soon.

@@ -12,7 +12,7 @@
 //! - Pure: [`device`] (reads a device), [`fleet`] (device to node), [`place`]
 //!   (pod to device), [`mapping`] and [`quadlet`] (pod to units), [`marker`]
 //!   (whose application it is), [`facts`] and [`report`] (status to facts).
-//! - State: [`world`].
+//! - State: [`world`], and in it each pod as [`placed`].
 //! - I/O: [`client`], [`follow`], [`writer`]; [`backend`] ties them to the
 //!   contract, [`run`] to the framework.
 
@@ -29,6 +29,7 @@ pub mod mapping;
 pub mod marker;
 pub mod metrics;
 pub mod place;
+pub mod placed;
 pub mod quadlet;
 pub mod report;
 pub mod run;

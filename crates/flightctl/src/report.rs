@@ -6,7 +6,7 @@ use vk_provider::Reach;
 use crate::device::DeviceView;
 use crate::facts::{Seen, Sight, facts};
 use crate::mapping::Expected;
-use crate::world::Placed;
+use crate::placed::Placed;
 
 /// What is seen of a pod's containers; `None` while it is not known what the
 /// application consists of.

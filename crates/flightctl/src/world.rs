@@ -8,20 +8,17 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 use vk_provider::quantity::{Amount, Resources, pod_requests};
-use vk_provider::{PodEvents, PodKey, PodRequest, Revision, Uid};
+use vk_provider::{PodEvents, PodKey, PodRequest, Uid};
 
 use crate::device::DeviceView;
 use crate::fleet::{Grouping, Rules, group};
 use crate::marker::Marker;
 use crate::place::{Candidate, NoPlace, host_ports, place};
+use crate::placed::{Placed, Stage};
 
 /// After a start, devices that hold pods whose requests are not known yet take
 /// no new ones for this long: the framework names every living pod well within.
 const ADOPTION: Duration = Duration::from_secs(10);
-
-/// A status that stands this long is no passing one: agents report every 60 s
-/// by default, and two reports of it were seen then.
-const SETTLED: Duration = Duration::from_secs(130);
 
 /// All state.
 pub struct World {
@@ -40,55 +37,6 @@ pub struct World {
     dirty: BTreeSet<Uid>,
     /// Pods that were told to wait for room.
     waiting: HashMap<Uid, PodKey>,
-}
-
-/// A pod on a device.
-pub struct Placed {
-    /// Identity.
-    pub key: PodKey,
-    /// The node it was placed for.
-    pub node: Arc<str>,
-    /// The device.
-    pub device: String,
-    /// Name of its application.
-    pub app: String,
-    /// The pod, once the framework has named it in this process.
-    pub request: Option<Arc<PodRequest>>,
-    /// How far it is.
-    pub stage: Stage,
-    /// When its status last became another.
-    pub shown_since: Instant,
-    /// Where its story is told.
-    pub events: Option<Arc<dyn PodEvents>>,
-    /// What was told already, so that it is told once.
-    pub told: BTreeSet<&'static str>,
-}
-
-/// How far a pod is on its device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Place chosen, nothing written that we know of.
-    Reserved,
-    /// In the device's spec.
-    Written {
-        /// The revision that the spec holds.
-        revision: Revision,
-        /// Rendered version that is known to hold it.
-        version: Option<u64>,
-        /// Only a later rendered version can hold it.
-        after: u64,
-    },
-    /// Taken out of the device's spec; the device has not confirmed it yet.
-    Removed {
-        /// Rendered version that is known to lack it.
-        version: Option<u64>,
-        /// Only a later rendered version can lack it.
-        after: u64,
-    },
-    /// The device runs a version without it and does not list it any more.
-    Gone,
-    /// The device itself was deleted from Flight Control.
-    DeviceDeleted,
 }
 
 impl std::fmt::Debug for World {
@@ -447,159 +395,6 @@ impl World {
             pods: pods.len(),
             ports,
         }
-    }
-}
-
-impl std::fmt::Debug for Placed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Placed")
-            .field("key", &self.key)
-            .field("device", &self.device)
-            .field("stage", &self.stage)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Placed {
-    /// Whether it takes room on its device.
-    fn holds_room(&self) -> bool {
-        !matches!(self.stage, Stage::Gone | Stage::DeviceDeleted)
-    }
-
-    /// Whether something about it is still expected of the device.
-    pub fn unsettled(&self, device: &DeviceView) -> bool {
-        match &self.stage {
-            Stage::Reserved | Stage::Gone | Stage::DeviceDeleted => false,
-            Stage::Removed { .. } => true,
-            Stage::Written { version, .. } => {
-                let applied = version.is_some_and(|v| device.reported >= v);
-                let status = device.app_status.get(&self.app).map(|s| s.status.as_str());
-                if self.settled() {
-                    return false;
-                }
-                !applied || matches!(status, None | Some("Preparing" | "Starting" | "Unknown"))
-            }
-        }
-    }
-
-    /// Whether its rendered version has to be looked up, given the device.
-    pub fn unverified(&self, device: &DeviceView) -> bool {
-        match self.stage {
-            Stage::Written {
-                version: None,
-                after,
-                ..
-            }
-            | Stage::Removed {
-                version: None,
-                after,
-            } => device.rendered > after,
-            _ => false,
-        }
-    }
-
-    /// Takes the rendered document `version`, whose applications are `apps`.
-    pub fn rendered(&mut self, version: u64, apps: &[Value]) {
-        let marker = apps
-            .iter()
-            .find(|a| a["name"] == self.app.as_str())
-            .and_then(Marker::of)
-            .filter(|m| m.key.uid == self.key.uid);
-        match &mut self.stage {
-            Stage::Written {
-                revision,
-                version: known,
-                after,
-            } if version > *after && marker.as_ref().is_some_and(|m| m.revision == *revision) => {
-                *known = Some(version);
-            }
-            Stage::Removed {
-                version: known,
-                after,
-            } if version > *after && marker.is_none() => {
-                *known = Some(version);
-            }
-            _ => {}
-        }
-    }
-
-    /// A newer reading of its device; returns whether it gave room back.
-    fn see(&mut self, view: &DeviceView, cluster: &str) -> bool {
-        let found = view
-            .applications
-            .iter()
-            .find(|a| a["name"] == self.app.as_str());
-        match &mut self.stage {
-            Stage::Removed {
-                version: Some(version),
-                ..
-            } if view.reported >= *version
-                && !view.disconnected()
-                && !view.app_status.contains_key(&self.app) =>
-            {
-                self.stage = Stage::Gone;
-                return true;
-            }
-            Stage::Reserved => {
-                // A write whose answer was lost.
-                if let Some(app) = found
-                    && let Some(marker) = Marker::of(app).filter(|m| *m.cluster == *cluster)
-                {
-                    self.stage = Stage::Written {
-                        revision: marker.revision,
-                        version: None,
-                        after: 0,
-                    };
-                }
-            }
-            Stage::Written {
-                revision, version, ..
-            } => {
-                if let Some(marker) = found.and_then(Marker::of)
-                    && marker.revision != *revision
-                {
-                    *revision = marker.revision;
-                    *version = None;
-                }
-            }
-            _ => {}
-        }
-        false
-    }
-
-    /// The revision that the device runs, once it does.
-    pub fn applied(&self, device: &DeviceView) -> Option<Revision> {
-        match &self.stage {
-            Stage::Written {
-                revision,
-                version: Some(version),
-                ..
-            } if device.reported >= *version => Some(revision.clone()),
-            _ => None,
-        }
-    }
-
-    /// Its status has been the same for longer than what only passes by.
-    pub fn settled(&self) -> bool {
-        self.shown_since.elapsed() > SETTLED
-    }
-
-    /// The revision that the device's spec holds as we left it; `None` when it
-    /// is missing there or someone edited it.
-    pub fn accepted(&self, device: &DeviceView) -> Option<Revision> {
-        let Stage::Written { revision, .. } = &self.stage else {
-            return None;
-        };
-        let found = self.application(device)?;
-        Marker::intact(found).then(|| revision.clone())
-    }
-
-    /// Its application in the device's spec.
-    pub fn application<'a>(&self, device: &'a DeviceView) -> Option<&'a Value> {
-        device
-            .applications
-            .iter()
-            .find(|a| a["name"] == self.app.as_str())
     }
 }
 

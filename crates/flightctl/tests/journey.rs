@@ -323,6 +323,55 @@ async fn an_outage_of_flight_control_keeps_ready_and_says_so_on_the_node() {
         .await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_expired_token_is_replaced_without_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "secret").unwrap();
+    let mut stage = Stage::empty();
+    stage.token = vk_flightctl::client::TokenSource::file(file.clone());
+    stage.devices = stage.flightctl.spawn_devices(1, 0, 1);
+    stage.start_provider().await;
+    stage.flightctl.expire_token("secret");
+    stage
+        .until("the nodes show the refusal", |c| {
+            c.get_value("nodes", "", NODE)
+                .filter(|n| condition(n, "FlightControlReachable") == "False")
+        })
+        .await;
+    stage.flightctl.accept_token("fresh");
+    std::fs::write(&file, "fresh").unwrap();
+    stage
+        .until("Flight Control is reached again", |c| {
+            c.get_value("nodes", "", NODE)
+                .filter(|n| condition(n, "FlightControlReachable") == "True")
+        })
+        .await;
+    stage.create(pod("after", NODE, "nginx:alpine"));
+    stage.ready("after").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_of_two_fleets_is_used_by_neither() {
+    let mut stage = Stage::empty();
+    let sizes = stage.rules.defaults.clone();
+    stage.rules.fleets = ["one", "two"]
+        .map(|name| vk_flightctl::fleet::FleetRule {
+            name: name.into(),
+            selector: vk_flightctl::select::parse("site=paris").unwrap(),
+            sizes: sizes.clone(),
+            taints: None,
+        })
+        .into();
+    let spec = vk_sandbox::flightctl::DeviceSpec::new("device-1").label("site", "paris");
+    stage.devices = vec![stage.flightctl.add_device(spec)];
+    stage.start_provider().await;
+    stage.create(pod("homeless", "vk-flightctl-one", "nginx:alpine"));
+    let said = stage.event("homeless", "NoMatchingDevice").await;
+    assert!(said.contains("no devices"), "{said}");
+    assert!(stage.applications("device-1").is_empty());
+}
+
 fn delete(stage: &Stage, name: &str, grace: Option<i64>) {
     stage.cluster.delete::<Pod>("default", name, grace).unwrap();
 }
