@@ -8,6 +8,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
+use tokio_stream::wrappers::WatchStream;
 use tracing::info;
 use vk_provider::{
     Admission, Backend, BackendError, Capabilities, Change, Clock, Grace, Listing, NodeSet,
@@ -209,15 +210,9 @@ impl Backend for FlightControl {
     }
 
     fn nodes(&self) -> BoxStream<'static, NodeSet> {
-        let mut receiver = self.nodes.subscribe();
-        receiver.mark_changed();
-        stream::unfold(receiver, |mut receiver| async move {
-            receiver.changed().await.ok()?;
-            let set = receiver.borrow_and_update().clone();
-            Some((set, receiver))
-        })
-        .filter_map(|set| async { set })
-        .boxed()
+        WatchStream::new(self.nodes.subscribe())
+            .filter_map(|set| async { set })
+            .boxed()
     }
 
     fn admit(&self, pod: &PodRequest, _bound: &NodeUse) -> Admission {

@@ -9,32 +9,18 @@
     reason = "modules of one test"
 )]
 
+#[path = "suite/sandboxed.rs"]
+mod sandboxed;
 mod suite;
 
 use std::time::Duration;
 
-use hyper_util::rt::TokioExecutor;
-use jiff::Timestamp;
-use kube::Client;
-use kube::client::middleware::BaseUriLayer;
-use suite::world::{World, uid};
-use tower::Layer;
+use sandboxed::world;
+use suite::world::uid;
 use vk_sandbox::faults::{Effect, Rule};
-use vk_sandbox::kubernetes::Cluster;
 
 /// A watch that says nothing is given up after its own time-out of five minutes.
 const STALL: Duration = Duration::from_secs(900);
-
-async fn world() -> (World, Cluster) {
-    let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-    let cluster = Cluster::new(vk_sandbox::clock::Clock::stepped(start));
-    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-        .build(cluster.endpoint().connector());
-    let base = BaseUriLayer::new(http::Uri::from_static("http://cluster.test/"));
-    let client = Client::new(base.layer(http), "default");
-    let world = World::new(client, vk_provider::Clock::stepped(start), "default").await;
-    (world, cluster)
-}
 
 async fn survives(effect: Effect, times: u32) {
     let (mut world, cluster) = world().await;

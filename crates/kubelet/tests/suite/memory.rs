@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::sync::{Notify, watch};
+use tokio_stream::wrappers::WatchStream;
 use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{
     Backend, BackendError, Capabilities, Change, Clock, ContainerFact, ContainerState, Grace,
@@ -176,14 +177,7 @@ impl Backend for Remote {
     }
 
     fn nodes(&self) -> BoxStream<'static, NodeSet> {
-        let mut receiver = self.nodes.subscribe();
-        receiver.mark_changed();
-        stream::unfold(receiver, |mut receiver| async move {
-            receiver.changed().await.ok()?;
-            let set = receiver.borrow_and_update().clone();
-            Some((set, receiver))
-        })
-        .boxed()
+        WatchStream::new(self.nodes.subscribe()).boxed()
     }
 
     async fn ensure(&self, pod: &PodRequest, _cx: &PodCx) -> Result<(), BackendError> {

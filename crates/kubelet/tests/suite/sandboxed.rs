@@ -1,0 +1,21 @@
+//! The suite's world in the sandbox, on the stepped clock.
+
+use hyper_util::rt::TokioExecutor;
+use jiff::Timestamp;
+use kube::Client;
+use kube::client::middleware::BaseUriLayer;
+use tower::Layer;
+use vk_sandbox::kubernetes::Cluster;
+
+use crate::suite::world::World;
+
+pub async fn world() -> (World, Cluster) {
+    let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    let cluster = Cluster::new(vk_sandbox::clock::Clock::stepped(start));
+    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+        .build(cluster.endpoint().connector());
+    let base = BaseUriLayer::new(http::Uri::from_static("http://cluster.test/"));
+    let client = Client::new(base.layer(http), "default");
+    let world = World::new(client, vk_provider::Clock::stepped(start), "default").await;
+    (world, cluster)
+}
