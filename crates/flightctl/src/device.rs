@@ -19,6 +19,8 @@ pub struct DeviceView {
     pub owner: Option<String>,
     /// `metadata.generation`: grows with every change of the spec.
     pub generation: i64,
+    /// `metadata.creationTimestamp`: another one is another device of that name.
+    pub created: String,
     /// `metadata.resourceVersion`: grows with every write, statuses included.
     pub version: u64,
     /// Version that the service has rendered last.
@@ -95,6 +97,7 @@ impl DeviceView {
             labels,
             owner: text(&meta["owner"]),
             generation: meta["generation"].as_i64().unwrap_or_default(),
+            created: text(&meta["creationTimestamp"]).unwrap_or_default(),
             version: number(&meta["resourceVersion"]).unwrap_or_default(),
             rendered: number(&meta["annotations"]["device-controller/renderedVersion"])
                 .unwrap_or_default(),

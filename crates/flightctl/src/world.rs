@@ -209,7 +209,8 @@ impl World {
     /// One device; returns whether it may take pods that it did not take before.
     fn take_view(&mut self, view: DeviceView) -> bool {
         let known = self.devices.get(&view.name);
-        if known.is_some_and(|k| k.version > view.version || *k == view) {
+        let older = |k: &DeviceView| k.created == view.created && k.version > view.version;
+        if known.is_some_and(|k| older(k) || *k == view) {
             return false;
         }
         let opened = view.usable() && !known.is_some_and(DeviceView::usable);
@@ -405,4 +406,31 @@ fn controller(pod: &PodRequest) -> Option<String> {
         .iter()
         .find(|o| o.controller == Some(true))
         .map(|o| o.uid.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::tests::device;
+
+    fn world() -> World {
+        World::new("cluster", crate::config::default_rules())
+    }
+
+    #[tokio::test]
+    async fn an_older_reading_is_ignored_but_not_a_device_made_anew() {
+        let mut world = world();
+        let mut view = device("a", &[]);
+        view.version = 9;
+        view.created = "2026-01-01T00:00:00Z".into();
+        world.read(vec![view.clone()], true);
+        view.version = 8;
+        view.summary = "Unknown".into();
+        world.read(vec![view.clone()], false);
+        assert_eq!(world.device("a").unwrap().summary, "Online");
+        view.version = 1;
+        view.created = "2026-01-02T00:00:00Z".into();
+        world.read(vec![view], false);
+        assert_eq!(world.device("a").unwrap().summary, "Unknown");
+    }
 }
