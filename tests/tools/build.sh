@@ -6,7 +6,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 parts=(etcd kube-apiserver kube-controller-manager kube-scheduler kubectl)
 
 if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
-  for part in etcd kube-apiserver kubectl; do
+  # envtest's own assets lack the controller-manager and the scheduler.
+  for part in "${parts[@]}"; do
     [ -x "$KUBEBUILDER_ASSETS/$part" ] || { echo "KUBEBUILDER_ASSETS=$KUBEBUILDER_ASSETS has no $part; unset it to build from source" >&2; exit 1; }
   done
   echo "$KUBEBUILDER_ASSETS"

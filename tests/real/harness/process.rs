@@ -57,6 +57,16 @@ impl Process {
         );
         begun.elapsed()
     }
+
+    /// Sends a signal (`-INT`) and waits for the end, however it comes.
+    pub fn end(&mut self, signal: &str) {
+        // Once it was waited for, its id may be another's.
+        if let Ok(None) = self.child.try_wait() {
+            let pid = self.child.id().to_string();
+            let _ = Command::new("kill").args([signal, &pid]).status();
+            let _ = self.child.wait();
+        }
+    }
 }
 
 impl Drop for Process {

@@ -1,8 +1,10 @@
 //! The user's scenarios through kubectl: a real control plane with its default
 //! scheduler and controllers, the provider's own binary under the RBAC of
-//! `config/rbac.yaml`, and Flight Control, sandboxed on loopback behind TLS.
+//! `config/rbac.yaml`, and Flight Control on loopback: the sandbox's, and the
+//! real service where there is one.
 
 #![allow(
+    dead_code,
     unreachable_pub,
     missing_debug_implementations,
     clippy::unwrap_used,
@@ -12,26 +14,32 @@
 #[path = "../../../../tests/real/harness/mod.rs"]
 mod harness;
 
+#[path = "../../../../tests/real/harness/agent_link.rs"]
+mod agent_link;
+#[path = "../../../../tests/real/harness/flightctl_service.rs"]
+mod flightctl_service;
+#[path = "../../../../tests/real/harness/https.rs"]
+mod https;
+#[path = "../../../../tests/real/harness/oidc.rs"]
+mod oidc;
+mod service;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use harness::control_plane::ControlPlane;
 use harness::process::{Process, free_port};
-use tokio_util::sync::CancellationToken;
-use vk_sandbox::flightctl::{DeviceSpec, FlightControl, Options};
-use vk_sandbox::transport;
+use service::Service;
 
 /// The user's `10 s to Running` and what a busy two-core machine adds to it.
 const PATIENCE: Duration = Duration::from_secs(60);
-const TOKEN: &str = "real-parts-token";
 
 struct World {
     provider: Process,
     plane: ControlPlane,
-    flightctl: FlightControl,
+    flightctl: Service,
     health: u16,
-    _stop: tokio_util::sync::DropGuard,
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,8 +47,20 @@ async fn the_users_scenarios_through_kubectl() {
     let Some(tools) = harness::tools() else {
         return;
     };
-    let mut world = start(&tools).await;
+    scenarios(tools, Service::sandbox().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_on_the_real_flight_control_service() {
+    let (Some(bin), Some(tools)) = (service::binaries(), harness::tools()) else {
+        return;
+    };
+    scenarios(tools, Service::real(&bin).await).await;
+}
+
+async fn scenarios(tools: PathBuf, flightctl: Service) {
     tokio::task::spawn_blocking(move || {
+        let mut world = World::start(&tools, flightctl);
         world.nodes_are_there();
         world.s1_deploy();
         world.s2_fleet();
@@ -54,66 +74,14 @@ async fn the_users_scenarios_through_kubectl() {
     .unwrap();
 }
 
-async fn start(tools: &Path) -> World {
-    let flightctl = FlightControl::new(
-        vk_sandbox::clock::Clock::live(),
-        Options {
-            token: Some(TOKEN.into()),
-            ..Options::default()
-        },
-    );
-    for number in 1..=4 {
-        let mut spec = DeviceSpec::new(&format!("device-{number}"));
-        spec.cpu_cores = Some(4);
-        spec.memory_kb = Some(8 << 20);
-        spec.address = Some(format!("10.42.0.{number}/24"));
-        spec.status_interval = Duration::from_secs(2);
-        if number <= 3 {
-            spec = spec.label("fleet", "edge-fleet-1");
-        }
-        flightctl.add_device(spec);
-    }
-    let tls = vk_sandbox::tls::loopback().unwrap();
-    let listener = transport::loopback("127.0.0.1:0".parse().unwrap())
-        .await
-        .unwrap();
-    let url = format!("https://{}", listener.local_addr().unwrap());
-    let stop = CancellationToken::new();
-    tokio::spawn(
-        flightctl
-            .endpoint()
-            .listen(listener, Some(tls.acceptor), stop.clone()),
-    );
-
-    let tools = tools.to_owned();
-    let ca = tls.ca_pem;
-    let (plane, provider, health) = tokio::task::spawn_blocking(move || {
-        let plane = ControlPlane::start(&tools);
-        let rbac = repository().join("config/rbac.yaml");
-        plane.ok(&["apply", "-f", &rbac.display().to_string()]);
-        let health = free_port();
-        let provider = provider(&plane, &url, &ca, health);
-        (plane, provider, health)
-    })
-    .await
-    .unwrap();
-    World {
-        provider,
-        plane,
-        flightctl,
-        health,
-        _stop: stop.drop_guard(),
-    }
-}
-
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-fn provider(plane: &ControlPlane, url: &str, ca: &str, health: u16) -> Process {
+fn provider(plane: &ControlPlane, flightctl: &Service, health: u16) -> Process {
     let folder = plane.folder();
-    std::fs::write(folder.join("flightctl-ca.crt"), ca).unwrap();
-    std::fs::write(folder.join("token"), TOKEN).unwrap();
+    std::fs::write(folder.join("flightctl-ca.crt"), &flightctl.ca_pem).unwrap();
+    std::fs::write(folder.join("token"), &flightctl.token).unwrap();
     let config = folder.join("provider.yaml");
     let quickstart = std::fs::read_to_string(repository().join("config/quickstart.yaml")).unwrap();
     let own = format!(
@@ -129,11 +97,24 @@ fn provider(plane: &ControlPlane, url: &str, ca: &str, health: u16) -> Process {
         .arg("--kubeconfig")
         .arg(kubeconfig)
         .env_remove("FLIGHTCTL_AUTH_TOKEN")
-        .env("FLIGHTCTL_API_URL", url);
+        .env("FLIGHTCTL_API_URL", &flightctl.url);
     Process::start(folder, "provider", &mut command)
 }
 
 impl World {
+    fn start(tools: &Path, flightctl: Service) -> Self {
+        let plane = ControlPlane::start(tools);
+        let rbac = repository().join("config/rbac.yaml");
+        plane.ok(&["apply", "-f", &rbac.display().to_string()]);
+        let health = free_port();
+        Self {
+            provider: provider(&plane, &flightctl, health),
+            plane,
+            flightctl,
+            health,
+        }
+    }
+
     fn nodes_are_there(&mut self) {
         self.until("two nodes are Ready", |w| {
             let nodes = w.plane.kubectl(&["get", "nodes"]).text;
@@ -192,12 +173,12 @@ impl World {
             "DeviceSelected",
             "Started container nginx",
             "vk-flightctl-provider",
-            "device-4",
+            self.flightctl.device(4),
         ] {
             assert!(described.contains(text), "{text} in\n{described}");
         }
         let uid = self.jsonpath("codeco", "nginx-edge", "{.metadata.uid}");
-        assert_eq!(self.applications("device-4"), [format!("vk-{uid}")]);
+        assert_eq!(self.applications(4), [format!("vk-{uid}")]);
     }
 
     fn s2_fleet(&mut self) {
@@ -218,7 +199,9 @@ impl World {
         ]);
         let mut devices: Vec<&str> = devices.split_whitespace().collect();
         devices.sort_unstable();
-        assert_eq!(devices, ["device-1", "device-2", "device-3"]);
+        let mut fleet = [1, 2, 3].map(|number| self.flightctl.device(number));
+        fleet.sort_unstable();
+        assert_eq!(devices, fleet);
         let node = self
             .plane
             .ok(&["describe", "node", "vk-flightctl-edge-fleet-1"]);
@@ -286,7 +269,7 @@ impl World {
             "--timeout=30s",
         ]);
         println!("S6: deleted in {:.1} s", begun.elapsed().as_secs_f64());
-        assert!(self.applications("device-4").is_empty());
+        assert!(self.applications(4).is_empty());
         let gone = self
             .plane
             .kubectl(&["get", "pod", "nginx-edge", "-n", "codeco"]);
@@ -296,7 +279,7 @@ impl World {
         self.plane
             .ok(&["delete", "pod", "update-test", "--timeout=30s"]);
         self.until("no application is left", |w| {
-            (1..=4).all(|n| w.applications(&format!("device-{n}")).is_empty())
+            (1..=4).all(|n| w.applications(n).is_empty())
         });
     }
 
@@ -345,15 +328,8 @@ impl World {
             .text
     }
 
-    fn applications(&self, device: &str) -> Vec<String> {
-        let json = self.flightctl.device_value(device).unwrap_or_default();
-        let apps = json["spec"]["applications"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        apps.iter()
-            .map(|a| a["name"].as_str().unwrap_or_default().to_owned())
-            .collect()
+    fn applications(&self, number: usize) -> Vec<String> {
+        self.flightctl.applications(self.flightctl.device(number))
     }
 
     fn http(&self, path: &str) -> (u16, String) {

@@ -13,7 +13,7 @@ use crate::flightctl::store::Shared;
 
 /// Why the service did not answer as hoped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LinkError {
+pub enum LinkError {
     /// It cannot be reached, or it is in trouble; try later.
     Away,
     /// It does not know this device (404).
@@ -21,7 +21,7 @@ pub(crate) enum LinkError {
 }
 
 /// What an agent asks of its service: the two calls of the agent API.
-pub(crate) trait Link: Send + Sync + 'static {
+pub trait Link: Send + Sync + 'static {
     /// Waits for a document of another version than `known`; None after the
     /// long poll's time.
     fn rendered(
@@ -36,21 +36,16 @@ pub(crate) trait Link: Send + Sync + 'static {
     fn reachable(&self) -> impl Future<Output = ()> + Send;
 }
 
-/// A link within the process, with a plug that can be pulled.
+/// A link with a plug that can be pulled.
 #[derive(Debug)]
-pub(crate) struct InProcess {
-    shared: Arc<Shared>,
-    name: String,
+pub(crate) struct Plugged<L> {
+    link: L,
     plugged: watch::Receiver<bool>,
 }
 
-impl InProcess {
-    pub(crate) fn new(shared: Arc<Shared>, name: &str, plugged: watch::Receiver<bool>) -> Self {
-        Self {
-            shared,
-            name: name.into(),
-            plugged,
-        }
+impl<L> Plugged<L> {
+    pub(crate) fn new(link: L, plugged: watch::Receiver<bool>) -> Self {
+        Self { link, plugged }
     }
 
     /// Completes when the plug is in that state.
@@ -59,6 +54,44 @@ impl InProcess {
         if plugged.wait_for(|now| *now == wanted).await.is_err() {
             // The last handle is gone: the plug stays as it is.
             std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl<L: Link> Link for Plugged<L> {
+    async fn rendered(&self, known: &str) -> Result<Option<Value>, LinkError> {
+        tokio::select! {
+            biased;
+            () = self.plugged(false) => Err(LinkError::Away),
+            answer = self.link.rendered(known) => answer,
+        }
+    }
+
+    async fn put_status(&self, device: Value) -> Result<(), LinkError> {
+        if !*self.plugged.borrow() {
+            return Err(LinkError::Away);
+        }
+        self.link.put_status(device).await
+    }
+
+    async fn reachable(&self) {
+        self.plugged(true).await;
+        self.link.reachable().await;
+    }
+}
+
+/// A link within the process.
+#[derive(Debug)]
+pub(crate) struct InProcess {
+    shared: Arc<Shared>,
+    name: String,
+}
+
+impl InProcess {
+    pub(crate) fn new(shared: Arc<Shared>, name: &str) -> Self {
+        Self {
+            shared,
+            name: name.into(),
         }
     }
 }
@@ -73,19 +106,13 @@ fn error(refusal: &Refusal) -> LinkError {
 
 impl Link for InProcess {
     async fn rendered(&self, known: &str) -> Result<Option<Value>, LinkError> {
-        tokio::select! {
-            biased;
-            () = self.plugged(false) => Err(LinkError::Away),
-            answer = self.shared.rendered(&self.name, Some(known), true) => {
-                answer.map_err(|refusal| error(&refusal))
-            }
-        }
+        self.shared
+            .rendered(&self.name, Some(known), true)
+            .await
+            .map_err(|refusal| error(&refusal))
     }
 
     async fn put_status(&self, device: Value) -> Result<(), LinkError> {
-        if !*self.plugged.borrow() {
-            return Err(LinkError::Away);
-        }
         self.shared
             .transact(|store, now| {
                 devices::put_status(store, now, &self.name, &device, Actor::Agent)
@@ -94,7 +121,5 @@ impl Link for InProcess {
             .map_err(|refusal| error(&refusal))
     }
 
-    async fn reachable(&self) {
-        self.plugged(true).await;
-    }
+    async fn reachable(&self) {}
 }

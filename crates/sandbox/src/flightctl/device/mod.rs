@@ -17,10 +17,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use self::agent::{Agent, Command, boot_id};
 use self::journal::{Journal, JournalEntry};
-use self::link::InProcess;
+use self::link::{InProcess, Plugged};
 use self::runtime::Runtime;
 use self::script::{Script, Scripts};
 use self::simulated::Simulated;
@@ -28,6 +29,9 @@ use super::FlightControl;
 use super::events::Actor;
 use super::model::{ApplicationStatus, DeviceStatus, Stated};
 use super::store::DeviceRow;
+use crate::clock::Clock;
+
+pub use self::link::{Link, LinkError};
 
 /// `status-update-interval` of the agent, unless its configuration says less.
 const STATUS_INTERVAL: Duration = Duration::from_mins(1);
@@ -128,31 +132,50 @@ pub struct Device {
     scripts: Scripts,
     journal: Journal,
     host: Simulated,
-    service: FlightControl,
+    /// None if its service is not the sandbox's.
+    service: Option<FlightControl>,
 }
 
 pub(super) fn start(service: &FlightControl, spec: DeviceSpec) -> Device {
     let shared = &service.shared;
-    let status = spec.status();
-    let (plug, plugged) = watch::channel(true);
-    let (commands, received) = mpsc::channel(COMMANDS);
-    let scripts = Scripts::default();
-    let journal = Journal::new(shared.clock.clone());
-    let host = Simulated::new(scripts.clone(), journal.clone(), service.stop.clone());
-    let labels = Some(spec.labels).filter(|labels| !labels.is_empty());
+    let labels = Some(spec.labels.clone()).filter(|labels| !labels.is_empty());
     shared.transact(|store, now| {
         let mut row = DeviceRow::new(&spec.name, labels, json!({}), now);
         row.status.lifecycle = Stated::bare("Enrolled");
         store.insert(row, now, Actor::User);
     });
+    let link = InProcess::new(shared.clone(), &spec.name);
+    let clock = shared.clock.clone();
+    let device = start_agent(link, spec, clock, service.stop.clone());
+    Device {
+        service: Some(service.clone()),
+        ..device
+    }
+}
+
+/// A device of a service that is not the sandbox's: it is enrolled already,
+/// under the specification's name, and its labels are the service's business.
+/// Its agent ends with `stop`. Must be called in a Tokio runtime.
+pub fn start_agent(
+    link: impl Link,
+    spec: DeviceSpec,
+    clock: Clock,
+    stop: CancellationToken,
+) -> Device {
+    let status = spec.status();
+    let (plug, plugged) = watch::channel(true);
+    let (commands, received) = mpsc::channel(COMMANDS);
+    let scripts = Scripts::default();
+    let journal = Journal::new(clock.clone());
+    let host = Simulated::new(scripts.clone(), journal.clone(), stop.clone());
     let agent = Agent::new(
         &spec.name,
-        InProcess::new(shared.clone(), &spec.name, plugged),
+        Plugged::new(link, plugged),
         host.clone(),
-        shared.clock.clone(),
+        clock,
         spec.status_interval,
         status,
-        service.stop.clone(),
+        stop,
     );
     tokio::spawn(agent.run(received));
     Device {
@@ -162,7 +185,7 @@ pub(super) fn start(service: &FlightControl, spec: DeviceSpec) -> Device {
         scripts,
         journal,
         host,
-        service: service.clone(),
+        service: None,
     }
 }
 
@@ -222,8 +245,8 @@ impl Device {
         states.into_iter().map(|(status, _)| status).collect()
     }
 
-    /// The Device document, as the user API shows it.
+    /// The Device document, as the sandbox's user API shows it.
     pub fn value(&self) -> Option<Value> {
-        self.service.device_value(&self.name)
+        self.service.as_ref()?.device_value(&self.name)
     }
 }

@@ -1,0 +1,190 @@
+//! Flight Control as the scenarios see it: the sandbox's, or the real service
+//! with the sandbox's devices on its agent API.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use http::{Method, StatusCode};
+use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use vk_sandbox::clock::Clock;
+use vk_sandbox::flightctl::{DeviceSpec, FlightControl, Options, start_agent};
+use vk_sandbox::transport;
+
+use crate::agent_link::AgentLink;
+use crate::flightctl_service::FlightControlService;
+use crate::https::Https;
+
+const TOKEN: &str = "real-parts-token";
+
+/// The service saves heartbeats every 15 s. Until a device's first one is
+/// saved, any PATCH makes it look disconnected.
+const FIRST_HEARTBEAT: Duration = Duration::from_secs(60);
+
+/// Four devices; the first three are of `edge-fleet-1`.
+pub const DEVICES: u32 = 4;
+
+/// Either Flight Control.
+pub struct Service {
+    pub url: String,
+    pub ca_pem: String,
+    pub token: String,
+    /// The devices' names, which the real service does not let us choose.
+    pub devices: Vec<String>,
+    // Before the service: agents that it leaves behind would complain.
+    _stop: DropGuard,
+    api: Api,
+}
+
+enum Api {
+    Sandbox(FlightControl),
+    Real {
+        user: Https,
+        _service: Box<FlightControlService>,
+    },
+}
+
+/// The folder of the real service, unless there is none; then says so.
+pub fn binaries() -> Option<PathBuf> {
+    let folder = std::env::var_os("FLIGHTCTL_BIN").filter(|folder| !folder.is_empty());
+    if folder.is_none() {
+        println!("SKIPPED: real Flight Control (set FLIGHTCTL_BIN=folder)");
+    }
+    folder.map(PathBuf::from)
+}
+
+/// A device as both have it.
+fn device(name: &str, number: u32) -> DeviceSpec {
+    let mut spec = DeviceSpec::new(name);
+    spec.cpu_cores = Some(4);
+    spec.memory_kb = Some(8 << 20);
+    spec.address = Some(format!("10.42.0.{number}/24"));
+    spec.status_interval = Duration::from_secs(2);
+    spec.labels = labels(number);
+    spec
+}
+
+fn labels(number: u32) -> BTreeMap<String, String> {
+    let fleet = (number < DEVICES).then(|| ("fleet".into(), "edge-fleet-1".into()));
+    fleet.into_iter().collect()
+}
+
+impl Service {
+    /// The sandbox's, behind TLS.
+    pub async fn sandbox() -> Self {
+        let options = Options {
+            token: Some(TOKEN.into()),
+            ..Options::default()
+        };
+        let flightctl = FlightControl::new(Clock::live(), options);
+        let devices = (1..=DEVICES)
+            .map(|number| {
+                let name = format!("device-{number}");
+                flightctl.add_device(device(&name, number));
+                name
+            })
+            .collect();
+        let tls = vk_sandbox::tls::loopback().unwrap();
+        let listener = transport::loopback("127.0.0.1:0".parse().unwrap())
+            .await
+            .unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        let endpoint = flightctl.endpoint();
+        tokio::spawn(endpoint.listen(listener, Some(tls.acceptor), stop.clone()));
+        Self {
+            url,
+            ca_pem: tls.ca_pem,
+            token: TOKEN.into(),
+            devices,
+            api: Api::Sandbox(flightctl),
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    /// The service that was built into `bin`, with enrolled devices.
+    pub async fn real(bin: &Path) -> Self {
+        let bin = bin.to_owned();
+        let begun = Instant::now();
+        let service = tokio::task::spawn_blocking(move || FlightControlService::start(&bin))
+            .await
+            .unwrap();
+        let up = begun.elapsed().as_secs_f64();
+        let stop = CancellationToken::new();
+        let mut devices = Vec::new();
+        for number in 1..=DEVICES {
+            let link = AgentLink::enroll(&service, &labels(number)).await;
+            let spec = device(link.name(), number);
+            devices.push(spec.name.clone());
+            start_agent(link, spec, Clock::live(), stop.clone());
+        }
+        let user = service.user();
+        let real = Self {
+            url: service.url(),
+            ca_pem: service.ca_pem().to_owned(),
+            token: service.token(),
+            devices,
+            api: Api::Real {
+                user,
+                _service: Box::new(service),
+            },
+            _stop: stop.drop_guard(),
+        };
+        let begun = Instant::now();
+        for name in &real.devices {
+            while !real.seen(name).await {
+                assert!(begun.elapsed() < FIRST_HEARTBEAT, "{name} is never seen");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        println!(
+            "real Flight Control is up ({up:.1} s), its devices are seen ({:.1} s)",
+            begun.elapsed().as_secs_f64()
+        );
+        real
+    }
+
+    /// The name of device 1, 2, 3 or 4.
+    pub fn device(&self, number: usize) -> &str {
+        &self.devices[number - 1]
+    }
+
+    /// The applications in a device's specification. Blocks.
+    pub fn applications(&self, device: &str) -> Vec<String> {
+        let json = Handle::current().block_on(self.read(device));
+        let apps = json["spec"]["applications"].as_array();
+        apps.into_iter()
+            .flatten()
+            .map(|app| app["name"].as_str().unwrap_or_default().to_owned())
+            .collect()
+    }
+
+    /// Whether the service will go on calling a device connected.
+    async fn seen(&self, device: &str) -> bool {
+        let online = self.read(device).await["status"]["summary"]["status"] == "Online";
+        let Api::Real { user, .. } = &self.api else {
+            return online;
+        };
+        let path = format!("/api/v1/devices/{device}/lastseen");
+        // 204 without a body until then.
+        let saved = matches!(
+            user.call(Method::GET, &path, None).await,
+            Ok((StatusCode::OK, _))
+        );
+        online && saved
+    }
+
+    async fn read(&self, device: &str) -> Value {
+        match &self.api {
+            Api::Sandbox(flightctl) => flightctl.device_value(device).unwrap_or_default(),
+            Api::Real { user, .. } => {
+                let path = format!("/api/v1/devices/{device}");
+                let (status, value) = user.call(Method::GET, &path, None).await.unwrap();
+                assert!(status.is_success(), "{path}: {status} {value}");
+                value
+            }
+        }
+    }
+}
