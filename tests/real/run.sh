@@ -14,7 +14,6 @@ if [ "$(id -u)" = 0 ]; then
 else
   echo "SKIPPED: Podman's generator (its root needs to be made as root)"
 fi
-[ -n "${FLIGHTCTL_BIN:-}" ] || echo "SKIPPED: real Flight Control (set FLIGHTCTL_BIN=folder)"
 "$cargo" test --locked -p virtual-kubelet --test real -- --nocapture
 "$cargo" test --locked -p vk-flightctl --test real -- --nocapture --test-threads 1
 if [ -n "${VK_DEVICE_ROOT:-}" ]; then

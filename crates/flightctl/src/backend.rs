@@ -8,6 +8,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::WatchStream;
 use tracing::info;
 use vk_provider::{
@@ -165,6 +166,7 @@ impl FlightControl {
             other => other?,
         };
         self.world().with_pod(&request.key.uid, |placed| {
+            placed.shown_since = Instant::now();
             placed.stage = Stage::Written {
                 revision: request.spec_revision.clone(),
                 version: None,
@@ -332,6 +334,7 @@ impl Backend for FlightControl {
         // nothing has to be confirmed by the device.
         let never = stage == Stage::Reserved && written.after == 0;
         self.world().with_pod(&pod.uid, |placed| {
+            placed.shown_since = Instant::now();
             placed.stage = if never {
                 Stage::Gone
             } else {

@@ -240,9 +240,11 @@ impl Follower {
         world
             .pods()
             .filter(|p| {
+                // A device that has just enrolled reads as disconnected until its
+                // first heartbeat is saved: what was just written is looked for anyway.
                 world
                     .device(&p.device)
-                    .is_some_and(|d| !d.disconnected() && p.unsettled(d))
+                    .is_some_and(|d| p.unsettled(d) && (!d.disconnected() || !p.settled()))
             })
             .map(|p| p.device.clone())
             .collect()

@@ -19,7 +19,7 @@ use virtual_kubelet::{Host, Settings};
 use vk_provider::{Backend, Clock};
 
 use crate::backend::FlightControl;
-use crate::client::Client;
+use crate::client::{Client, chain};
 use crate::fleet::Rules;
 use crate::metrics::Counters;
 use crate::world::World;
@@ -148,7 +148,13 @@ async fn identify(kube: &kube::Client, stop: &CancellationToken) -> Result<Optio
                     status.message
                 );
             }
-            Ok(Err(error)) => warn!(%error, "Kubernetes does not answer, trying again"),
+            Ok(Err(error)) => {
+                // Only the causes say whether it is the address or the certificate.
+                warn!(
+                    error = chain(&error),
+                    "Kubernetes does not answer, trying again"
+                );
+            }
             Err(_) => warn!("Kubernetes does not answer in time, trying again"),
         }
         tokio::select! {

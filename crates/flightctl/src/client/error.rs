@@ -164,7 +164,7 @@ impl ClientError {
 }
 
 /// An error with its causes: TLS and DNS say what is wrong only there.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

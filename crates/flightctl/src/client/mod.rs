@@ -26,6 +26,7 @@ use tracing::trace;
 
 pub use budget::{Budget, DEFAULT_PER_MINUTE};
 pub use error::ClientError;
+pub(crate) use error::chain;
 pub use events::EventCursor;
 pub use https::{ConnectError, Tls};
 pub use token::{TokenError, TokenSource};
