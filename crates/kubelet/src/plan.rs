@@ -28,6 +28,8 @@ pub struct View {
     pub failed: bool,
     /// Grace of the last stop that the backend took.
     pub stopping: Option<Duration>,
+    /// How long until that stop is asked for again, zero when it is time.
+    pub stop_again: Option<Duration>,
     /// Nothing of it runs, for certain.
     pub stopped: bool,
     /// A call failed: nothing before this much time has passed.
@@ -74,7 +76,7 @@ pub enum Step {
 pub fn plan(view: &View) -> Step {
     let step = wanted(view);
     match (&step, view.back_off) {
-        (Step::Idle | Step::Forget, _) | (_, None) => step,
+        (Step::Idle | Step::Forget | Step::Later(_), _) | (_, None) => step,
         // Less grace than before is news and does not wait for a retry.
         (Step::Stop(grace), Some(_)) if view.stopping.is_some_and(|g| *grace < g) => step,
         (_, Some(wait)) => Step::Later(wait),
@@ -93,8 +95,9 @@ fn wanted(view: &View) -> Step {
             (false, _) => stop(view, grace),
         };
     }
-    if view.failed {
-        // Whatever the verdict, what it left running has to end.
+    if view.failed || desired.terminal {
+        // Whatever ended it, what it left running has to end: a place that was
+        // away when the pod was given up comes back with it.
         let runs = view.present || view.accepted.is_some();
         return if runs && !view.stopped {
             stop(view, Duration::ZERO)
@@ -102,7 +105,7 @@ fn wanted(view: &View) -> Step {
             Step::Idle
         };
     }
-    if desired.terminal || !view.listed {
+    if !view.listed {
         return Step::Idle;
     }
     match &view.accepted {
@@ -129,10 +132,10 @@ fn absent(view: &View) -> Step {
     }
 }
 
-/// Stop, unless the same or a shorter grace already runs.
+/// Stop, unless the same or a shorter grace already runs and still may end it.
 fn stop(view: &View, grace: Duration) -> Step {
-    match view.stopping {
-        Some(asked) if asked <= grace => Step::Idle,
+    match (view.stopping, view.stop_again) {
+        (Some(asked), Some(wait)) if asked <= grace && !wait.is_zero() => Step::Later(wait),
         _ => Step::Stop(grace),
     }
 }
@@ -213,7 +216,8 @@ mod tests {
         view.desired.as_mut().unwrap().deletion = Some(grace);
         assert_eq!(plan(&view), Step::Stop(grace));
         view.stopping = Some(grace);
-        assert_eq!(plan(&view), Step::Idle);
+        view.stop_again = Some(grace);
+        assert_eq!(plan(&view), Step::Later(grace));
         view.desired.as_mut().unwrap().deletion = Some(Duration::from_secs(1));
         assert_eq!(plan(&view), Step::Stop(Duration::from_secs(1)), "shortened");
         view.stopped = true;
@@ -232,9 +236,31 @@ mod tests {
         };
         assert_eq!(plan(&view), Step::Stop(Duration::ZERO));
         view.stopping = Some(Duration::ZERO);
-        assert_eq!(plan(&view), Step::Idle);
+        view.stop_again = Some(Duration::from_secs(9));
+        assert_eq!(plan(&view), Step::Later(Duration::from_secs(9)));
         view.stopped = true;
         assert_eq!(plan(&view), Step::Release);
+    }
+
+    #[test]
+    fn a_stop_that_has_no_effect_is_asked_for_again() {
+        let mut view = view();
+        view.desired.as_mut().unwrap().deletion = Some(Duration::ZERO);
+        view.stopping = Some(Duration::ZERO);
+        view.stop_again = Some(Duration::ZERO);
+        assert_eq!(plan(&view), Step::Stop(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_pod_that_is_over_in_kubernetes_and_alive_at_the_remote_is_stopped() {
+        let mut view = View {
+            present: true,
+            ..view()
+        };
+        view.desired.as_mut().unwrap().terminal = true;
+        assert_eq!(plan(&view), Step::Stop(Duration::ZERO));
+        view.stopped = true;
+        assert_eq!(plan(&view), Step::Idle);
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub const WRITE_RETRY: Duration = Duration::from_secs(2);
 /// some dozens an API server answers no faster.
 const WRITES_AT_ONCE: usize = 32;
 
+/// Longest pause the server may name for one write; beyond, asking is better.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
 /// How a write ended.
 #[derive(Debug)]
 pub enum Written {
@@ -71,7 +74,7 @@ impl Publisher {
     pub async fn status(&self, key: &PodKey, body: &Value) -> Written {
         let (api, params) = (self.api(key), PatchParams::default());
         let patch = Patch::Strategic(body);
-        self.bounded(api.patch_status(&key.name, &params, &patch))
+        self.bounded(key, api.patch_status(&key.name, &params, &patch))
             .await
     }
 
@@ -86,7 +89,7 @@ impl Publisher {
             "uid": key.uid.as_str(), "labels": labels, "annotations": annotations,
         }});
         let (api, params) = (self.api(key), PatchParams::default());
-        self.bounded(api.patch(&key.name, &params, &Patch::Merge(&body)))
+        self.bounded(key, api.patch(&key.name, &params, &Patch::Merge(&body)))
             .await
     }
 
@@ -105,35 +108,55 @@ impl Publisher {
             let answer = api.delete(&key.name, &params).await?;
             Ok(answer.left().unwrap_or_default())
         };
-        self.bounded(call).await
+        self.bounded(key, call).await
     }
 
-    /// The pod of this name, if it still is the one of this UID.
+    /// The pod of this name, if it still is the one of this UID. `None` only
+    /// when the API server itself says so: a proxy's 404 is an error.
     ///
     /// # Errors
     /// The API server did not answer; the text says why.
     pub async fn read(&self, key: &PodKey) -> Result<Option<Pod>, String> {
-        match timeout(WRITE_DEADLINE, self.api(key).get_opt(&key.name)).await {
+        let Ok(_permit) = self.permits.acquire().await else {
+            return Err("shutting down".into());
+        };
+        self.read_now(key).await
+    }
+
+    async fn read_now(&self, key: &PodKey) -> Result<Option<Pod>, String> {
+        match timeout(WRITE_DEADLINE, self.api(key).get(&key.name)).await {
             Err(_) => Err("no answer from the API server".into()),
+            Ok(Err(kube::Error::Api(status)))
+                if status.code == 404 && status.reason == "NotFound" =>
+            {
+                Ok(None)
+            }
             Ok(Err(error)) => Err(error.to_string()),
-            Ok(Ok(pod)) => Ok(pod.filter(|p| p.metadata.uid.as_deref() == Some(key.uid.as_str()))),
+            Ok(Ok(pod)) => {
+                Ok(Some(pod).filter(|p| p.metadata.uid.as_deref() == Some(key.uid.as_str())))
+            }
         }
     }
 
-    async fn bounded(&self, call: impl Future<Output = kube::Result<Pod>>) -> Written {
+    async fn bounded(
+        &self,
+        key: &PodKey,
+        call: impl Future<Output = kube::Result<Pod>>,
+    ) -> Written {
         let Ok(_permit) = self.permits.acquire().await else {
-            return Written::Failed {
-                retry: WRITE_RETRY,
-                message: "shutting down".into(),
-            };
+            return failed("shutting down".into());
         };
         match timeout(WRITE_DEADLINE, call).await {
             Ok(Ok(pod)) => Written::Stored(Box::new(pod)),
-            Ok(Err(error)) => classify(&error),
-            Err(_) => Written::Failed {
-                retry: WRITE_RETRY,
-                message: format!("no answer within {} s", WRITE_DEADLINE.as_secs()),
+            Ok(Err(error)) => match classify(&error) {
+                Ok(written) => written,
+                Err(doubt) => match self.read_now(key).await {
+                    Ok(None) => Written::Gone,
+                    Ok(Some(_)) => failed(doubt),
+                    Err(message) => failed(format!("{doubt}; then: {message}")),
+                },
             },
+            Err(_) => failed(format!("no answer within {} s", WRITE_DEADLINE.as_secs())),
         }
     }
 
@@ -142,32 +165,36 @@ impl Publisher {
     }
 }
 
-fn classify(error: &kube::Error) -> Written {
-    if let kube::Error::Api(status) = error {
-        let details = status.details.as_ref();
-        match status.code {
-            // The UID precondition: a successor has taken the name. A delete
-            // answers it 409, a patch 422 about the immutable field.
-            404 | 409 => return Written::Gone,
-            422 if status.message.contains("metadata.uid") => return Written::Gone,
-            400 | 403 | 405 | 415 | 422 => return Written::Refused(status.message.clone()),
-            _ => {
-                let named = details.map_or(0, |d| u64::from(d.retry_after_seconds));
-                let retry = if named > 0 {
-                    Duration::from_secs(named)
-                } else {
-                    WRITE_RETRY
-                };
-                return Written::Failed {
-                    retry,
-                    message: status.message.clone(),
-                };
-            }
-        }
-    }
+fn failed(message: String) -> Written {
     Written::Failed {
         retry: WRITE_RETRY,
-        message: error.to_string(),
+        message,
+    }
+}
+
+/// What an error says of a write; `Err` where the pod may be gone. Believing
+/// that ends its workload, and a webhook's 409 or a proxy's 404 says nothing of
+/// the kind, so it is asked for.
+fn classify(error: &kube::Error) -> Result<Written, String> {
+    let kube::Error::Api(status) = error else {
+        return Ok(failed(error.to_string()));
+    };
+    let message = status.message.clone();
+    match status.code {
+        // The UID precondition: a successor has taken the name. A delete
+        // answers it 409, a patch 422 about the immutable field.
+        404 | 409 => Err(message),
+        422 if message.contains("metadata.uid") => Err(message),
+        400 | 403 | 405 | 415 | 422 => Ok(Written::Refused(message)),
+        _ => {
+            let details = status.details.as_ref();
+            let named = details.map_or(0, |d| u64::from(d.retry_after_seconds));
+            let retry = match named {
+                0 => WRITE_RETRY,
+                _ => Duration::from_secs(named).min(RETRY_AFTER_MAX),
+            };
+            Ok(Written::Failed { retry, message })
+        }
     }
 }
 

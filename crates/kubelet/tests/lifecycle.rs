@@ -3,6 +3,7 @@
 #![allow(
     unreachable_pub,
     missing_debug_implementations,
+    dead_code,
     clippy::unwrap_used,
     reason = "modules of one test or example"
 )]

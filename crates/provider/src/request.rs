@@ -4,20 +4,19 @@ use std::fmt;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::key::PodKey;
 
-/// A fingerprint of the part of a pod's spec that its containers are made from.
+/// A fingerprint of what may change in the containers of a living pod.
 ///
-/// It is taken over the *unresolved* spec: references to ConfigMaps and Secrets
-/// count, their content does not, so that nothing restarts after a restart of
-/// ours because an input changed meanwhile. Fields that may change without
-/// touching a container (`tolerations`, `activeDeadlineSeconds`,
-/// `terminationGracePeriodSeconds`) and those the scheduler sets (`nodeName`)
-/// do not count. Stable across processes and versions of this library for the
-/// same JSON.
+/// That is their images: the API server lets nothing else of a container
+/// change under one UID (`ValidatePodUpdate` in `pkg/apis/core/validation`;
+/// resources only through the resize subresource, which no backend here has).
+/// Everything else is left out on purpose: a field that a newer API server
+/// defaults into old pods, or that a newer version of this library learns to
+/// read, must not look like a change and restart what runs. References to
+/// ConfigMaps and Secrets cannot change; their content does not count.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Revision(Arc<str>);
 
@@ -27,22 +26,24 @@ const REVISION_DIGITS: usize = 16;
 impl Revision {
     /// The revision of a spec.
     pub fn of(spec: &PodSpec) -> Self {
-        let mut json = serde_json::to_value(spec).unwrap_or(Value::Null);
-        if let Some(map) = json.as_object_mut() {
-            for field in [
-                "nodeName",
-                "tolerations",
-                "activeDeadlineSeconds",
-                "terminationGracePeriodSeconds",
-                "schedulingGates",
-                "nodeSelector",
-                "ephemeralContainers",
-            ] {
-                map.remove(field);
+        let mut hash = Sha256::new();
+        let init = spec.init_containers.iter().flatten();
+        for (list, container) in init
+            .map(|c| ("init", c))
+            .chain(spec.containers.iter().map(|c| ("main", c)))
+        {
+            let image = container.image.as_deref().unwrap_or_default();
+            // No name and no image holds a NUL.
+            for part in [list, &container.name, image] {
+                hash.update(part);
+                hash.update([0]);
             }
         }
-        let digest = Sha256::digest(json.to_string().as_bytes());
-        let mut text: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut text: String = hash
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         text.truncate(REVISION_DIGITS);
         Self(text.into())
     }
@@ -150,6 +151,8 @@ mod tests {
         other.node_name = Some("n".into());
         other.active_deadline_seconds = Some(5);
         other.tolerations = Some(vec![Toleration::default()]);
+        other.host_users = Some(true);
         assert_eq!(Revision::of(&spec("a:1")), Revision::of(&other));
+        assert_eq!(Revision::of(&other).as_str(), "05f5674cd8039d25", "stable");
     }
 }

@@ -43,7 +43,11 @@ struct State {
     fail_next: Vec<BackendError>,
     /// `stop` leaves the pod running until [`Remote::finish`].
     hold_stops: bool,
+    panic_next: bool,
 }
+
+/// `ensure` of a pod with this annotation writes its journal first.
+pub const JOURNALS: &str = "test/journals";
 
 const CAPABILITIES: Capabilities = Capabilities {
     name: "memory",
@@ -85,6 +89,11 @@ impl Remote {
         self.lock().pods.contains_key(&Uid::new(uid))
     }
 
+    /// Nothing of the pod runs any more.
+    pub fn ended(&self, uid: &str) -> bool {
+        self.lock().pods.get(&Uid::new(uid)).is_none_or(|f| f.ended)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.lock().pods.is_empty()
     }
@@ -119,6 +128,16 @@ impl Remote {
                 });
             }
         });
+    }
+
+    /// The pod gets another address: news that has to be written.
+    pub fn readdress(&self, uid: &str) {
+        self.edit(uid, |facts| facts.pod_ips = vec![[10, 0, 0, 9].into()]);
+    }
+
+    /// `ensure` panics, once.
+    pub fn panic_next(&self) {
+        self.lock().panic_next = true;
     }
 
     /// The remote loses a pod without telling.
@@ -180,7 +199,12 @@ impl Backend for Remote {
         WatchStream::new(self.nodes.subscribe()).boxed()
     }
 
-    async fn ensure(&self, pod: &PodRequest, _cx: &PodCx) -> Result<(), BackendError> {
+    async fn ensure(&self, pod: &PodRequest, cx: &PodCx) -> Result<(), BackendError> {
+        if pod.annotation(JOURNALS).is_some() {
+            cx.journal.persist("about to start").await?;
+        }
+        let panics = std::mem::take(&mut self.lock().panic_next);
+        assert!(!panics, "the test asks for it");
         let now = self.clock.now();
         let mut state = self.lock();
         state.calls.push(Call::Ensure(pod.key.name.to_string()));

@@ -1,0 +1,282 @@
+//! Calls to the backend, and what their answers mean.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use vk_provider::{Admission, BackendError, Grace, NodeUse, PodChange, PodCx, PodKey, PodRequest};
+
+use super::Actor;
+use crate::plan::{Absence, View};
+use crate::publish::PodJournal;
+use crate::story;
+
+/// Deadline of `ensure`: a backend only has to hand the pod over.
+const ENSURE_DEADLINE: Duration = Duration::from_secs(60);
+/// Deadline of `stop` and `release`, for the same reason.
+const STOP_DEADLINE: Duration = Duration::from_secs(60);
+/// An `ensure` that takes longer than this does not hold the first status back.
+const QUICK: Duration = Duration::from_millis(500);
+/// A pod came before its node's facts did.
+const NODE_UNKNOWN: Duration = Duration::from_secs(1);
+
+impl Actor {
+    pub(super) fn admit(&self, key: &PodKey, view: &View) {
+        let Some(request) = self.request(key, PodChange::First) else {
+            return;
+        };
+        let Some(desired) = &view.desired else { return };
+        let decision = {
+            let _one_at_a_time = self
+                .admission
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let node = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(node) = node.get(&*desired.node) else {
+                return self.queue.mark_after(&key.uid, NODE_UNKNOWN);
+            };
+            let bound = NodeUse {
+                node: node.clone(),
+                requested: self.table.requested(&desired.node),
+            };
+            let decision = self.backend.admit(&request, &bound);
+            if decision == Admission::Accept {
+                self.table.with(&key.uid, |record| {
+                    record.admitted = true;
+                    record.waiting = None;
+                    record.reset_back_off();
+                });
+            }
+            decision
+        };
+        match decision {
+            Admission::Accept => self.queue.mark(&key.uid),
+            // The controller would recreate it for ever.
+            Admission::Reject {
+                reason, message, ..
+            } if desired.daemon => {
+                self.wait(key, &reason, &message, None);
+            }
+            Admission::Reject {
+                reason,
+                message,
+                event,
+            } => {
+                self.fail(key, &reason, &message, event.as_deref());
+            }
+            Admission::Wait { reason, message } => self.wait(key, &reason, &message, None),
+        }
+    }
+
+    pub(super) async fn ensure(&self, key: &PodKey, change: PodChange) {
+        let Some(request) = self.request(key, change) else {
+            return;
+        };
+        let cancel = CancellationToken::new();
+        let wanted = self.table.with(&key.uid, |record| {
+            let desired = record.desired.as_ref();
+            let wanted = desired
+                .is_some_and(|d| d.deletion.is_none() && d.revision == request.spec_revision);
+            record.in_flight = wanted.then(|| cancel.clone());
+            wanted
+        });
+        if wanted != Some(true) {
+            return self.queue.mark(&key.uid);
+        }
+        let cx = PodCx {
+            events: self.events.for_pod(key),
+            journal: Arc::new(PodJournal::new(self.publisher.clone(), key.clone())),
+            cancel: cancel.clone(),
+        };
+        let answered = CancellationToken::new();
+        let call = async {
+            let call = timeout(ENSURE_DEADLINE, self.backend.ensure(&request, &cx));
+            let answer = tokio::select! {
+                biased;
+                () = cancel.cancelled() => None,
+                answer = call => Some(answer),
+            };
+            answered.cancel();
+            answer
+        };
+        // Both are polled together: a call that holds one of the writer's
+        // permits goes on while the status waits for one.
+        let early_status = async {
+            if timeout(QUICK, answered.cancelled()).await.is_err() {
+                self.publish(key).await;
+            }
+        };
+        let (answer, ()) = tokio::join!(call, early_status);
+        self.table.with(&key.uid, |record| record.in_flight = None);
+        // Cancelled: the pod is wanted otherwise now, and is marked already.
+        let Some(answer) = answer else { return };
+        match answer.unwrap_or_else(|_| Err(late("ensure", ENSURE_DEADLINE))) {
+            Ok(()) => {
+                let now = self.clock.now();
+                self.table.with(&key.uid, |record| {
+                    record.accepted = Some((request.spec_revision.clone(), now));
+                    record.admitted = true;
+                    record.ensured = true;
+                    record.waiting = None;
+                    record.stopping = None;
+                    record.stopped = false;
+                    record.reset_back_off();
+                });
+                // The image may have changed again meanwhile.
+                self.queue.mark(&key.uid);
+            }
+            Err(BackendError::Rejected { reason, message }) => {
+                self.fail(key, &reason, &message, None)
+            }
+            Err(error @ BackendError::Unsupported { .. }) => {
+                self.fail(key, "Unsupported", &error.to_string(), None);
+            }
+            Err(BackendError::Waiting {
+                reason,
+                message,
+                retry,
+            }) => {
+                self.wait(key, &reason, &message, retry);
+            }
+            Err(error) => self.unavailable(key, "ensure", &error),
+        }
+    }
+
+    pub(super) async fn stop(&self, key: &PodKey, view: &View, grace: Duration) {
+        if view.desired.is_none() && matches!(view.absence, Absence::Orphan { .. }) {
+            match self.publisher.read(key).await {
+                Ok(None) => {
+                    info!(pod = %key, uid = %key.uid, "removing a workload whose pod is gone")
+                }
+                Ok(Some(pod)) => {
+                    self.table.adopt(Arc::new(pod));
+                    return self.queue.mark(&key.uid);
+                }
+                Err(message) => {
+                    let error = BackendError::Unavailable {
+                        message,
+                        retry: None,
+                    };
+                    return self.unavailable(key, "stop", &error);
+                }
+            }
+        }
+        let first = view.stopping.is_none();
+        let call = timeout(STOP_DEADLINE, self.backend.stop(key, grace)).await;
+        match call.unwrap_or_else(|_| Err(late("stop", STOP_DEADLINE))) {
+            Ok(()) => {
+                self.table.with(&key.uid, |record| {
+                    record.stop_taken(grace, self.clock.now());
+                });
+                if first {
+                    self.tell_killing(key, grace);
+                }
+            }
+            Err(BackendError::NotFound) => {
+                self.table.with(&key.uid, |record| {
+                    record.stop_taken(grace, self.clock.now());
+                    record.stopped = true;
+                });
+            }
+            Err(error) => return self.unavailable(key, "stop", &error),
+        }
+        self.queue.mark(&key.uid);
+    }
+
+    fn tell_killing(&self, key: &PodKey, grace: Duration) {
+        let Some(Some(pod)) = self.table.with(&key.uid, |record| record.api.clone()) else {
+            return;
+        };
+        let events = self.events.for_pod(key);
+        for (reason, message) in story::killing(&pod) {
+            events.normal(reason, &message);
+        }
+        let own = pod
+            .spec
+            .as_ref()
+            .and_then(|s| s.termination_grace_period_seconds);
+        let asked = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
+        if self.backend.capabilities().grace == Grace::AtStart
+            && let Some(own) = own
+            && asked < own
+        {
+            events.warning(
+                "GracePeriodFixed",
+                &format!("Stopping with the {own} s grace period the pod was started with; {asked} s cannot be honoured"),
+            );
+        }
+    }
+
+    pub(super) async fn release(&self, key: &PodKey) {
+        let call = timeout(STOP_DEADLINE, self.backend.release(key)).await;
+        match call.unwrap_or_else(|_| Err(late("release", STOP_DEADLINE))) {
+            Ok(()) | Err(BackendError::NotFound) => self.table.forget(&key.uid),
+            Err(error) => self.unavailable(key, "release", &error),
+        }
+    }
+
+    pub(super) fn fail(&self, key: &PodKey, reason: &str, message: &str, event: Option<&str>) {
+        warn!(pod = %key, reason, message, "pod failed");
+        self.table.with(&key.uid, |record| {
+            record.verdict = Some((reason.into(), message.into()));
+            record.waiting = None;
+            record.reset_back_off();
+        });
+        self.events
+            .for_pod(key)
+            .warning(event.unwrap_or(reason), message);
+        self.queue.mark(&key.uid);
+    }
+
+    fn wait(&self, key: &PodKey, reason: &str, message: &str, retry: Option<Duration>) {
+        info!(pod = %key, reason, message, "pod waits");
+        let news = self.table.with(&key.uid, |record| {
+            let told = Some((reason.to_owned(), message.to_owned()));
+            let news = record.waiting != told;
+            record.waiting = told;
+            record.failed(retry);
+            news
+        });
+        if news == Some(true) {
+            self.events.for_pod(key).warning(reason, message);
+        }
+        self.queue.mark(&key.uid);
+    }
+
+    /// The remote could not be asked: nothing shown changes, the call is repeated.
+    fn unavailable(&self, key: &PodKey, operation: &str, error: &BackendError) {
+        warn!(operation, pod = %key, %error, "backend unavailable, repeating");
+        let retry = match error {
+            BackendError::Unavailable { retry, .. } => *retry,
+            _ => None,
+        };
+        self.table.with(&key.uid, |record| record.failed(retry));
+        self.events
+            .for_pod(key)
+            .warning("BackendUnavailable", &format!("{operation}: {error}"));
+        self.queue.mark(&key.uid);
+    }
+
+    fn request(&self, key: &PodKey, change: PodChange) -> Option<PodRequest> {
+        self.table.with(&key.uid, |record| {
+            let desired = record.desired.as_ref()?;
+            Some(PodRequest {
+                key: record.key.clone(),
+                node: desired.node.clone(),
+                pod: record.api.clone()?,
+                spec_revision: desired.revision.clone(),
+                change,
+                journal: desired.journal.clone(),
+            })
+        })?
+    }
+}
+
+fn late(operation: &str, deadline: Duration) -> BackendError {
+    BackendError::Unavailable {
+        message: format!("{operation} got no answer within {} s", deadline.as_secs()),
+        retry: None,
+    }
+}

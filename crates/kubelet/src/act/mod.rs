@@ -1,0 +1,150 @@
+//! Carries out the steps that [`crate::plan`] decides: one task per pod at
+//! work, never two for one pod. Concurrency is bounded where it costs: by the
+//! backend per remote place, by [`crate::publish`] towards Kubernetes.
+
+mod calls;
+mod writes;
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error};
+use vk_provider::{Backend, Clock, NodeFacts, Uid};
+
+use crate::events::Recorder;
+use crate::metrics::Metrics;
+use crate::plan::{Step, plan};
+use crate::publish::Publisher;
+use crate::queue::Queue;
+use crate::table::Table;
+
+/// At shutdown, writes under way may finish within this; SIGTERM allows 5 s.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// The nodes that are served, with their present facts.
+pub type Nodes = Arc<RwLock<HashMap<String, NodeFacts>>>;
+
+/// Everything a step needs.
+pub struct Actor {
+    /// The state.
+    pub table: Table,
+    /// What to look at.
+    pub queue: Queue,
+    /// Writes to Kubernetes.
+    pub publisher: Publisher,
+    /// Events.
+    pub events: Recorder,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Time.
+    pub clock: Clock,
+    /// Served nodes.
+    pub nodes: Nodes,
+    /// Admission is one at a time, so that two pods never share the last core.
+    pub admission: Mutex<()>,
+    /// The remote.
+    pub backend: Arc<dyn Backend>,
+}
+
+impl std::fmt::Debug for Actor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Actor")
+            .field("pods", &self.table.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Works the queue until `stop`; then lets writes under way finish, briefly.
+pub async fn act(actor: Arc<Actor>, stop: CancellationToken) {
+    let tasks = TaskTracker::new();
+    let abort = CancellationToken::new();
+    loop {
+        let uid = tokio::select! {
+            () = stop.cancelled() => break,
+            uid = actor.queue.next() => uid,
+        };
+        actor.metrics.set_queue_depth(actor.queue.len());
+        let (actor, abort) = (actor.clone(), abort.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = abort.cancelled() => {}
+                pass = AssertUnwindSafe(actor.pass(&uid)).catch_unwind() => {
+                    if pass.is_err() {
+                        actor.panicked(&uid);
+                    }
+                }
+            }
+            actor.queue.done(&uid);
+        });
+    }
+    tasks.close();
+    if timeout(DRAIN, tasks.wait()).await.is_err() {
+        abort.cancel();
+    }
+}
+
+impl Actor {
+    /// One look at one pod: the next step, then its status.
+    async fn pass(&self, uid: &Uid) {
+        let Some(view) = self.table.view(uid) else {
+            return;
+        };
+        let Some(key) = self.table.with(uid, |record| record.key.clone()) else {
+            return;
+        };
+        let started = Instant::now();
+        let step = plan(&view);
+        debug!(pod = %key, ?step, "planned");
+        let name = step_name(&step);
+        match step {
+            Step::Idle => {}
+            Step::Later(wait) => self.queue.mark_after(uid, wait),
+            Step::Admit => self.admit(&key, &view),
+            Step::Ensure(change) => self.ensure(&key, change).await,
+            Step::Lost => self.fail(
+                &key,
+                "PodLost",
+                "The remote no longer has this pod, and restartPolicy Never lets it run only once",
+                None,
+            ),
+            Step::Stop(grace) => self.stop(&key, &view, grace).await,
+            Step::Delete => self.delete(&key).await,
+            Step::Release => self.release(&key).await,
+            Step::Forget => self.table.forget(uid),
+        }
+        if name != "idle" {
+            self.metrics.observe_step(name, started.elapsed());
+        }
+        self.publish(&key).await;
+    }
+
+    /// A fault of the backend's (or ours) in one pod stays with that pod, which
+    /// is tried again like after any failed call.
+    fn panicked(&self, uid: &Uid) {
+        error!(%uid, "panic while working on a pod, repeating");
+        self.table.with(uid, |record| {
+            record.in_flight = None;
+            record.failed(None);
+        });
+        self.queue.mark(uid);
+    }
+}
+
+fn step_name(step: &Step) -> &'static str {
+    match step {
+        Step::Idle | Step::Later(_) => "idle",
+        Step::Admit => "admit",
+        Step::Ensure(_) => "ensure",
+        Step::Lost => "lost",
+        Step::Stop(_) => "stop",
+        Step::Delete => "delete",
+        Step::Release => "release",
+        Step::Forget => "forget",
+    }
+}

@@ -1,0 +1,186 @@
+//! Writes to Kubernetes about one pod: its status, our labels, its final delete.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+use vk_provider::PodKey;
+
+use super::Actor;
+use crate::publish::Written;
+use crate::status::{self, PodVerdict};
+use crate::story;
+use crate::table::{Record, Writes};
+
+/// The object should be gone at once after its final delete; a finalizer may
+/// keep it. Asked again after this, in case the answer or the watch was lost.
+const DELETE_AGAIN: Duration = Duration::from_secs(30);
+/// A write that Kubernetes refuses would be refused again; what it objects to
+/// (a webhook, our permissions) may be mended meanwhile.
+const REFUSED_AGAIN: Duration = Duration::from_secs(30);
+
+impl Actor {
+    pub(super) async fn delete(&self, key: &PodKey) {
+        if self.paused(key, |writes| writes.not_before) {
+            return;
+        }
+        match self.publisher.delete(key).await {
+            Written::Stored(_) => {
+                info!(operation = "delete", pod = %key, "pod deleted");
+                self.table.with(&key.uid, |record| {
+                    record.retry_at = Some(Instant::now() + DELETE_AGAIN);
+                });
+                self.queue.mark_after(&key.uid, DELETE_AGAIN);
+            }
+            other => self.not_written(key, "final delete", other),
+        }
+    }
+
+    /// Whether writes about this pod wait; then it is looked at again.
+    fn paused(&self, key: &PodKey, until: impl FnOnce(&Writes) -> Option<Instant>) -> bool {
+        let until = self.table.with(&key.uid, |record| until(&record.writes));
+        let wait = until
+            .flatten()
+            .map(|at| at.saturating_duration_since(Instant::now()))
+            .filter(|wait| !wait.is_zero());
+        if let Some(wait) = wait {
+            self.queue.mark_after(&key.uid, wait);
+        }
+        wait.is_some()
+    }
+
+    /// Writes status and labels where they differ from what Kubernetes has.
+    pub(super) async fn publish(&self, key: &PodKey) {
+        let Some(Some(draft)) = self.table.with(&key.uid, |record| Draft::of(record)) else {
+            return;
+        };
+        let listed = self.table.view(&key.uid).is_some_and(|view| view.listed);
+        if !listed && draft.facts.is_none() && draft.verdict == PodVerdict::None {
+            // Right after a start: what runs is not known yet, so nothing is said.
+            return;
+        }
+        let waiting = draft
+            .waiting
+            .as_ref()
+            .map(|(reason, message)| (reason.as_str(), message.as_str()));
+        let now = self.clock.now();
+        let want = status::compute(
+            &draft.pod,
+            draft.facts.as_deref(),
+            &draft.verdict,
+            waiting,
+            now,
+        );
+        let have = draft.pod.status.clone().unwrap_or_default();
+        let body = status::patch(&have, &want, key.uid.as_str());
+        let labels = draft.missing_labels();
+        if body.is_none() && labels.is_empty() {
+            self.table
+                .with(&key.uid, |record| record.writes.nothing_left());
+            return;
+        }
+        if self.paused(key, |writes| writes.not_before.max(writes.unkept_until)) {
+            return;
+        }
+        if let Some(body) = body {
+            self.metrics.status_patch();
+            match self.publisher.status(key, &body).await {
+                Written::Stored(pod) => {
+                    let events = self.events.for_pod(key);
+                    for (reason, message) in story::started(&have, &want) {
+                        events.normal(reason, &message);
+                    }
+                    if !story::running(&have) && story::running(&want) {
+                        self.metrics.pod_started(&draft.pod, now);
+                    }
+                    self.stored(key, *pod);
+                }
+                other => self.not_written(key, "status", other),
+            }
+        }
+        if !labels.is_empty() {
+            let none = BTreeMap::new();
+            match self.publisher.metadata(key, &labels, &none).await {
+                Written::Stored(pod) => self.stored(key, *pod),
+                other => self.not_written(key, "labels", other),
+            }
+        }
+    }
+
+    fn stored(&self, key: &PodKey, pod: Pod) {
+        let unkept = self.table.with(&key.uid, |record| record.writes.taken());
+        if unkept == Some(true) {
+            warn!(operation = "publish", pod = %key, "Kubernetes takes our writes and does not keep them; is a webhook or an older API server in the way?");
+        }
+        if self.table.refresh(Arc::new(pod)).is_some() {
+            self.queue.mark(&key.uid);
+        }
+    }
+
+    fn not_written(&self, key: &PodKey, what: &str, outcome: Written) {
+        let wait = match outcome {
+            Written::Stored(_) => return,
+            Written::Gone => {
+                self.table.gone(&key.uid);
+                return self.queue.mark(&key.uid);
+            }
+            Written::Refused(message) => {
+                error!(operation = "publish", pod = %key, what, message, "Kubernetes refuses our write");
+                self.metrics.api_refused();
+                REFUSED_AGAIN
+            }
+            Written::Failed { retry, message } => {
+                warn!(operation = "publish", pod = %key, what, message, "write failed, repeating");
+                retry
+            }
+        };
+        let wait = self
+            .table
+            .with(&key.uid, |record| record.writes.pause(wait));
+        self.queue.mark_after(&key.uid, wait.unwrap_or_default());
+    }
+}
+
+/// What a status is computed from, taken out of the table in one go.
+struct Draft {
+    pod: Arc<Pod>,
+    facts: Option<Arc<vk_provider::PodFacts>>,
+    verdict: PodVerdict,
+    waiting: Option<(String, String)>,
+}
+
+impl Draft {
+    fn of(record: &Record) -> Option<Self> {
+        let pod = record.api.clone()?;
+        let deleting = record.desired.as_ref()?.deletion.is_some();
+        let verdict = match (&record.verdict, deleting) {
+            (Some((reason, message)), _) => PodVerdict::Failed {
+                reason: reason.clone(),
+                message: message.clone(),
+            },
+            (None, true) => PodVerdict::Terminating {
+                stopped: record.stopped,
+            },
+            (None, false) => PodVerdict::None,
+        };
+        Some(Self {
+            pod,
+            facts: record.facts.clone(),
+            verdict,
+            waiting: record.waiting.clone(),
+        })
+    }
+
+    /// Labels of the backend's that Kubernetes does not show.
+    fn missing_labels(&self) -> BTreeMap<String, String> {
+        let have = self.pod.metadata.labels.as_ref();
+        let facts = self.facts.iter().flat_map(|facts| &facts.labels);
+        facts
+            .filter(|(name, value)| have.and_then(|all| all.get(*name)) != Some(*value))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    }
+}

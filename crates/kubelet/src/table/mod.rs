@@ -1,0 +1,323 @@
+//! The one table: every pod by UID, with what Kubernetes wants, what the remote
+//! shows and what was asked of it. Synchronous; each method returns the UIDs to
+//! look at again.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use k8s_openapi::api::core::v1::Pod;
+use tokio::time::Instant;
+use vk_provider::quantity::Resources;
+use vk_provider::{Listing, PodFacts, Uid};
+
+use crate::desired::Desired;
+use crate::plan::{Absence, View};
+
+mod record;
+
+pub use record::{BACK_OFF_FIRST, BACK_OFF_MAX, Record, Stopping, Writes};
+
+/// The table; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    records: HashMap<Uid, Record>,
+    /// Sum of the requests of admitted pods, by node.
+    ledger: HashMap<Arc<str>, Resources>,
+    /// Nodes we serve whose pods Kubernetes has not listed yet.
+    unsynced: HashSet<Arc<str>>,
+    /// Some node has been served: before that, "all are synced" says nothing.
+    served: bool,
+    /// The backend has listed completely once.
+    listed: bool,
+}
+
+impl Table {
+    /// A pod as the watch shows it. Older versions than the known one are ignored.
+    pub fn apply(&self, pod: Arc<Pod>) -> Option<Uid> {
+        self.lock().apply(pod)
+    }
+
+    /// A pod as Kubernetes answered one of our writes. An answer may be
+    /// overtaken by the delete that followed it, so it brings nothing back:
+    /// only the watch does.
+    pub fn refresh(&self, pod: Arc<Pod>) -> Option<Uid> {
+        let mut inner = self.lock();
+        let uid = Uid::new(pod.metadata.uid.as_deref()?);
+        inner.records.get(&uid)?.api.as_ref()?;
+        inner.apply(pod)
+    }
+
+    /// A pod that was read because the remote has it and no watch showed it.
+    /// Ignored when a watch has told of its end meanwhile.
+    pub fn adopt(&self, pod: Arc<Pod>) -> Option<Uid> {
+        let mut inner = self.lock();
+        let uid = Uid::new(pod.metadata.uid.as_deref()?);
+        match inner.records.get(&uid)?.absence {
+            Absence::Orphan { .. } => inner.apply(pod),
+            Absence::Deleted => None,
+        }
+    }
+
+    /// The pod is no longer in Kubernetes.
+    pub fn gone(&self, uid: &Uid) {
+        let mut inner = self.lock();
+        if let Some(record) = inner.records.get_mut(uid) {
+            record.interrupt();
+            record.api = None;
+            record.desired = None;
+            record.absence = Absence::Deleted;
+        }
+        inner.settle(uid);
+    }
+
+    /// All pods of a node were listed: what is not among `seen` was deleted
+    /// while nobody watched.
+    pub fn synced(&self, node: &str, seen: &HashSet<Uid>) -> Vec<Uid> {
+        let vanished: Vec<Uid> = {
+            let mut inner = self.lock();
+            inner.unsynced.remove(node);
+            let on_node = |r: &Record| r.desired.as_ref().is_some_and(|d| &*d.node == node);
+            inner
+                .records
+                .iter()
+                .filter(|(uid, record)| on_node(record) && !seen.contains(*uid))
+                .map(|(uid, _)| uid.clone())
+                .collect()
+        };
+        for uid in &vanished {
+            self.gone(uid);
+        }
+        vanished
+    }
+
+    /// A node is served from now on: until its pods are listed, nothing at the
+    /// remote counts as an orphan.
+    pub fn serve(&self, node: &str) {
+        let mut inner = self.lock();
+        inner.served = true;
+        inner.unsynced.insert(node.into());
+    }
+
+    /// The node is no longer served.
+    pub fn leave(&self, node: &str) {
+        self.lock().unsynced.remove(node);
+    }
+
+    /// New facts of one pod; older ones than the known are ignored.
+    pub fn observe(&self, facts: PodFacts) -> Option<Uid> {
+        let mut inner = self.lock();
+        let uid = facts.key.uid.clone();
+        inner.observe(facts).then_some(uid)
+    }
+
+    /// A listing of the remote. Only a complete one says that a pod is not there.
+    pub fn listing(&self, listing: Listing) -> Vec<Uid> {
+        if !listing.complete {
+            return listing
+                .pods
+                .into_iter()
+                .filter_map(|f| self.observe(f))
+                .collect();
+        }
+        let mut inner = self.lock();
+        let first = !inner.listed;
+        inner.listed = true;
+        let synced = inner.served && inner.unsynced.is_empty();
+        let mut changed = Vec::new();
+        let mut seen = HashSet::new();
+        for facts in listing.pods {
+            let uid = facts.key.uid.clone();
+            seen.insert(uid.clone());
+            inner.observe(facts);
+            if let Some(record) = inner.records.get_mut(&uid)
+                && let Absence::Orphan { confirmed } = &mut record.absence
+            {
+                match record.orphaned {
+                    _ if !synced => {}
+                    None => record.orphaned = Some(listing.as_of),
+                    Some(before) => *confirmed = listing.as_of > before,
+                }
+            }
+            changed.push(uid);
+        }
+        for (uid, record) in &mut inner.records {
+            if seen.contains(uid) {
+                continue;
+            }
+            // A listing that is older than what we were promised cannot deny it,
+            // nor confirm a stop that came after it.
+            let promised = record.accepted.as_ref().map(|(_, at)| *at);
+            if promised.is_some_and(|at| at >= listing.as_of) {
+                continue;
+            }
+            let was = record.facts.take().is_some() | record.accepted.take().is_some();
+            let ends = !record.stopped
+                && record
+                    .stopping
+                    .is_some_and(|stop| listing.as_of > stop.taken);
+            record.stopped |= ends;
+            if was || ends {
+                changed.push(uid.clone());
+            }
+        }
+        if first {
+            changed = inner.records.keys().cloned().collect();
+        }
+        for uid in &changed {
+            inner.settle(uid);
+        }
+        changed
+    }
+
+    /// What [`crate::plan::plan`] needs to know; `None` for an unknown pod.
+    pub fn view(&self, uid: &Uid) -> Option<View> {
+        let inner = self.lock();
+        let record = inner.records.get(uid)?;
+        let now = Instant::now();
+        Some(View {
+            desired: record.desired.clone(),
+            absence: record.absence,
+            listed: inner.listed,
+            present: record.facts.is_some(),
+            accepted: record
+                .accepted
+                .as_ref()
+                .map(|(revision, _)| revision.clone()),
+            ensured: record.ensured,
+            admitted: record.admitted,
+            failed: record.verdict.is_some(),
+            stopping: record.stopping.map(|stop| stop.grace),
+            stop_again: record
+                .stopping
+                .map(|stop| stop.again.saturating_duration_since(now)),
+            stopped: record.stopped,
+            back_off: record.retry_at.filter(|at| *at > now).map(|at| at - now),
+        })
+    }
+
+    /// Reads or changes one record; the node's ledger follows.
+    pub fn with<T>(&self, uid: &Uid, change: impl FnOnce(&mut Record) -> T) -> Option<T> {
+        let mut inner = self.lock();
+        let result = inner.records.get_mut(uid).map(change);
+        inner.settle(uid);
+        result
+    }
+
+    /// Requests of the other admitted pods of a node.
+    pub fn requested(&self, node: &str) -> Resources {
+        self.lock().ledger.get(node).cloned().unwrap_or_default()
+    }
+
+    /// Drops a record.
+    pub fn forget(&self, uid: &Uid) {
+        let mut inner = self.lock();
+        if let Some(record) = inner.records.get_mut(uid) {
+            record.desired = None;
+        }
+        inner.settle(uid);
+        inner.records.remove(uid);
+    }
+
+    /// How many pods are known.
+    pub fn len(&self) -> usize {
+        self.lock().records.len()
+    }
+
+    /// Whether no pod is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether any pod is bound to this node.
+    pub fn has_pods(&self, node: &str) -> bool {
+        self.lock()
+            .records
+            .values()
+            .any(|r| r.desired.as_ref().is_some_and(|d| &*d.node == node))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn apply(&mut self, pod: Arc<Pod>) -> Option<Uid> {
+        let desired = Desired::of(&pod)?;
+        let uid = desired.key.uid.clone();
+        let record = self
+            .records
+            .entry(uid.clone())
+            .or_insert_with(|| Record::new(desired.key.clone()));
+        if record
+            .api
+            .as_deref()
+            .is_some_and(|known| newer(known, &pod))
+        {
+            return None;
+        }
+        if let Some(before) = &record.desired
+            && (before.deletion != desired.deletion || before.revision != desired.revision)
+        {
+            record.interrupt();
+        }
+        record.absence = Absence::Deleted;
+        record.orphaned = None;
+        record.api = Some(pod);
+        record.desired = Some(desired);
+        self.settle(&uid);
+        Some(uid)
+    }
+
+    fn observe(&mut self, facts: PodFacts) -> bool {
+        let uid = facts.key.uid.clone();
+        let record = self.records.entry(uid.clone()).or_insert_with(|| {
+            let mut record = Record::new(facts.key.clone());
+            record.absence = Absence::Orphan { confirmed: false };
+            record
+        });
+        let newer = record.observe(facts);
+        self.settle(&uid);
+        newer
+    }
+
+    /// Keeps the node's ledger in step with one record.
+    fn settle(&mut self, uid: &Uid) {
+        let Some(record) = self.records.get_mut(uid) else {
+            return;
+        };
+        let counts = record.verdict.is_none() && (record.admitted || record.facts.is_some());
+        let wanted = record
+            .desired
+            .as_ref()
+            .filter(|d| counts && !d.terminal)
+            .map(|d| (d.node.clone(), d.requests.clone()));
+        if record.counted == wanted {
+            return;
+        }
+        let before = std::mem::replace(&mut record.counted, wanted.clone());
+        if let Some((node, requests)) = before
+            && let Some(sum) = self.ledger.get_mut(&node)
+        {
+            *sum = sum.minus(&requests);
+        }
+        if let Some((node, requests)) = wanted {
+            self.ledger.entry(node).or_default().add(&requests);
+        }
+    }
+}
+
+/// Whether `known` is a later version than `pod`. Resource versions compare as
+/// numbers (promised since Kubernetes 1.35, true before).
+fn newer(known: &Pod, pod: &Pod) -> bool {
+    let version = |p: &Pod| p.metadata.resource_version.as_deref()?.parse::<u64>().ok();
+    matches!((version(known), version(pod)), (Some(a), Some(b)) if a > b)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,211 @@
+//! One pod in the table, and the rhythm of its retries.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use vk_provider::quantity::Resources;
+use vk_provider::{PodFacts, PodKey, Revision, Verdict};
+
+use crate::desired::Desired;
+use crate::plan::Absence;
+
+/// First wait after a failed call, doubled up to [`BACK_OFF_MAX`]: the kubelet's
+/// own pod back-off, so that users see the rhythm they know.
+pub const BACK_OFF_FIRST: Duration = Duration::from_secs(10);
+/// Longest wait between two tries; retries never give up.
+pub const BACK_OFF_MAX: Duration = Duration::from_secs(300);
+/// Shortest wait, whatever a remote names: a zero would spin.
+const BACK_OFF_LEAST: Duration = Duration::from_secs(1);
+/// A stop that has not ended the pod this long after its grace is asked for
+/// again: the remote may have lost it, or someone may have undone it.
+const STOP_AGAIN: Duration = Duration::from_secs(60);
+
+/// Everything about one pod.
+#[derive(Debug)]
+pub struct Record {
+    /// Identity.
+    pub key: PodKey,
+    /// The API object, newest known; `None` when it is not in Kubernetes.
+    pub api: Option<Arc<Pod>>,
+    /// The same, read.
+    pub desired: Option<Desired>,
+    /// Why it is not in Kubernetes.
+    pub absence: Absence,
+    /// What the remote shows; `None` when it is not there.
+    pub facts: Option<Arc<PodFacts>>,
+    /// Accepted by the remote, and when.
+    pub accepted: Option<(Revision, Timestamp)>,
+    /// The backend was given this pod since this process started.
+    pub ensured: bool,
+    /// Counts in the node's ledger.
+    pub admitted: bool,
+    /// Failed, with reason and message.
+    pub verdict: Option<(String, String)>,
+    /// Why it does not run yet: reason and message.
+    pub waiting: Option<(String, String)>,
+    /// The last stop that the backend took.
+    pub stopping: Option<Stopping>,
+    /// Nothing of it runs.
+    pub stopped: bool,
+    /// Failed calls in a row, and when to try again.
+    pub failures: u32,
+    /// No call to the backend before.
+    pub retry_at: Option<Instant>,
+    /// The rhythm of our writes to Kubernetes.
+    pub writes: Writes,
+    /// Cancels the `ensure` in flight.
+    pub in_flight: Option<CancellationToken>,
+    /// When the first complete listing began that showed it while Kubernetes,
+    /// fully known, did not.
+    pub(super) orphaned: Option<Timestamp>,
+    /// What the node's ledger holds for this pod: exactly this is taken away
+    /// again, whatever became of the pod meanwhile.
+    pub(super) counted: Option<(Arc<str>, Resources)>,
+}
+
+/// A stop that the backend took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopping {
+    /// The grace it was given.
+    pub grace: Duration,
+    /// When it was taken: only a listing that begins later can confirm it.
+    pub taken: Timestamp,
+    /// When to ask again.
+    pub again: Instant,
+}
+
+/// The rhythm of our writes about one pod.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Writes {
+    /// Kubernetes did not take a write: none before.
+    pub not_before: Option<Instant>,
+    /// Kubernetes does not keep what it takes: no status or label before.
+    pub unkept_until: Option<Instant>,
+    /// Writes after which there was still something to write.
+    in_a_row: u32,
+}
+
+/// As many writes in a row are news upon news; more mean that Kubernetes does
+/// not keep what it takes (a webhook, a field it does not know).
+const WRITES_IN_A_ROW: u32 = 5;
+/// Longest pause between writes that are not kept: 2⁶ s.
+const UNKEPT_DOUBLINGS: u32 = 6;
+
+impl Writes {
+    /// Kubernetes took a write. Answers true the first time it seems not to
+    /// keep them.
+    pub fn taken(&mut self) -> bool {
+        self.not_before = None;
+        self.unkept_until = None;
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        if let Some(more) = self.in_a_row.checked_sub(WRITES_IN_A_ROW) {
+            let pause = BACK_OFF_LEAST * (1 << more.min(UNKEPT_DOUBLINGS));
+            self.unkept_until = Some(Instant::now() + pause);
+        }
+        self.in_a_row == WRITES_IN_A_ROW
+    }
+
+    /// Kubernetes shows all there is to show.
+    pub fn nothing_left(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Kubernetes did not take a write, and names a time or none.
+    pub fn pause(&mut self, wait: Duration) -> Duration {
+        let wait = wait.min(BACK_OFF_MAX);
+        self.not_before = Some(Instant::now() + wait);
+        wait
+    }
+}
+
+impl Record {
+    pub(super) fn new(key: PodKey) -> Self {
+        Self {
+            key,
+            api: None,
+            desired: None,
+            absence: Absence::Deleted,
+            facts: None,
+            accepted: None,
+            ensured: false,
+            admitted: false,
+            verdict: None,
+            waiting: None,
+            stopping: None,
+            stopped: false,
+            failures: 0,
+            retry_at: None,
+            writes: Writes::default(),
+            in_flight: None,
+            orphaned: None,
+            counted: None,
+        }
+    }
+
+    /// The next try waits; `retry` where the remote named a time.
+    pub fn failed(&mut self, retry: Option<Duration>) {
+        let doubled = BACK_OFF_FIRST.saturating_mul(1 << self.failures.min(5));
+        self.failures = self.failures.saturating_add(1);
+        let wait = retry.unwrap_or(doubled);
+        self.retry_at = Some(Instant::now() + wait.clamp(BACK_OFF_LEAST, BACK_OFF_MAX));
+    }
+
+    /// The last call worked, or something changed: no reason to wait.
+    pub fn reset_back_off(&mut self) {
+        self.failures = 0;
+        self.retry_at = None;
+    }
+
+    /// The backend took a stop with this grace.
+    pub fn stop_taken(&mut self, grace: Duration, taken: Timestamp) {
+        let wait = grace.min(BACK_OFF_MAX) + STOP_AGAIN;
+        self.stopping = Some(Stopping {
+            grace,
+            taken,
+            again: Instant::now() + wait,
+        });
+        self.reset_back_off();
+    }
+
+    /// Takes newer facts; answers whether they were.
+    pub(super) fn observe(&mut self, facts: PodFacts) -> bool {
+        let newer = |known: &Arc<PodFacts>| known.seq > facts.seq;
+        if self.facts.as_ref().is_some_and(newer) {
+            return false;
+        }
+        match (&facts.accepted, &self.accepted) {
+            (Some(new), Some((known, _))) if new == known => {}
+            (Some(new), _) => self.accepted = Some((new.clone(), Timestamp::MIN)),
+            (None, _) => self.accepted = None,
+        }
+        if facts.accepted.is_some() {
+            self.waiting = None;
+        }
+        if facts.ended {
+            self.stopped = true;
+        } else if self.stopped && facts.accepted.is_some() {
+            // It is back: started again by a reboot, or restored by someone.
+            self.stopped = false;
+            self.stopping = None;
+        }
+        if let Some(Verdict::Fail { reason, message }) = &facts.verdict
+            && self.verdict.is_none()
+        {
+            self.verdict = Some((reason.clone(), message.clone()));
+        }
+        self.facts = Some(Arc::new(facts));
+        true
+    }
+
+    /// What was wanted is no longer: what is being asked stops being asked.
+    pub(super) fn interrupt(&mut self) {
+        if let Some(token) = self.in_flight.take() {
+            token.cancel();
+        }
+        self.reset_back_off();
+    }
+}

@@ -1,0 +1,268 @@
+use super::*;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use vk_provider::{PodKey, Revision};
+
+pub(crate) fn pod(name: &str, uid: &str) -> Pod {
+    Pod {
+        metadata: ObjectMeta {
+            name: Some(name.into()),
+            namespace: Some("default".into()),
+            uid: Some(uid.into()),
+            resource_version: Some("1".into()),
+            ..Default::default()
+        },
+        spec: Some(PodSpec {
+            node_name: Some("node".into()),
+            containers: vec![Container {
+                name: "app".into(),
+                image: Some("app:1".into()),
+                resources: Some(ResourceRequirements {
+                    requests: Some([("cpu".to_owned(), Quantity("1".into()))].into()),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }],
+            ..Default::default()
+        }),
+        status: None,
+    }
+}
+
+fn facts(uid: &str, seq: u64) -> PodFacts {
+    let mut facts = PodFacts::new(PodKey::new("default", "a", uid), "node".into(), seq);
+    facts.accepted = Some(Revision::of(pod("a", uid).spec.as_ref().unwrap()));
+    facts
+}
+
+fn listing(pods: Vec<PodFacts>, as_of: i64) -> Listing {
+    Listing {
+        pods,
+        complete: true,
+        as_of: Timestamp::from_second(as_of).unwrap(),
+    }
+}
+
+fn uid(text: &str) -> Uid {
+    Uid::new(text)
+}
+
+#[test]
+fn a_delete_missed_in_a_watch_gap_is_found_at_the_next_list() {
+    let table = Table::default();
+    table.apply(Arc::new(pod("a", "1")));
+    table.apply(Arc::new(pod("b", "2")));
+    let gone = table.synced("node", &HashSet::from([uid("1")]));
+    assert_eq!(gone, [uid("2")]);
+    assert!(table.view(&uid("2")).unwrap().desired.is_none());
+    assert!(table.view(&uid("1")).unwrap().desired.is_some());
+}
+
+#[test]
+fn the_same_name_with_a_new_uid_is_another_pod() {
+    let table = Table::default();
+    table.apply(Arc::new(pod("a", "1")));
+    table.apply(Arc::new(pod("a", "2")));
+    table.gone(&uid("1"));
+    assert!(table.view(&uid("1")).unwrap().desired.is_none());
+    assert!(table.view(&uid("2")).unwrap().desired.is_some());
+}
+
+#[test]
+fn older_facts_and_older_objects_are_ignored() {
+    let table = Table::default();
+    table.observe(facts("1", 5));
+    assert!(table.observe(facts("1", 4)).is_none());
+    let mut new = pod("a", "1");
+    new.metadata.resource_version = Some("10".into());
+    table.apply(Arc::new(new));
+    let mut old = pod("a", "1");
+    old.metadata.resource_version = Some("9".into());
+    assert!(table.apply(Arc::new(old)).is_none());
+}
+
+#[test]
+fn an_orphan_needs_two_listings_and_synced_pods() {
+    let table = Table::default();
+    table.serve("node");
+    let confirmed = || {
+        matches!(
+            table.view(&uid("1")).unwrap().absence,
+            Absence::Orphan { confirmed: true }
+        )
+    };
+    table.listing(listing(vec![facts("1", 1)], 10));
+    table.listing(listing(vec![facts("1", 2)], 20));
+    assert!(!confirmed(), "pods are not synced");
+    table.synced("node", &HashSet::new());
+    assert!(!confirmed());
+    table.listing(listing(vec![facts("1", 3)], 30));
+    assert!(!confirmed(), "the first listing since the pods are synced");
+    table.listing(listing(vec![facts("1", 4)], 30));
+    assert!(!confirmed(), "not a later one");
+    table.listing(listing(vec![facts("1", 5)], 31));
+    assert!(confirmed());
+}
+
+#[test]
+fn a_listing_older_than_the_acceptance_does_not_deny_it() {
+    let table = Table::default();
+    table.listing(listing(vec![], 1));
+    table.apply(Arc::new(pod("a", "1")));
+    let revision = Revision::from_text("r");
+    let at = Timestamp::from_second(10).unwrap();
+    table.with(&uid("1"), |r| r.accepted = Some((revision, at)));
+    table.listing(listing(vec![], 9));
+    assert!(table.view(&uid("1")).unwrap().accepted.is_some());
+    assert_eq!(table.listing(listing(vec![], 11)), [uid("1")]);
+    assert!(table.view(&uid("1")).unwrap().accepted.is_none());
+}
+
+#[test]
+fn an_incomplete_listing_denies_nothing() {
+    let table = Table::default();
+    table.listing(listing(vec![facts("1", 1)], 1));
+    let partial = Listing {
+        complete: false,
+        ..listing(vec![], 5)
+    };
+    table.listing(partial);
+    assert!(table.view(&uid("1")).unwrap().present);
+}
+
+#[test]
+fn the_ledger_returns_to_nothing() {
+    let table = Table::default();
+    table.apply(Arc::new(pod("a", "1")));
+    assert_eq!(table.requested("node"), Resources::new());
+    table.with(&uid("1"), |r| r.admitted = true);
+    assert_eq!(
+        table.requested("node").get("cpu"),
+        vk_provider::quantity::Amount::units(1)
+    );
+    table.gone(&uid("1"));
+    assert_eq!(
+        table.requested("node").get("cpu"),
+        vk_provider::quantity::Amount::ZERO
+    );
+    table.forget(&uid("1"));
+    assert!(table.is_empty());
+}
+
+#[tokio::test]
+async fn back_off_doubles_from_ten_seconds_to_five_minutes() {
+    let mut record = Record::new(PodKey::new("default", "a", "1"));
+    let waits: Vec<u64> = (0..8)
+        .map(|_| {
+            record.failed(None);
+            (record.retry_at.unwrap() - Instant::now())
+                .as_secs_f64()
+                .ceil() as u64
+        })
+        .collect();
+    assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300, 300]);
+}
+
+#[test]
+fn a_deletion_cancels_the_ensure_in_flight() {
+    let table = Table::default();
+    table.apply(Arc::new(pod("a", "1")));
+    let token = CancellationToken::new();
+    table.with(&uid("1"), |r| r.in_flight = Some(token.clone()));
+    table.gone(&uid("1"));
+    assert!(token.is_cancelled());
+}
+
+#[test]
+fn before_any_node_is_served_nothing_is_an_orphan() {
+    let table = Table::default();
+    for at in 1..4 {
+        table.observe(facts("1", at));
+        table.listing(listing(vec![facts("1", at + 10)], at.cast_signed()));
+    }
+    let absence = table.view(&uid("1")).unwrap().absence;
+    assert_eq!(absence, Absence::Orphan { confirmed: false });
+}
+
+#[test]
+fn an_answer_that_the_delete_overtook_brings_nothing_back() {
+    let version = |text: &str| {
+        let mut pod = pod("a", "1");
+        pod.metadata.resource_version = Some(text.into());
+        Arc::new(pod)
+    };
+    let table = Table::default();
+    table.apply(version("9"));
+    table.gone(&uid("1"));
+    table.refresh(version("10"));
+    table.adopt(version("10"));
+    assert!(table.view(&uid("1")).unwrap().desired.is_none());
+}
+
+#[test]
+fn a_pod_that_only_the_remote_showed_is_adopted() {
+    let table = Table::default();
+    table.observe(facts("1", 1));
+    assert!(table.refresh(Arc::new(pod("a", "1"))).is_none());
+    assert!(table.adopt(Arc::new(pod("a", "1"))).is_some());
+    assert!(table.view(&uid("1")).unwrap().desired.is_some());
+}
+
+#[tokio::test]
+async fn a_listing_that_began_before_the_stop_does_not_confirm_it() {
+    let table = Table::default();
+    table.apply(Arc::new(pod("a", "1")));
+    let taken = Timestamp::from_second(20).unwrap();
+    table.with(&uid("1"), |r| r.stop_taken(Duration::ZERO, taken));
+    table.listing(listing(vec![], 20));
+    assert!(!table.view(&uid("1")).unwrap().stopped);
+    assert_eq!(table.listing(listing(vec![], 21)), [uid("1")]);
+    assert!(table.view(&uid("1")).unwrap().stopped);
+}
+
+#[tokio::test]
+async fn what_runs_again_after_its_stop_is_stopped_again() {
+    let table = Table::default();
+    table.apply(Arc::new(pod("a", "1")));
+    let mut ended = facts("1", 1);
+    ended.ended = true;
+    table.observe(ended);
+    table.with(&uid("1"), |r| r.stop_taken(Duration::ZERO, Timestamp::MIN));
+    assert!(table.view(&uid("1")).unwrap().stopped);
+    table.observe(facts("1", 2));
+    let view = table.view(&uid("1")).unwrap();
+    assert!(!view.stopped);
+    assert_eq!(view.stopping, None);
+}
+
+#[tokio::test]
+async fn a_wait_that_a_backend_names_is_kept_within_bounds() {
+    let mut record = Record::new(PodKey::new("default", "a", "1"));
+    for (named, waits) in [(Duration::ZERO, 1), (Duration::MAX, 300)] {
+        record.failed(Some(named));
+        let wait = record.retry_at.unwrap() - Instant::now();
+        assert_eq!(wait.as_secs_f64().ceil() as u64, waits);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn writes_that_are_not_kept_become_rare() {
+    let mut writes = Writes::default();
+    let pauses: Vec<_> = (0..14)
+        .map(|_| {
+            writes.taken();
+            writes
+                .unkept_until
+                .map(|at| (at - Instant::now()).as_secs())
+        })
+        .collect();
+    assert_eq!(pauses[..4], [None; 4]);
+    let later: Vec<_> = pauses[4..].iter().flatten().copied().collect();
+    assert_eq!(later, [1, 2, 4, 8, 16, 32, 64, 64, 64, 64]);
+    writes.nothing_left();
+    assert!(writes.unkept_until.is_none());
+}
