@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use vk_provider::quantity::{Resources, pod_requests};
 use vk_provider::{PodKey, Revision};
@@ -26,6 +27,8 @@ pub struct Desired {
     pub requests: Resources,
     /// Set when the pod is being deleted: the grace it is given.
     pub deletion: Option<Duration>,
+    /// `status.startTime` plus `spec.activeDeadlineSeconds`.
+    pub expires: Option<Timestamp>,
     /// `status.phase` is Succeeded or Failed.
     pub terminal: bool,
     /// Some container is known to have run.
@@ -56,6 +59,7 @@ impl Desired {
             revision: Revision::of(spec),
             requests: pod_requests(spec),
             deletion,
+            expires: expires(pod),
             terminal: matches!(phase, Some("Succeeded" | "Failed")),
             ran: ran(pod),
             at_most_once: spec.restart_policy.as_deref() == Some("Never"),
@@ -71,6 +75,14 @@ impl Desired {
                 .map(|text| text.as_str().into()),
         })
     }
+}
+
+fn expires(pod: &Pod) -> Option<Timestamp> {
+    let deadline = pod.spec.as_ref()?.active_deadline_seconds?;
+    let started = pod.status.as_ref()?.start_time.as_ref()?.0;
+    started
+        .checked_add(SignedDuration::from_secs(deadline))
+        .ok()
 }
 
 fn ran(pod: &Pod) -> bool {

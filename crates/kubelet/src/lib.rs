@@ -34,6 +34,7 @@ pub mod observe;
 pub mod plan;
 pub mod publish;
 pub mod queue;
+pub mod restart;
 pub mod status;
 pub mod story;
 pub mod table;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use vk_provider::{PodChange, Revision};
 
 use crate::desired::Desired;
@@ -32,6 +33,13 @@ pub struct View {
     pub stop_again: Option<Duration>,
     /// Nothing of it runs, for certain.
     pub stopped: bool,
+    /// It ended, its policy wants it again, and the remote does not do that by
+    /// itself: how long until then.
+    pub restart: Option<Duration>,
+    /// When its `activeDeadlineSeconds` have passed.
+    pub expires: Option<Timestamp>,
+    /// The place it runs at does not answer.
+    pub unreachable: bool,
     /// A call failed: nothing before this much time has passed.
     pub back_off: Option<Duration>,
 }
@@ -60,8 +68,8 @@ pub enum Step {
     Admit,
     /// Bring the remote to the present revision.
     Ensure(PodChange),
-    /// The remote lost a pod that may run at most once and did run: fail it.
-    Lost,
+    /// It is over, whatever the remote says.
+    Fail(Failure),
     /// End it.
     Stop(Duration),
     /// Remove the object from Kubernetes.
@@ -72,9 +80,59 @@ pub enum Step {
     Forget,
 }
 
+/// Why a pod is failed without the backend's asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The remote lost a pod that may run at most once and did run.
+    Lost,
+    /// Its `activeDeadlineSeconds` have passed.
+    DeadlineExceeded,
+}
+
+impl Failure {
+    /// `status.reason` and `status.message`, the kubelet's where it has them.
+    pub fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Lost => (
+                "PodLost",
+                "The remote no longer has this pod, and restartPolicy Never lets it run only once",
+            ),
+            Self::DeadlineExceeded => (
+                "DeadlineExceeded",
+                "Pod was active on the node longer than the specified deadline",
+            ),
+        }
+    }
+}
+
 /// The next step about a pod.
-pub fn plan(view: &View) -> Step {
+pub fn plan(view: &View, now: Timestamp) -> Step {
     let step = wanted(view);
+    let Some(left) = active_deadline(view, now) else {
+        return held_back(view, step);
+    };
+    if left.is_zero() {
+        return Step::Fail(Failure::DeadlineExceeded);
+    }
+    match held_back(view, step) {
+        Step::Idle => Step::Later(left),
+        Step::Later(wait) => Step::Later(wait.min(left)),
+        step => step,
+    }
+}
+
+/// What is left of `activeDeadlineSeconds`, where it counts. A pod that cannot
+/// be reached cannot be ended: it fails when it is back, not beside itself.
+fn active_deadline(view: &View, now: Timestamp) -> Option<Duration> {
+    let desired = view.desired.as_ref()?;
+    let over = desired.terminal || desired.deletion.is_some() || view.failed;
+    let expires = view.expires.filter(|_| !over && !view.unreachable)?;
+    Some(expires.duration_since(now).unsigned_abs())
+        .filter(|_| expires > now)
+        .or(Some(Duration::ZERO))
+}
+
+fn held_back(view: &View, step: Step) -> Step {
     match (&step, view.back_off) {
         (Step::Idle | Step::Forget | Step::Later(_), _) | (_, None) => step,
         // Less grace than before is news and does not wait for a retry.
@@ -110,11 +168,15 @@ fn wanted(view: &View) -> Step {
     }
     match &view.accepted {
         Some(revision) if *revision != desired.revision => Step::Ensure(PodChange::Image),
-        Some(_) if view.ensured => Step::Idle,
+        Some(_) if view.ensured => match view.restart {
+            None => Step::Idle,
+            Some(Duration::ZERO) => Step::Ensure(PodChange::Restart),
+            Some(wait) => Step::Later(wait),
+        },
         // Found again after a restart: the backend learns the pod, and finds
         // that there is nothing to do.
         Some(_) => Step::Ensure(PodChange::First),
-        None if desired.ran && desired.at_most_once => Step::Lost,
+        None if desired.ran && desired.at_most_once => Step::Fail(Failure::Lost),
         None if view.present => Step::Ensure(PodChange::Repeat),
         None if !view.admitted => Step::Admit,
         None => Step::Ensure(PodChange::First),
@@ -149,6 +211,10 @@ mod tests {
         Desired::of(&pod("a", "uid-a")).unwrap()
     }
 
+    fn next(view: &View) -> Step {
+        plan(view, Timestamp::UNIX_EPOCH)
+    }
+
     fn view() -> View {
         View {
             desired: Some(desired()),
@@ -160,12 +226,12 @@ mod tests {
     #[test]
     fn a_new_pod_is_admitted_then_ensured_then_left_alone() {
         let mut view = view();
-        assert_eq!(plan(&view), Step::Admit);
+        assert_eq!(next(&view), Step::Admit);
         view.admitted = true;
-        assert_eq!(plan(&view), Step::Ensure(PodChange::First));
+        assert_eq!(next(&view), Step::Ensure(PodChange::First));
         view.accepted = Some(desired().revision);
         view.ensured = true;
-        assert_eq!(plan(&view), Step::Idle);
+        assert_eq!(next(&view), Step::Idle);
     }
 
     #[test]
@@ -174,7 +240,7 @@ mod tests {
             listed: false,
             ..view()
         };
-        assert_eq!(plan(&view), Step::Idle);
+        assert_eq!(next(&view), Step::Idle);
     }
 
     #[test]
@@ -184,7 +250,7 @@ mod tests {
             ..view()
         };
         view.desired.as_mut().unwrap().deletion = Some(Duration::from_secs(30));
-        assert_eq!(plan(&view), Step::Stop(Duration::from_secs(30)));
+        assert_eq!(next(&view), Step::Stop(Duration::from_secs(30)));
     }
 
     #[test]
@@ -194,9 +260,9 @@ mod tests {
             accepted: Some(desired().revision),
             ..view()
         };
-        assert_eq!(plan(&view), Step::Ensure(PodChange::First));
+        assert_eq!(next(&view), Step::Ensure(PodChange::First));
         view.ensured = true;
-        assert_eq!(plan(&view), Step::Idle);
+        assert_eq!(next(&view), Step::Idle);
     }
 
     #[test]
@@ -206,7 +272,7 @@ mod tests {
             accepted: Some(Revision::from_text("other")),
             ..view()
         };
-        assert_eq!(plan(&view), Step::Ensure(PodChange::Image));
+        assert_eq!(next(&view), Step::Ensure(PodChange::Image));
     }
 
     #[test]
@@ -214,16 +280,16 @@ mod tests {
         let mut view = view();
         let grace = Duration::from_secs(30);
         view.desired.as_mut().unwrap().deletion = Some(grace);
-        assert_eq!(plan(&view), Step::Stop(grace));
+        assert_eq!(next(&view), Step::Stop(grace));
         view.stopping = Some(grace);
         view.stop_again = Some(grace);
-        assert_eq!(plan(&view), Step::Later(grace));
+        assert_eq!(next(&view), Step::Later(grace));
         view.desired.as_mut().unwrap().deletion = Some(Duration::from_secs(1));
-        assert_eq!(plan(&view), Step::Stop(Duration::from_secs(1)), "shortened");
+        assert_eq!(next(&view), Step::Stop(Duration::from_secs(1)), "shortened");
         view.stopped = true;
-        assert_eq!(plan(&view), Step::Idle);
+        assert_eq!(next(&view), Step::Idle);
         view.desired.as_mut().unwrap().terminal = true;
-        assert_eq!(plan(&view), Step::Delete);
+        assert_eq!(next(&view), Step::Delete);
     }
 
     #[test]
@@ -234,12 +300,12 @@ mod tests {
             listed: true,
             ..View::default()
         };
-        assert_eq!(plan(&view), Step::Stop(Duration::ZERO));
+        assert_eq!(next(&view), Step::Stop(Duration::ZERO));
         view.stopping = Some(Duration::ZERO);
         view.stop_again = Some(Duration::from_secs(9));
-        assert_eq!(plan(&view), Step::Later(Duration::from_secs(9)));
+        assert_eq!(next(&view), Step::Later(Duration::from_secs(9)));
         view.stopped = true;
-        assert_eq!(plan(&view), Step::Release);
+        assert_eq!(next(&view), Step::Release);
     }
 
     #[test]
@@ -248,7 +314,7 @@ mod tests {
         view.desired.as_mut().unwrap().deletion = Some(Duration::ZERO);
         view.stopping = Some(Duration::ZERO);
         view.stop_again = Some(Duration::ZERO);
-        assert_eq!(plan(&view), Step::Stop(Duration::ZERO));
+        assert_eq!(next(&view), Step::Stop(Duration::ZERO));
     }
 
     #[test]
@@ -258,9 +324,9 @@ mod tests {
             ..view()
         };
         view.desired.as_mut().unwrap().terminal = true;
-        assert_eq!(plan(&view), Step::Stop(Duration::ZERO));
+        assert_eq!(next(&view), Step::Stop(Duration::ZERO));
         view.stopped = true;
-        assert_eq!(plan(&view), Step::Idle);
+        assert_eq!(next(&view), Step::Idle);
     }
 
     #[test]
@@ -271,11 +337,11 @@ mod tests {
             absence: Absence::Orphan { confirmed: false },
             ..View::default()
         };
-        assert_eq!(plan(&view), Step::Idle);
+        assert_eq!(next(&view), Step::Idle);
         view.absence = Absence::Orphan { confirmed: true };
-        assert_eq!(plan(&view), Step::Stop(Duration::ZERO));
+        assert_eq!(next(&view), Step::Stop(Duration::ZERO));
         view.present = false;
-        assert_eq!(plan(&view), Step::Forget);
+        assert_eq!(next(&view), Step::Forget);
     }
 
     #[test]
@@ -284,14 +350,14 @@ mod tests {
         let wanted = view.desired.as_mut().unwrap();
         wanted.ran = true;
         wanted.at_most_once = true;
-        assert_eq!(plan(&view), Step::Lost);
+        assert_eq!(next(&view), Step::Fail(Failure::Lost));
     }
 
     #[test]
     fn a_finished_pod_is_not_started_again() {
         let mut view = view();
         view.desired.as_mut().unwrap().terminal = true;
-        assert_eq!(plan(&view), Step::Idle);
+        assert_eq!(next(&view), Step::Idle);
     }
 
     #[test]
@@ -301,9 +367,9 @@ mod tests {
             present: true,
             ..view()
         };
-        assert_eq!(plan(&view), Step::Stop(Duration::ZERO));
+        assert_eq!(next(&view), Step::Stop(Duration::ZERO));
         view.stopped = true;
-        assert_eq!(plan(&view), Step::Idle);
+        assert_eq!(next(&view), Step::Idle);
     }
 
     #[test]
@@ -314,6 +380,43 @@ mod tests {
             back_off: Some(wait),
             ..view()
         };
-        assert_eq!(plan(&view), Step::Later(wait));
+        assert_eq!(next(&view), Step::Later(wait));
+    }
+
+    #[test]
+    fn an_ended_pod_is_started_again_after_its_wait() {
+        let mut view = View {
+            present: true,
+            accepted: Some(desired().revision),
+            ensured: true,
+            restart: Some(Duration::from_secs(10)),
+            ..view()
+        };
+        assert_eq!(next(&view), Step::Later(Duration::from_secs(10)));
+        view.restart = Some(Duration::ZERO);
+        assert_eq!(next(&view), Step::Ensure(PodChange::Restart));
+        view.desired.as_mut().unwrap().deletion = Some(Duration::ZERO);
+        assert_eq!(next(&view), Step::Stop(Duration::ZERO), "not when deleted");
+    }
+
+    #[test]
+    fn a_pod_past_its_active_deadline_fails_when_it_can_be_reached() {
+        let at = |second| Some(Timestamp::from_second(second).unwrap());
+        let mut view = View {
+            present: true,
+            accepted: Some(desired().revision),
+            ensured: true,
+            expires: at(10),
+            ..view()
+        };
+        assert_eq!(next(&view), Step::Later(Duration::from_secs(10)));
+        view.expires = at(0);
+        assert_eq!(next(&view), Step::Fail(Failure::DeadlineExceeded));
+        view.unreachable = true;
+        assert_eq!(next(&view), Step::Idle);
+        view.unreachable = false;
+        view.desired.as_mut().unwrap().terminal = true;
+        view.stopped = true;
+        assert_eq!(next(&view), Step::Idle, "it is over already");
     }
 }

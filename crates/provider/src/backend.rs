@@ -128,6 +128,8 @@ pub struct Capabilities {
     /// Whether `stop` can shorten a grace period that already runs.
     pub grace: Grace,
     /// The remote restarts containers by itself, by the pod's restart policy.
+    /// Otherwise the framework asks for it ([`crate::PodChange::Restart`]) when
+    /// everything of the pod has ended, in the kubelet's rhythm.
     pub restarts: bool,
 }
 

@@ -80,6 +80,9 @@ pub enum PodChange {
     Image,
     /// Labels or annotations changed, nothing that containers are made from.
     Metadata,
+    /// Everything of it has ended, and its restart policy wants it again: asked
+    /// only of backends that do not restart by themselves.
+    Restart,
     /// Nothing changed: the remote is thought to have lost it, or a call is repeated.
     Repeat,
 }

@@ -119,6 +119,7 @@ impl Actor {
                     record.accepted = Some((request.spec_revision.clone(), now));
                     record.admitted = true;
                     record.ensured = true;
+                    record.started(change == PodChange::Restart);
                     record.waiting = None;
                     record.stopping = None;
                     record.stopped = false;

@@ -92,14 +92,17 @@ pub async fn act(actor: Arc<Actor>, stop: CancellationToken) {
 impl Actor {
     /// One look at one pod: the next step, then its status.
     async fn pass(&self, uid: &Uid) {
-        let Some(view) = self.table.view(uid) else {
+        let Some(mut view) = self.table.view(uid) else {
             return;
         };
         let Some(key) = self.table.with(uid, |record| record.key.clone()) else {
             return;
         };
+        if self.backend.capabilities().restarts {
+            view.restart = None;
+        }
         let started = Instant::now();
-        let step = plan(&view);
+        let step = plan(&view, self.clock.now());
         debug!(pod = %key, ?step, "planned");
         let name = step_name(&step);
         match step {
@@ -107,12 +110,10 @@ impl Actor {
             Step::Later(wait) => self.queue.mark_after(uid, wait),
             Step::Admit => self.admit(&key, &view),
             Step::Ensure(change) => self.ensure(&key, change).await,
-            Step::Lost => self.fail(
-                &key,
-                "PodLost",
-                "The remote no longer has this pod, and restartPolicy Never lets it run only once",
-                None,
-            ),
+            Step::Fail(why) => {
+                let (reason, message) = why.words();
+                self.fail(&key, reason, message, None);
+            }
             Step::Stop(grace) => self.stop(&key, &view, grace).await,
             Step::Delete => self.delete(&key).await,
             Step::Release => self.release(&key).await,
@@ -141,7 +142,7 @@ fn step_name(step: &Step) -> &'static str {
         Step::Idle | Step::Later(_) => "idle",
         Step::Admit => "admit",
         Step::Ensure(_) => "ensure",
-        Step::Lost => "lost",
+        Step::Fail(_) => "fail",
         Step::Stop(_) => "stop",
         Step::Delete => "delete",
         Step::Release => "release",

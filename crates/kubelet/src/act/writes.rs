@@ -11,6 +11,7 @@ use vk_provider::PodKey;
 
 use super::Actor;
 use crate::publish::Written;
+use crate::restart;
 use crate::status::{self, PodVerdict};
 use crate::story;
 use crate::table::{Record, Writes};
@@ -54,7 +55,11 @@ impl Actor {
 
     /// Writes status and labels where they differ from what Kubernetes has.
     pub(super) async fn publish(&self, key: &PodKey) {
-        let Some(Some(draft)) = self.table.with(&key.uid, |record| Draft::of(record)) else {
+        let restarts = self.backend.capabilities().restarts;
+        let Some(Some(draft)) = self
+            .table
+            .with(&key.uid, |record| Draft::of(record, restarts))
+        else {
             return;
         };
         let listed = self.table.view(&key.uid).is_some_and(|view| view.listed);
@@ -153,7 +158,7 @@ struct Draft {
 }
 
 impl Draft {
-    fn of(record: &Record) -> Option<Self> {
+    fn of(record: &Record, remote_restarts: bool) -> Option<Self> {
         let pod = record.api.clone()?;
         let deleting = record.desired.as_ref()?.deletion.is_some();
         let verdict = match (&record.verdict, deleting) {
@@ -166,9 +171,17 @@ impl Draft {
             },
             (None, false) => PodVerdict::None,
         };
+        let now = Instant::now();
+        let due = verdict == PodVerdict::None && record.restart_wait(now).is_some();
+        let facts = record.facts.clone().map(|facts| {
+            if remote_restarts {
+                return facts;
+            }
+            Arc::new(restart::shown(&facts, &record.rounds, due, now))
+        });
         Some(Self {
             pod,
-            facts: record.facts.clone(),
+            facts,
             verdict,
             waiting: record.waiting.clone(),
         })

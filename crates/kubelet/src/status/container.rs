@@ -188,17 +188,20 @@ fn ends(fact: &ContainerFact) -> bool {
     matches!(fact.state, Fact::Terminated(_))
 }
 
-/// The remote's count where it counts; else one more for each run that was seen
-/// to end. Never less than before: a remote may start counting anew.
+/// The remote's count where it counts; else, as the kubelet's, one more for each
+/// start after an end. Never less than before: a remote may start counting anew.
 fn restarts(
     fact: &ContainerFact,
     have: &ContainerStatus,
     before: &ContainerState,
     told: &ContainerState,
 ) -> i32 {
-    let ran = before.running.is_some() || before.terminated.is_some();
-    let again = (ran && told.waiting.is_some())
-        || (before.terminated.is_some() && told.running.is_some())
+    let waited = before.waiting.is_some()
+        && have
+            .last_state
+            .as_ref()
+            .is_some_and(|last| last.terminated.is_some());
+    let again = ((waited || before.terminated.is_some()) && told.running.is_some())
         || (before.running.is_some() && told.running.is_some() && replaced(fact, have));
     let counted = have.restart_count.saturating_add(i32::from(again));
     fact.restarts.unwrap_or(counted).max(have.restart_count)

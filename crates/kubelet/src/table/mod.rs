@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 use vk_provider::quantity::Resources;
-use vk_provider::{Listing, PodFacts, Uid};
+use vk_provider::{Listing, PodFacts, Reach, Uid};
 
 use crate::desired::Desired;
 use crate::plan::{Absence, View};
@@ -196,6 +196,12 @@ impl Table {
                 .stopping
                 .map(|stop| stop.again.saturating_duration_since(now)),
             stopped: record.stopped,
+            restart: record.restart_wait(now),
+            expires: record.desired.as_ref().and_then(|d| d.expires),
+            unreachable: record
+                .facts
+                .as_ref()
+                .is_some_and(|f| f.reach != Reach::Reachable),
             back_off: record.retry_at.filter(|at| *at > now).map(|at| at - now),
         })
     }
@@ -265,6 +271,9 @@ impl Inner {
             && (before.deletion != desired.deletion || before.revision != desired.revision)
         {
             record.interrupt();
+        }
+        if record.api.is_none() {
+            record.rounds.shown(&pod);
         }
         record.absence = Absence::Deleted;
         record.orphaned = None;

@@ -12,6 +12,7 @@ use vk_provider::{PodFacts, PodKey, Revision, Verdict};
 
 use crate::desired::Desired;
 use crate::plan::Absence;
+use crate::restart::{self, Rounds};
 
 /// First wait after a failed call, doubled up to [`BACK_OFF_MAX`]: the kubelet's
 /// own pod back-off, so that users see the rhythm they know.
@@ -51,6 +52,8 @@ pub struct Record {
     pub stopping: Option<Stopping>,
     /// Nothing of it runs.
     pub stopped: bool,
+    /// Its starts and ends, for a remote that does not restart it.
+    pub rounds: Rounds,
     /// Failed calls in a row, and when to try again.
     pub failures: u32,
     /// No call to the backend before.
@@ -137,6 +140,7 @@ impl Record {
             waiting: None,
             stopping: None,
             stopped: false,
+            rounds: Rounds::default(),
             failures: 0,
             retry_at: None,
             writes: Writes::default(),
@@ -158,6 +162,24 @@ impl Record {
     pub fn reset_back_off(&mut self) {
         self.failures = 0;
         self.retry_at = None;
+    }
+
+    /// How long until the ended pod is to be started again, if it is.
+    pub fn restart_wait(&self, now: Instant) -> Option<Duration> {
+        let spec = self.api.as_ref()?.spec.as_ref()?;
+        let facts = self.facts.as_ref()?;
+        self.rounds
+            .wait(now)
+            .filter(|_| restart::wanted(spec, facts))
+    }
+
+    /// The backend took an `ensure`; `again` after an end, which facts from
+    /// before then tell no more.
+    pub fn started(&mut self, again: bool) {
+        self.rounds.started(Instant::now(), again);
+        if again && let Some(facts) = &mut self.facts {
+            Arc::make_mut(facts).ended = false;
+        }
     }
 
     /// The backend took a stop with this grace.
@@ -185,6 +207,7 @@ impl Record {
         if facts.accepted.is_some() {
             self.waiting = None;
         }
+        self.rounds.observe(facts.ended, Instant::now());
         if facts.ended {
             self.stopped = true;
         } else if self.stopped && facts.accepted.is_some() {

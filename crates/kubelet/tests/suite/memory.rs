@@ -13,7 +13,8 @@ use tokio_stream::wrappers::WatchStream;
 use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{
     Backend, BackendError, Capabilities, Change, Clock, ContainerFact, ContainerState, Grace,
-    Listing, NodeFacts, NodeInfo, NodeSet, PodCx, PodFacts, PodKey, PodRequest, Terminated, Uid,
+    Listing, NodeFacts, NodeInfo, NodeSet, PodChange, PodCx, PodFacts, PodKey, PodRequest,
+    Terminated, Uid,
 };
 
 /// What the framework asked of the backend.
@@ -44,10 +45,16 @@ struct State {
     /// `stop` leaves the pod running until [`Remote::finish`].
     hold_stops: bool,
     panic_next: bool,
+    restarts_nothing: bool,
 }
 
 /// `ensure` of a pod with this annotation writes its journal first.
 pub const JOURNALS: &str = "test/journals";
+
+const RESTARTS_NOTHING: Capabilities = Capabilities {
+    restarts: false,
+    ..CAPABILITIES
+};
 
 const CAPABILITIES: Capabilities = Capabilities {
     name: "memory",
@@ -135,6 +142,11 @@ impl Remote {
         self.edit(uid, |facts| facts.pod_ips = vec![[10, 0, 0, 9].into()]);
     }
 
+    /// The remote starts nothing again by itself.
+    pub fn restart_nothing(&self) {
+        self.lock().restarts_nothing = true;
+    }
+
     /// `ensure` panics, once.
     pub fn panic_next(&self) {
         self.lock().panic_next = true;
@@ -192,7 +204,11 @@ fn facts() -> NodeFacts {
 #[async_trait]
 impl Backend for Remote {
     fn capabilities(&self) -> &Capabilities {
-        &CAPABILITIES
+        if self.lock().restarts_nothing {
+            &RESTARTS_NOTHING
+        } else {
+            &CAPABILITIES
+        }
     }
 
     fn nodes(&self) -> BoxStream<'static, NodeSet> {
@@ -212,7 +228,9 @@ impl Backend for Remote {
             return Err(state.fail_next.remove(0));
         }
         let known = state.pods.get(&pod.key.uid);
-        if known.is_some_and(|f| f.accepted.as_ref() == Some(&pod.spec_revision)) {
+        if pod.change != PodChange::Restart
+            && known.is_some_and(|f| f.accepted.as_ref() == Some(&pod.spec_revision))
+        {
             return Ok(());
         }
         state.seq += 1;
