@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use http::{Method, StatusCode};
+use http::Method;
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -18,10 +18,6 @@ use crate::flightctl_service::FlightControlService;
 use crate::https::Https;
 
 const TOKEN: &str = "real-parts-token";
-
-/// The service saves heartbeats every 15 s. Until a device's first one is
-/// saved, any PATCH makes it look disconnected.
-const FIRST_HEARTBEAT: Duration = Duration::from_secs(60);
 
 /// Four devices; the first three are of `edge-fleet-1`.
 pub const DEVICES: u32 = 4;
@@ -132,17 +128,7 @@ impl Service {
             },
             _stop: stop.drop_guard(),
         };
-        let begun = Instant::now();
-        for name in &real.devices {
-            while !real.seen(name).await {
-                assert!(begun.elapsed() < FIRST_HEARTBEAT, "{name} is never seen");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-        println!(
-            "real Flight Control is up ({up:.1} s), its devices are seen ({:.1} s)",
-            begun.elapsed().as_secs_f64()
-        );
+        println!("real Flight Control is up ({up:.1} s)");
         real
     }
 
@@ -159,21 +145,6 @@ impl Service {
             .flatten()
             .map(|app| app["name"].as_str().unwrap_or_default().to_owned())
             .collect()
-    }
-
-    /// Whether the service will go on calling a device connected.
-    async fn seen(&self, device: &str) -> bool {
-        let online = self.read(device).await["status"]["summary"]["status"] == "Online";
-        let Api::Real { user, .. } = &self.api else {
-            return online;
-        };
-        let path = format!("/api/v1/devices/{device}/lastseen");
-        // 204 without a body until then.
-        let saved = matches!(
-            user.call(Method::GET, &path, None).await,
-            Ok((StatusCode::OK, _))
-        );
-        online && saved
     }
 
     async fn read(&self, device: &str) -> Value {

@@ -19,8 +19,6 @@ mod phase;
 mod qos;
 
 #[cfg(test)]
-mod properties;
-#[cfg(test)]
 mod tests;
 
 use std::net::IpAddr;

@@ -1,99 +1,21 @@
 //! Tables after the kubelet's own, and what they are made with.
 
+#[path = "../../../tests/status/builders.rs"]
+#[allow(
+    unreachable_pub,
+    reason = "shared with the tests of statuses on a real API server"
+)]
+mod builders;
 mod containers;
 mod ends;
 mod phases;
 
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{
-    Container, Pod, PodCondition, PodReadinessGate, PodSpec, PodStatus,
-};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodReadinessGate, PodStatus};
 use serde_json::json;
-use vk_provider::{
-    ContainerFact, ContainerState as Fact, PodFacts, PodKey, Reach, Revision, Terminated,
-};
+use vk_provider::{ContainerState as Fact, PodFacts, Reach, Revision, Terminated};
 
 use super::*;
-
-pub(in crate::status) fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(second).unwrap()
-}
-
-pub(in crate::status) fn container(name: &str) -> Container {
-    Container {
-        name: name.into(),
-        image: Some(format!("{name}:1")),
-        ..Default::default()
-    }
-}
-
-pub(in crate::status) fn sidecar(name: &str) -> Container {
-    Container {
-        restart_policy: Some("Always".into()),
-        ..container(name)
-    }
-}
-
-pub(in crate::status) fn pod(policy: &str, init: Vec<Container>, containers: &[&str]) -> Pod {
-    Pod {
-        metadata: ObjectMeta {
-            name: Some("p".into()),
-            namespace: Some("default".into()),
-            uid: Some("u".into()),
-            generation: Some(1),
-            ..Default::default()
-        },
-        spec: Some(PodSpec {
-            restart_policy: Some(policy.into()),
-            init_containers: Some(init).filter(|i| !i.is_empty()),
-            containers: containers.iter().map(|name| container(name)).collect(),
-            ..Default::default()
-        }),
-        status: None,
-    }
-}
-
-pub(in crate::status) fn facts(
-    pod: &Pod,
-    init: &[(&str, Fact)],
-    containers: &[(&str, Fact)],
-) -> PodFacts {
-    let mut facts = PodFacts::new(PodKey::of(pod).unwrap(), "n".into(), 1);
-    facts.applied = Some(Revision::of(pod.spec.as_ref().unwrap()));
-    let of = |list: &[(&str, Fact)]| {
-        list.iter()
-            .map(|(n, s)| ContainerFact::new(n, s.clone()))
-            .collect()
-    };
-    facts.init = of(init);
-    facts.containers = of(containers);
-    facts
-}
-
-pub(in crate::status) fn running() -> Fact {
-    Fact::Running {
-        started_at: Some(at(10)),
-    }
-}
-
-pub(in crate::status) fn exited(code: i32) -> Fact {
-    Fact::Terminated(Terminated {
-        exit_code: Some(code),
-        ..Default::default()
-    })
-}
-
-pub(in crate::status) fn vanished() -> Fact {
-    Fact::Terminated(Terminated::default())
-}
-
-pub(in crate::status) fn waits(reason: &str) -> Fact {
-    Fact::Waiting {
-        reason: reason.into(),
-        message: String::new(),
-    }
-}
+pub(in crate::status) use builders::*;
 
 fn now_of(pod: &Pod, facts: &PodFacts) -> PodStatus {
     compute(pod, Some(facts), &PodVerdict::None, None, at(100))
