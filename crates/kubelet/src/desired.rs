@@ -8,6 +8,8 @@ use k8s_openapi::api::core::v1::Pod;
 use vk_provider::quantity::{Resources, pod_requests};
 use vk_provider::{PodKey, Revision};
 
+use crate::status::resize;
+
 /// The annotation that holds a backend's journal.
 pub const JOURNAL_ANNOTATION: &str = "virtual-kubelet.io/journal";
 
@@ -57,7 +59,7 @@ impl Desired {
             key: PodKey::of(pod)?,
             node: spec.node_name.as_deref()?.into(),
             revision: Revision::of(spec),
-            requests: pod_requests(spec),
+            requests: pod_requests(&*resize::as_started(pod)?),
             deletion,
             expires: expires(pod),
             terminal: matches!(phase, Some("Succeeded" | "Failed")),

@@ -98,6 +98,9 @@ impl Actor {
                     for (reason, message) in story::started(&have, &want) {
                         events.normal(reason, &message);
                     }
+                    if let Some((reason, message)) = story::resize_refused(&have, &want) {
+                        events.warning(reason, &message);
+                    }
                     if !story::running(&have) && story::running(&want) {
                         self.metrics.pod_started(&draft.pod, now);
                     }

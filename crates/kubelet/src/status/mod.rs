@@ -17,6 +17,7 @@ mod container;
 mod patch;
 mod phase;
 mod qos;
+pub mod resize;
 
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,9 @@ mod tests;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodIP, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerStatus, HostIP, Pod, PodIP, PodSpec, PodStatus,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use vk_provider::{PodFacts, Reach, Revision};
 
@@ -183,7 +186,8 @@ fn statuses(
     let inits = spec.init_containers.as_deref().unwrap_or_default();
     // Facts about an older revision do not tell about the image asked for now.
     let current = facts.is_some_and(|f| f.applied.as_ref() == Some(&Revision::of(spec)));
-    let seen = |kind, name: &str, image: Option<&str>, policy| {
+    let seen = |kind, container: &Container, policy| {
+        let name = container.name.as_str();
         let (of_kind, before) = match kind {
             Kind::Init | Kind::Sidecar => (facts.map(|f| &f.init), &have.init_container_statuses),
             Kind::Regular => (facts.map(|f| &f.containers), &have.container_statuses),
@@ -194,10 +198,10 @@ fn statuses(
         if frozen && have.is_none() {
             return None;
         }
-        Some(container::status(&Seen {
+        let mut status = container::status(&Seen {
             kind,
             name,
-            image: image.unwrap_or_default(),
+            image: container.image.as_deref().unwrap_or_default(),
             policy,
             current,
             frozen,
@@ -205,18 +209,22 @@ fn statuses(
             have,
             waiting,
             after_init: !inits.is_empty(),
-        }))
+        });
+        status.resources = resize::started_with(container, have);
+        let requests = status.resources.as_ref();
+        status.allocated_resources = requests.and_then(|r| r.requests.clone());
+        Some(status)
     };
     let pod_policy = pod_policy(spec);
     let init = inits.iter().filter_map(|c| {
         let sidecar = c.restart_policy.as_deref() == Some("Always");
         let kind = if sidecar { Kind::Sidecar } else { Kind::Init };
         let policy = c.restart_policy.as_deref().unwrap_or(pod_policy);
-        seen(kind, &c.name, c.image.as_deref(), policy)
+        seen(kind, c, policy)
     });
     let regular = spec.containers.iter().filter_map(|c| {
         let policy = c.restart_policy.as_deref().unwrap_or(pod_policy);
-        seen(Kind::Regular, &c.name, c.image.as_deref(), policy)
+        seen(Kind::Regular, c, policy)
     });
     let ephemeral = spec.ephemeral_containers.iter().flatten().map(|c| {
         let mut before = have.ephemeral_container_statuses.iter().flatten();
