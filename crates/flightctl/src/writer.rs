@@ -83,8 +83,8 @@ impl Writers {
     ///
     /// # Errors
     /// `Waiting` where the device refuses for a reason that may pass,
-    /// `Rejected` where the application itself is refused, `Unavailable` when
-    /// the outcome is not known.
+    /// `Rejected` where the application itself is refused, alone and by its
+    /// name, `Unavailable` when the outcome is not known.
     pub async fn submit(&self, device: &str, change: Change) -> Outcome {
         let (reply, answer) = oneshot::channel();
         let idle = {
@@ -139,24 +139,24 @@ impl Writers {
         let alone = batch.len() == 1;
         match outcome {
             // One bad application must not take the others with it: one by one.
-            Err(BackendError::Rejected { .. }) if !alone => {
+            Err(ClientError::Invalid { .. }) if !alone => {
                 for (change, reply) in batch {
                     let outcome = self.write(device, &[&change]).await;
-                    let _ = reply.send(outcome);
+                    let _ = reply.send(outcome.map_err(|e| refusal(device, &e, &change)));
                 }
             }
             outcome => {
-                for (_, reply) in batch {
-                    let _ = reply.send(outcome.clone());
+                for (change, reply) in batch {
+                    let outcome = outcome.clone().map_err(|e| refusal(device, &e, &change));
+                    let _ = reply.send(outcome);
                 }
             }
         }
     }
 
-    async fn write(&self, device: &str, changes: &[&Change]) -> Outcome {
-        let Ok(_permit) = self.permits.acquire().await else {
-            return Err(unavailable(device, "shutting down", None));
-        };
+    async fn write(&self, device: &str, changes: &[&Change]) -> Result<Written, ClientError> {
+        // Never closed; without a permit the writes would only be less orderly.
+        let _permit = self.permits.acquire().await;
         let (cluster, mut known) = {
             let world = self.world();
             (world.cluster.clone(), world.device(device).cloned())
@@ -184,8 +184,7 @@ impl Writers {
             ]);
             match self.client.patch_device(device, &patch).await {
                 Ok(json) => {
-                    let view = DeviceView::of(&json)
-                        .ok_or_else(|| unavailable(device, "the answer is no device", None))?;
+                    let view = DeviceView::of(&json).ok_or_else(|| no_device(device))?;
                     let after = view.rendered;
                     return Ok(Written {
                         device: Arc::new(view),
@@ -198,27 +197,21 @@ impl Writers {
                         device, attempt, "someone else wrote first, repeating"
                     );
                 }
-                Err(error) => return Err(refusal(device, &error)),
+                Err(error) => return Err(error),
             }
         }
         warn!(
             operation = "write",
             device, "gave way to other writers too often"
         );
-        Err(unavailable(
-            device,
-            "other writers change it all the time",
-            None,
-        ))
+        Err(ClientError::TestFailed {
+            object: device.into(),
+        })
     }
 
-    async fn read(&self, device: &str) -> Result<DeviceView, BackendError> {
-        let json = self
-            .client
-            .get_device(device)
-            .await
-            .map_err(|e| refusal(device, &e))?;
-        DeviceView::of(&json).ok_or_else(|| unavailable(device, "the answer is no device", None))
+    async fn read(&self, device: &str) -> Result<DeviceView, ClientError> {
+        let json = self.client.get_device(device).await?;
+        DeviceView::of(&json).ok_or_else(|| no_device(device))
     }
 
     fn world(&self) -> std::sync::MutexGuard<'_, World> {
@@ -248,7 +241,27 @@ fn apply(apps: &[Value], changes: &[&Change], cluster: &str) -> Vec<Value> {
     result
 }
 
-fn refusal(device: &str, error: &ClientError) -> BackendError {
+fn no_device(device: &str) -> ClientError {
+    ClientError::Decode {
+        object: device.into(),
+        why: "it is no device".into(),
+    }
+}
+
+/// Whether Flight Control's refusal is about this application, and not about
+/// the device or another of its applications.
+fn blames(message: &str, app: &str) -> bool {
+    message.lines().any(|line| {
+        line.contains(app)
+            || line
+                .split("spec.applications")
+                .skip(1)
+                .any(|rest| rest.strip_prefix('[').is_none_or(|r| r.starts_with(']')))
+    })
+}
+
+/// What a failed write means for the pod of this change.
+fn refusal(device: &str, error: &ClientError, change: &Change) -> BackendError {
     match error {
         ClientError::NotFound { .. } => BackendError::NotFound,
         ClientError::Owned { .. } => BackendError::Waiting {
@@ -258,10 +271,24 @@ fn refusal(device: &str, error: &ClientError) -> BackendError {
             ),
             retry: None,
         },
-        ClientError::Invalid { .. } => BackendError::Rejected {
-            reason: "InvalidWorkload".into(),
-            message: format!("Flight Control refuses the workload: {error}"),
+        ClientError::Invalid { message, .. } => match change {
+            // Final for the pod, so only what is certainly about it.
+            Change::Put(app) if blames(message, app["name"].as_str().unwrap_or_default()) => {
+                BackendError::Rejected {
+                    reason: "InvalidWorkload".into(),
+                    message: format!("Flight Control refuses the workload: {error}"),
+                }
+            }
+            Change::Put(_) => BackendError::Waiting {
+                reason: "RefusedByFlightControl".into(),
+                message: error.to_string(),
+                retry: None,
+            },
+            Change::Remove(_) => unavailable(device, &error.to_string(), None),
         },
+        ClientError::TestFailed { .. } => {
+            unavailable(device, "other writers change it all the time", None)
+        }
         ClientError::TooManyRequests { retry_after, .. } => {
             unavailable(device, &error.to_string(), Some(*retry_after))
         }
@@ -273,5 +300,42 @@ fn unavailable(device: &str, why: &str, retry: Option<Duration>) -> BackendError
     BackendError::Unavailable {
         message: format!("device {device}: {why}"),
         retry,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refusal_of_the_application_itself_is_final() {
+        let put = Change::Put(json!({"name": "vk-u1"}));
+        let judge = |message: &str, change: &Change| {
+            let error = ClientError::Invalid {
+                object: "dev0".into(),
+                message: message.into(),
+            };
+            refusal("dev0", &error, change)
+        };
+        for message in [
+            "spec.applications[vk-u1].envVars: Required value",
+            "spec.applications[].inline[1].content: Too long: may not be more than 1048576 bytes",
+            "metadata.labels: odd\nduplicate application name: vk-u1",
+        ] {
+            let error = judge(message, &put);
+            assert!(matches!(error, BackendError::Rejected { .. }), "{error}");
+        }
+        for message in [
+            "spec.decommissioning cannot be changed via patch request",
+            "spec.applications[theirs].envVars: Required value",
+            "API Error: request body has an error: reading failed",
+            "",
+        ] {
+            let error = judge(message, &put);
+            assert!(matches!(error, BackendError::Waiting { .. }), "{error}");
+        }
+        let remove = Change::Remove("vk-u1".into());
+        let error = judge("spec.applications[vk-u1]: odd", &remove);
+        assert!(matches!(error, BackendError::Unavailable { .. }), "{error}");
     }
 }

@@ -208,6 +208,47 @@ impl Stage {
             .collect()
     }
 
+    /// What a device's spec holds.
+    pub fn spec_applications(&self, device: &str) -> Value {
+        self.flightctl.device_value(device).unwrap_or_default()["spec"]["applications"].clone()
+    }
+
+    /// Someone else sets a device's applications.
+    pub async fn edit_applications(&self, device: &str, applications: &Value) {
+        let patch = json!([{"op": "add", "path": "/spec/applications", "value": applications}]);
+        self.request("PATCH", &format!("/api/v1/devices/{device}"), patch)
+            .await;
+    }
+
+    /// Someone else at Flight Control's API.
+    pub async fn request(&self, method: &str, path: &str, body: Value) {
+        let http =
+            Http::builder(TokioExecutor::new()).build(self.flightctl.endpoint().connector());
+        let kind = if method == "PATCH" {
+            "application/json-patch+json"
+        } else {
+            "application/json"
+        };
+        let content = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("http://flightctl.test{path}"))
+            .header("authorization", "Bearer secret")
+            .header("content-type", kind)
+            .body(http_body_util::Full::new(bytes::Bytes::from(content)))
+            .unwrap();
+        let answer = http.request(request).await.unwrap();
+        assert!(
+            answer.status().is_success(),
+            "{method} {path}: {}",
+            answer.status()
+        );
+    }
+
     pub fn device_of(&self, pod: &Value) -> &Device {
         let name = pod["metadata"]["labels"]["flightctl.io/device"]
             .as_str()
