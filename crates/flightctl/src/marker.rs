@@ -19,7 +19,7 @@ pub const MARKER_FILE: &str = "virtual-kubelet.json";
 
 /// Longer ones are not ours: names in it are bounded by Kubernetes, containers
 /// by the size of a pod (1.5 MiB in etcd, and these are its names alone).
-const MARKER_LIMIT: usize = 256 * 1024;
+pub(crate) const MARKER_LIMIT: usize = 256 * 1024;
 
 /// Whose application it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +64,13 @@ impl Marker {
             node: content.node,
             revision: Revision::from_text(&content.revision),
         })
+    }
+
+    /// Whether an application is the one of this name that we wrote. A name
+    /// holds the pod's UID: where someone's edit dropped or broke the marker,
+    /// it is still ours, unless the marker says whose it is instead.
+    pub fn ours(app: &Value, name: &str, cluster: &str) -> bool {
+        app["name"] == name && Self::of(app).is_none_or(|m| m.cluster == cluster)
     }
 
     /// Whether the files of an application are as we wrote them, whichever
@@ -168,6 +175,19 @@ mod tests {
         );
         assert!(Marker::intact(&app));
         assert_eq!(expected(&app), Some(Expected::of(&pod)));
+    }
+
+    #[test]
+    fn an_application_whose_marker_was_lost_is_ours_by_its_name() {
+        let ours = application_of(&pod(
+            json!({"containers": [{"name": "app", "image": "nginx"}]}),
+        ));
+        let name = ours["name"].as_str().unwrap();
+        let bare = json!({"name": name, "appType": "quadlet", "inline": []});
+        assert!(Marker::ours(&ours, name, "cluster-uid"));
+        assert!(Marker::ours(&bare, name, "cluster-uid"));
+        assert!(!Marker::ours(&ours, name, "another cluster"));
+        assert!(!Marker::ours(&bare, "vk-other", "cluster-uid"));
     }
 
     #[test]

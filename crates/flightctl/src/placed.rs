@@ -114,10 +114,11 @@ impl Placed {
     }
 
     /// Takes the rendered document `version`, whose applications are `apps`.
-    pub fn rendered(&mut self, version: u64, apps: &[Value]) {
-        let marker = apps
+    pub fn rendered(&mut self, version: u64, apps: &[Value], cluster: &str) {
+        let held = apps
             .iter()
-            .find(|a| a["name"] == self.app.as_str())
+            .find(|a| Marker::ours(a, &self.app, cluster));
+        let marker = held
             .and_then(Marker::of)
             .filter(|m| m.key.uid == self.key.uid);
         match &mut self.stage {
@@ -131,7 +132,7 @@ impl Placed {
             Stage::Removed {
                 version: known,
                 after,
-            } if version > *after && marker.is_none() => {
+            } if version > *after && held.is_none() => {
                 *known = Some(version);
             }
             _ => {}

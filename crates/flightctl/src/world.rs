@@ -132,7 +132,7 @@ impl World {
             return;
         };
         for (uid, placed) in self.pods.iter_mut().filter(|(_, p)| p.device == device) {
-            placed.rendered(rendered.rendered, &rendered.applications);
+            placed.rendered(rendered.rendered, &rendered.applications, &self.cluster);
             placed.see(view, &self.cluster);
             self.dirty.insert(uid.clone());
         }
@@ -318,7 +318,10 @@ impl World {
         app: String,
         events: Arc<dyn PodEvents>,
     ) -> Result<String, NoPlace> {
-        let device = self.choose(pod, true)?;
+        let device = match self.holder(&app) {
+            Some(device) => device,
+            None => self.choose(pod, true)?,
+        };
         let placed = Placed {
             key: pod.key.clone(),
             node: pod.node.clone(),
@@ -332,6 +335,19 @@ impl World {
         };
         self.pods.insert(pod.key.uid.clone(), placed);
         Ok(device)
+    }
+
+    /// The device that holds this application already: it was not adopted where
+    /// an edit made its marker unreadable, and must not run twice.
+    fn holder(&self, app: &str) -> Option<String> {
+        self.devices
+            .values()
+            .find(|d| {
+                d.applications
+                    .iter()
+                    .any(|a| Marker::ours(a, app, &self.cluster))
+            })
+            .map(|d| d.name.clone())
     }
 
     fn candidates(&self, pod: &PodRequest) -> Vec<Candidate> {

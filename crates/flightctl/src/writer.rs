@@ -223,19 +223,17 @@ impl Writers {
 /// where they are.
 fn apply(apps: &[Value], changes: &[&Change], cluster: &str) -> Vec<Value> {
     let mut result = apps.to_vec();
-    let ours = |app: &Value, name: &Value| {
-        app["name"] == *name && Marker::of(app).is_some_and(|m| *m.cluster == *cluster)
-    };
+    let ours = |app: &Value, name: &str| Marker::ours(app, name, cluster);
     for change in changes {
         match change {
-            Change::Put(app) => match result.iter_mut().find(|a| ours(a, &app["name"])) {
-                Some(place) => *place = app.clone(),
-                None => result.push(app.clone()),
-            },
-            Change::Remove(name) => {
-                let name = Value::String(name.clone());
-                result.retain(|a| !ours(a, &name));
+            Change::Put(app) => {
+                let name = app["name"].as_str().unwrap_or_default();
+                match result.iter_mut().find(|a| ours(a, name)) {
+                    Some(place) => *place = app.clone(),
+                    None => result.push(app.clone()),
+                }
             }
+            Change::Remove(name) => result.retain(|a| !ours(a, name)),
         }
     }
     result

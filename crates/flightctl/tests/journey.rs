@@ -4,6 +4,7 @@
 #![allow(
     unreachable_pub,
     missing_debug_implementations,
+    dead_code,
     clippy::unwrap_used,
     reason = "modules of one test or example"
 )]

@@ -12,6 +12,7 @@
 #[path = "../stage/mod.rs"]
 mod stage;
 
+mod edits;
 mod refusals;
 
 use std::time::Duration;
