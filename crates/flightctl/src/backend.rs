@@ -163,9 +163,22 @@ impl FlightControl {
                     retry: Some(SYNC_RETRY),
                 });
             }
-            other => other?,
+            Err(error) => {
+                if let BackendError::Waiting {
+                    reason, message, ..
+                } = &error
+                {
+                    let refused = Some((reason.clone(), message.clone()));
+                    self.world()
+                        .with_pod(&request.key.uid, |placed| placed.refused = refused);
+                    self.wake.notify_one();
+                }
+                return Err(error);
+            }
+            Ok(written) => written,
         };
         self.world().with_pod(&request.key.uid, |placed| {
+            placed.refused = None;
             placed.shown_since = Instant::now();
             placed.stage = Stage::Written {
                 revision: request.spec_revision.clone(),

@@ -23,6 +23,8 @@ pub struct Sight<'a> {
     pub device: &'a DeviceView,
     /// The device runs a version that holds the pod's present revision.
     pub applied: bool,
+    /// Why the device refuses the pod, as reason and sentence.
+    pub refused: Option<(&'a str, &'a str)>,
     /// It has shown the same for longer than two of its status intervals: what
     /// only passes by is over.
     pub settled: bool,
@@ -54,7 +56,7 @@ pub fn facts(expected: &Expected, sight: &Sight<'_>) -> Seen {
     let status = sight.device.app_status.get(sight.app);
     match status {
         _ if !sight.applied => story.on_its_way(sight),
-        // The agent has just restarted, or someone took it away.
+        // The agent has just restarted.
         None => {}
         Some(status) => story.shown(status, sight.settled),
     }
@@ -111,6 +113,10 @@ impl Story<'_> {
         if device.app_status.contains_key(sight.app) {
             // An older revision is there and runs on until the new one is taken.
             self.trouble = self.refused(sight);
+            return;
+        }
+        if let Some((reason, message)) = sight.refused {
+            self.all(&waiting(reason, message));
             return;
         }
         if let Some(why) = &device.spec_invalid {

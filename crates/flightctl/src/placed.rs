@@ -34,6 +34,8 @@ pub struct Placed {
     pub shown_since: Instant,
     /// Where its story is told.
     pub events: Option<Arc<dyn PodEvents>>,
+    /// Why the last write was refused, as reason and sentence.
+    pub refused: Option<(String, String)>,
     /// What was told already, so that it is told once.
     pub told: BTreeSet<&'static str>,
 }
@@ -190,9 +192,16 @@ impl Placed {
                 revision,
                 version: Some(version),
                 ..
-            } if device.reported >= *version => Some(revision.clone()),
+            } if device.reported >= *version && !self.taken_away(device) => Some(revision.clone()),
             _ => None,
         }
+    }
+
+    /// Neither the device's spec has it nor its status: a Fleet or a user took
+    /// it away. Missing from the status alone it may well run, the agent has
+    /// just restarted; missing from the spec alone it is about to end.
+    fn taken_away(&self, device: &DeviceView) -> bool {
+        self.application(device).is_none() && !device.app_status.contains_key(&self.app)
     }
 
     /// Its status has been the same for longer than what only passes by.

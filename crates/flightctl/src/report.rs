@@ -22,6 +22,10 @@ pub fn containers(placed: &Placed, device: &DeviceView, applied: bool) -> Option
         app: &placed.app,
         device,
         applied,
+        refused: placed
+            .refused
+            .as_ref()
+            .map(|(reason, message)| (reason.as_str(), message.as_str())),
         settled: placed.settled(),
     };
     Some(facts(&expected, &sight))

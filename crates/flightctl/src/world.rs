@@ -257,6 +257,7 @@ impl World {
                     },
                     shown_since: Instant::now(),
                     events: None,
+                    refused: None,
                     told: BTreeSet::new(),
                 },
             );
@@ -331,6 +332,7 @@ impl World {
             stage: Stage::Reserved,
             shown_since: Instant::now(),
             events: Some(events),
+            refused: None,
             told: BTreeSet::new(),
         };
         self.pods.insert(pod.key.uid.clone(), placed);

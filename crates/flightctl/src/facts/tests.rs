@@ -42,6 +42,7 @@ fn see(expected: &Expected, device: &DeviceView, applied: bool, settled: bool) -
             app: APP,
             device,
             applied,
+            refused: None,
             settled,
         },
     )
@@ -468,6 +469,21 @@ fn an_invalid_spec_is_a_configuration_error() {
         false,
     );
     assert_eq!(told(&seen), "|CreateContainerConfigError");
+}
+
+#[test]
+fn what_the_device_refuses_waits_for_that_reason() {
+    let mut device = updating(false, "Updated", "");
+    device.app_status.clear();
+    let sight = Sight {
+        app: APP,
+        device: &device,
+        applied: false,
+        refused: Some(("FleetManaged", "owned")),
+        settled: true,
+    };
+    let seen = facts(&expected(Policy::Always, &[Role::App]), &sight);
+    assert_eq!(told(&seen), "|FleetManaged");
 }
 
 #[test]
