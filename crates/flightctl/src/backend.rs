@@ -1,5 +1,7 @@
 //! The Flight Control backend: pods as quadlet applications of devices.
 
+mod tidy;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -63,9 +65,10 @@ impl FlightControl {
         }
     }
 
-    /// Follows the devices until the future is dropped.
+    /// Follows the devices, and takes out what must not run there, until the
+    /// future is dropped.
     pub async fn follow(&self) {
-        self.follower.run().await;
+        tokio::join!(self.follower.run(), self.tidy());
     }
 
     /// How many devices there are, and how many of them take pods.
@@ -286,6 +289,9 @@ impl Backend for FlightControl {
                 }
                 (device, false)
             } else {
+                let label = pod.pod.metadata.labels.as_ref();
+                let label = label.and_then(|all| all.get(DEVICE_KEY));
+                world.settle_copies(&pod.key.uid, label.map(String::as_str));
                 world.with_pod(&pod.key.uid, |placed| {
                     placed.request = Some(Arc::new(pod.clone()));
                     placed.events = Some(cx.events.clone());
@@ -381,7 +387,7 @@ impl Backend for FlightControl {
                 .await
             {
                 Ok(written) => self.wrote(&written.device),
-                Err(BackendError::NotFound) => {}
+                Err(BackendError::NotFound) => self.world().device_deleted(&device),
                 Err(error) => return Err(error),
             }
         }

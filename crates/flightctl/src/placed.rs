@@ -87,7 +87,8 @@ impl Placed {
     pub fn unsettled(&self, device: &DeviceView) -> bool {
         match &self.stage {
             Stage::Reserved | Stage::Gone | Stage::DeviceDeleted => false,
-            Stage::Removed { .. } => true,
+            // A device that is silent for longer is left to events and sweeps.
+            Stage::Removed { .. } => !self.settled(),
             Stage::Written { version, .. } => {
                 let applied = version.is_some_and(|v| device.reported >= v);
                 let status = device.app_status.get(&self.app).map(|s| s.status.as_str());
@@ -146,8 +147,19 @@ impl Placed {
         let found = view
             .applications
             .iter()
-            .find(|a| a["name"] == self.app.as_str());
+            .find(|a| Marker::ours(a, &self.app, cluster));
         match &mut self.stage {
+            // Someone put it back: only later versions can lack it again.
+            Stage::Removed { version, after } if found.is_some() => {
+                *version = None;
+                *after = view.rendered.max(*after);
+            }
+            Stage::Gone if found.is_some() => {
+                self.stage = Stage::Removed {
+                    version: None,
+                    after: view.rendered,
+                };
+            }
             Stage::Removed {
                 version: Some(version),
                 ..

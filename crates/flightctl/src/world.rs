@@ -1,6 +1,8 @@
 //! What the provider knows: devices as last read, and its pods on them.
 //! Synchronous and without I/O; the follower and the writers feed it.
 
+mod copies;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +29,7 @@ pub struct World {
     rules: Rules,
     devices: BTreeMap<String, DeviceView>,
     pods: HashMap<Uid, Placed>,
+    copies: copies::Copies,
     grouping: Grouping,
     reachable: Result<(), String>,
     /// Every device has been read once.
@@ -66,6 +69,7 @@ impl World {
             rules,
             devices: BTreeMap::new(),
             pods: HashMap::new(),
+            copies: copies::Copies::new(),
             grouping,
             reachable: Ok(()),
             synced: false,
@@ -145,9 +149,12 @@ impl World {
 
     /// Forgets a pod and gives its room to those that wait.
     pub fn forget(&mut self, uid: &Uid) {
-        self.pods.remove(uid);
+        let forgotten = self.pods.remove(uid);
         self.dirty.remove(uid);
         self.waiting.remove(uid);
+        if let Some(forgotten) = forgotten {
+            self.find_again(&forgotten);
+        }
     }
 
     /// The next rising number for facts.
@@ -197,6 +204,7 @@ impl World {
     /// The device does not exist any more; its pods cannot be managed.
     pub fn device_deleted(&mut self, name: &str) {
         self.devices.remove(name);
+        self.copies.retain(|(device, _), _| device != name);
         for (uid, placed) in &mut self.pods {
             if placed.device == name {
                 placed.stage = Stage::DeviceDeleted;
@@ -215,6 +223,7 @@ impl World {
         }
         let opened = view.usable() && !known.is_some_and(DeviceView::usable);
         let name = view.name.clone();
+        self.copies.retain(|(device, _), _| *device != name);
         self.adopt(&view);
         let known = self.devices.get(&name);
         let mut freed = false;
@@ -225,6 +234,11 @@ impl World {
                 placed.shown_since = Instant::now();
             }
             freed |= placed.see(&view, &self.cluster);
+            if matches!(placed.stage, Stage::Removed { .. }) && placed.application(&view).is_some()
+            {
+                let place = (name.clone(), placed.app.clone());
+                self.copies.insert(place, uid.clone());
+            }
             self.dirty.insert(uid.clone());
         }
         self.devices.insert(name, view);
@@ -239,16 +253,23 @@ impl World {
                 continue;
             };
             let uid = marker.key.uid.clone();
-            if self.pods.contains_key(&uid) {
-                continue;
+            let name = app["name"].as_str().unwrap_or_default();
+            match self.pods.get(&uid) {
+                Some(placed) if placed.device != view.name => {
+                    self.second_copy(view, name, &marker);
+                    continue;
+                }
+                Some(_) => continue,
+                None => {}
             }
+            self.dirty.insert(uid.clone());
             self.pods.insert(
                 uid,
                 Placed {
                     node: marker.node.as_str().into(),
                     key: marker.key,
                     device: view.name.clone(),
-                    app: app["name"].as_str().unwrap_or_default().to_owned(),
+                    app: name.to_owned(),
                     request: None,
                     stage: Stage::Written {
                         revision: marker.revision,
