@@ -2,6 +2,8 @@
 //! expected of every second, and those that an event names. Every request goes
 //! through the client's budget.
 
+mod turns;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,6 +16,7 @@ use vk_provider::NodeSet;
 use crate::client::{Client, ClientError};
 use crate::device::DeviceView;
 use crate::world::{Changes, World};
+use turns::Turns;
 
 /// Between looks at devices that something is expected of: users wait for it.
 const EXPECTING: Duration = Duration::from_secs(1);
@@ -32,6 +35,9 @@ const BY_NAME: usize = 25;
 /// Rendered documents read in one round, so that a restart over a large estate
 /// does not use up the request budget at once.
 const VERIFY: usize = 20;
+/// Devices that a list lacks and that are asked for by name after it: a list
+/// that is wrong must not use up the request budget either.
+const CONFIRM: usize = 50;
 
 /// The follower; clones share it.
 #[derive(Clone, Debug)]
@@ -42,6 +48,10 @@ pub struct Follower {
     wake: Arc<Notify>,
     nudge: Arc<Notify>,
     poll: Duration,
+    /// Whose rendered document is read next.
+    verifying: Arc<Mutex<Turns>>,
+    /// Whose absence is confirmed next.
+    confirming: Arc<Mutex<Turns>>,
 }
 
 impl Follower {
@@ -60,6 +70,8 @@ impl Follower {
             wake,
             nudge: Arc::default(),
             poll,
+            verifying: Arc::default(),
+            confirming: Arc::default(),
         }
     }
 
@@ -152,33 +164,44 @@ impl Follower {
     /// # Errors
     /// Flight Control did not answer; nothing changed.
     pub async fn sweep(&self) -> Result<(), ClientError> {
-        let before = self.world().device_names();
         let views = self.list(None).await?;
         debug!(devices = views.len(), "read all devices");
-        let present: BTreeSet<&str> = views.iter().map(|v| v.name.as_str()).collect();
-        let missing: Vec<String> = before
-            .into_iter()
-            .filter(|n| !present.contains(n.as_str()))
-            .collect();
+        let missing = {
+            let present: BTreeSet<&str> = views.iter().map(|v| v.name.as_str()).collect();
+            let mut missing = self.world().expected_devices();
+            missing.retain(|name| !present.contains(name.as_str()));
+            missing
+        };
         let changes = self.world().read(views, true);
-        for name in missing {
-            // A list that is paged is no snapshot: only a 404 is certain.
-            match self.client.get_device(&name).await {
+        let confirmed = self.confirm(missing).await;
+        self.publish(&Changes {
+            nodes: true,
+            ..changes
+        });
+        confirmed
+    }
+
+    /// Looks for devices that a list lacks: one that is paged is no snapshot,
+    /// and any may be wrong. Only a 404 is certain.
+    async fn confirm(&self, missing: BTreeSet<String>) -> Result<(), ClientError> {
+        let names = turns(&self.confirming).take(missing, CONFIRM);
+        for name in names {
+            let answer = self.client.get_device(&name).await;
+            if let Some(error) = turns(&self.confirming).answered(&name, answer.as_ref().err()) {
+                return Err(error);
+            }
+            match answer {
                 Err(ClientError::NotFound { .. }) => {
                     warn!(device = name, "device was deleted");
                     self.world().device_deleted(&name);
                 }
-                Err(error) => return Err(error),
+                Err(error) => warn!(device = name, %error, "a device could not be read"),
                 Ok(json) => {
                     let views = DeviceView::of(&json).into_iter().collect();
                     self.world().read(views, false);
                 }
             }
         }
-        self.publish(&Changes {
-            nodes: true,
-            ..changes
-        });
         Ok(())
     }
 
@@ -204,23 +227,27 @@ impl Follower {
 
     /// Looks up which rendered version holds what was written.
     async fn verify(&self) -> Result<(), ClientError> {
-        let names: Vec<String> = {
+        let names: BTreeSet<String> = {
             let world = self.world();
-            let names: BTreeSet<&str> = world
+            world
                 .pods()
                 .filter(|p| world.device(&p.device).is_some_and(|d| p.unverified(d)))
-                .map(|p| p.device.as_str())
-                .collect();
-            names.into_iter().take(VERIFY).map(str::to_owned).collect()
+                .map(|p| p.device.clone())
+                .collect()
         };
+        let names = turns(&self.verifying).take(names, VERIFY);
         for name in names {
-            let rendered = match self.client.rendered(&name).await {
-                Ok(rendered) => rendered,
-                Err(ClientError::NotFound { .. }) => continue,
-                Err(error) => return Err(error),
-            };
-            self.world().rendered(&name, &rendered);
-            self.wake.notify_one();
+            let answer = self.client.rendered(&name).await;
+            if let Some(error) = turns(&self.verifying).answered(&name, answer.as_ref().err()) {
+                return Err(error);
+            }
+            match answer {
+                Ok(rendered) => {
+                    self.world().rendered(&name, &rendered);
+                    self.wake.notify_one();
+                }
+                Err(error) => debug!(device = name, %error, "no rendered document"),
+            }
         }
         Ok(())
     }
@@ -263,4 +290,8 @@ impl Follower {
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn turns(turns: &Mutex<Turns>) -> MutexGuard<'_, Turns> {
+    turns.lock().unwrap_or_else(PoisonError::into_inner)
 }

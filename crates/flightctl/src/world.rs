@@ -122,9 +122,14 @@ impl World {
         }
     }
 
-    /// Names of all devices.
-    pub fn device_names(&self) -> Vec<String> {
-        self.devices.keys().cloned().collect()
+    /// Names of the devices that are known, and of those that pods are on.
+    pub fn expected_devices(&self) -> BTreeSet<String> {
+        let placed = self.pods.values().filter(|p| p.holds_room());
+        self.devices
+            .keys()
+            .chain(placed.map(|p| &p.device))
+            .cloned()
+            .collect()
     }
 
     /// Takes the rendered document of a device.
@@ -183,17 +188,14 @@ impl World {
         news
     }
 
-    /// Takes a reading of devices; `complete` when these are all there are.
+    /// Takes a reading of devices; `complete` when a list gave them as all there
+    /// are. One that it lacks is dropped only when it is known to be deleted.
     pub fn read(&mut self, views: Vec<DeviceView>, complete: bool) -> Changes {
-        let names: BTreeSet<String> = views.iter().map(|v| v.name.clone()).collect();
         let mut opened = false;
         for view in views {
             opened |= self.take_view(view);
         }
-        if complete {
-            self.synced = true;
-            self.devices.retain(|name, _| names.contains(name));
-        }
+        self.synced |= complete;
         let (nodes, problems) = self.regroup();
         if opened {
             self.mark_waiting();

@@ -155,6 +155,19 @@ impl ClientError {
         }
     }
 
+    /// Whether the next request will most likely end the same way, whatever it
+    /// is about.
+    pub fn concerns_all(&self) -> bool {
+        matches!(
+            self,
+            Self::Token(_)
+                | Self::Unauthorized { .. }
+                | Self::TooManyRequests { .. }
+                | Self::Transport { .. }
+                | Self::Timeout { .. }
+        )
+    }
+
     /// When to ask again, where the service named a time.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
