@@ -91,9 +91,13 @@ impl FlightControl {
             Stage::Gone => facts.ended = true,
             Stage::DeviceDeleted => {
                 facts.ended = true;
+                let what = match world.device(&placed.device) {
+                    Some(device) if device.decommissioned() => "decommissioned in",
+                    _ => "deleted from",
+                };
                 facts.verdict = Some(Verdict::Fail {
                     reason: "DeviceDeleted".into(),
-                    message: format!("Device {} was deleted from Flight Control", placed.device),
+                    message: format!("Device {} was {what} Flight Control", placed.device),
                 });
             }
             Stage::Written { .. } | Stage::Removed { .. } => {}
@@ -146,8 +150,9 @@ impl FlightControl {
     }
 
     /// Takes the device as a write left it.
-    fn wrote(&self, device: &DeviceView) {
-        let changes = self.world().read(vec![device.clone()], false);
+    fn wrote(&self, written: &writer::Written) {
+        let views = vec![DeviceView::clone(&written.device)];
+        let changes = self.world().read(views, written.asked, false);
         self.follower.publish(&changes);
         self.follower.nudge();
         self.wake.notify_one();
@@ -190,7 +195,7 @@ impl FlightControl {
             };
             placed.told.clear();
         });
-        self.wrote(&written.device);
+        self.wrote(&written);
         Ok(())
     }
 }
@@ -363,7 +368,7 @@ impl Backend for FlightControl {
                 }
             };
         });
-        self.wrote(&written.device);
+        self.wrote(&written);
         if never {
             Err(BackendError::NotFound)
         } else {
@@ -386,7 +391,7 @@ impl Backend for FlightControl {
                 .submit(&device, writer::Change::Remove(app))
                 .await
             {
-                Ok(written) => self.wrote(&written.device),
+                Ok(written) => self.wrote(&written),
                 Err(BackendError::NotFound) => self.world().device_deleted(&device),
                 Err(error) => return Err(error),
             }

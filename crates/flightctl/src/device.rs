@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 /// What the provider needs of a device.
@@ -143,6 +144,30 @@ impl DeviceView {
         self.summary == "Unknown"
     }
 
+    /// It is on its way out, or gone but for its record: Flight Control refuses
+    /// every further change, and nothing it says is about our pods any more.
+    pub fn decommissioned(&self) -> bool {
+        matches!(
+            self.lifecycle.as_str(),
+            "Decommissioning" | "Decommissioned"
+        )
+    }
+
+    /// Whether this is a device that was made anew under the name of the other.
+    pub fn made_anew(&self, before: &Self) -> bool {
+        !self.created.is_empty() && !before.created.is_empty() && self.created != before.created
+    }
+
+    /// Whether this reading is of a later moment than the other, as far as
+    /// Flight Control's own numbers say.
+    pub fn newer(&self, other: &Self) -> bool {
+        if self.created == other.created {
+            return self.version > other.version;
+        }
+        let time = |text: &str| text.parse::<Timestamp>().ok();
+        matches!((time(&self.created), time(&other.created)), (Some(a), Some(b)) if a > b)
+    }
+
     /// Whether it can take pods.
     pub fn usable(&self) -> bool {
         self.closed().is_none()
@@ -155,9 +180,8 @@ impl DeviceView {
                 "owned by {owner}: Flight Control refuses pods on it; take it out of the Fleet's selector"
             ));
         }
-        match self.lifecycle.as_str() {
-            "Decommissioning" | "Decommissioned" => return Some("decommissioned".into()),
-            _ => {}
+        if self.decommissioned() {
+            return Some("decommissioned".into());
         }
         match self.summary.as_str() {
             "Unknown" => Some("offline".into()),

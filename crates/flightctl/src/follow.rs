@@ -164,6 +164,7 @@ impl Follower {
     /// # Errors
     /// Flight Control did not answer; nothing changed.
     pub async fn sweep(&self) -> Result<(), ClientError> {
+        let asked = Instant::now();
         let views = self.list(None).await?;
         debug!(devices = views.len(), "read all devices");
         let missing = {
@@ -172,7 +173,7 @@ impl Follower {
             missing.retain(|name| !present.contains(name.as_str()));
             missing
         };
-        let changes = self.world().read(views, true);
+        let changes = self.world().read(views, asked, true);
         let confirmed = self.confirm(missing).await;
         self.publish(&Changes {
             nodes: true,
@@ -186,6 +187,7 @@ impl Follower {
     async fn confirm(&self, missing: BTreeSet<String>) -> Result<(), ClientError> {
         let names = turns(&self.confirming).take(missing, CONFIRM);
         for name in names {
+            let asked = Instant::now();
             let answer = self.client.get_device(&name).await;
             if let Some(error) = turns(&self.confirming).answered(&name, answer.as_ref().err()) {
                 return Err(error);
@@ -198,7 +200,7 @@ impl Follower {
                 Err(error) => warn!(device = name, %error, "a device could not be read"),
                 Ok(json) => {
                     let views = DeviceView::of(&json).into_iter().collect();
-                    self.world().read(views, false);
+                    self.world().read(views, asked, false);
                 }
             }
         }
@@ -214,8 +216,9 @@ impl Follower {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             format!("metadata.name in ({})", names.join(","))
         });
+        let asked = Instant::now();
         let views = self.list(selector.as_deref()).await?;
-        let changes = self.world().read(views, false);
+        let changes = self.world().read(views, asked, false);
         self.publish(&changes);
         Ok(())
     }

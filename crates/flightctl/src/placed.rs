@@ -63,7 +63,7 @@ pub enum Stage {
     },
     /// The device runs a version without it and does not list it any more.
     Gone,
-    /// The device itself was deleted from Flight Control.
+    /// The device itself was deleted from Flight Control, or decommissioned.
     DeviceDeleted,
 }
 
@@ -113,6 +113,32 @@ impl Placed {
                 after,
             } => device.rendered > after,
             _ => false,
+        }
+    }
+
+    /// Its device is not the one it was, or was set back: no version that was
+    /// seen means anything now.
+    pub(crate) fn forget_versions(&mut self) {
+        if let Stage::Written { version, after, .. } | Stage::Removed { version, after } =
+            &mut self.stage
+        {
+            *version = None;
+            *after = 0;
+        }
+    }
+
+    /// Its device was deleted, and another has its name: what was leaving is gone.
+    pub(crate) fn device_made_anew(&mut self) {
+        if matches!(self.stage, Stage::Removed { .. }) {
+            self.stage = Stage::Gone;
+        }
+        self.forget_versions();
+    }
+
+    /// Its device is gone for good. What was not written yet goes elsewhere.
+    pub(crate) fn device_gone(&mut self) {
+        if !matches!(self.stage, Stage::Reserved | Stage::Gone) {
+            self.stage = Stage::DeviceDeleted;
         }
     }
 

@@ -28,6 +28,8 @@ pub struct World {
     pub cluster: Arc<str>,
     rules: Rules,
     devices: BTreeMap<String, DeviceView>,
+    /// When each device's present reading came.
+    received: HashMap<String, Instant>,
     pods: HashMap<Uid, Placed>,
     copies: copies::Copies,
     grouping: Grouping,
@@ -68,6 +70,7 @@ impl World {
             cluster: cluster.into(),
             rules,
             devices: BTreeMap::new(),
+            received: HashMap::new(),
             pods: HashMap::new(),
             copies: copies::Copies::new(),
             grouping,
@@ -188,12 +191,12 @@ impl World {
         news
     }
 
-    /// Takes a reading of devices; `complete` when a list gave them as all there
+    /// Takes a reading of devices that was asked for at `asked`; `complete` when a list gave them as all there
     /// are. One that it lacks is dropped only when it is known to be deleted.
-    pub fn read(&mut self, views: Vec<DeviceView>, complete: bool) -> Changes {
+    pub fn read(&mut self, views: Vec<DeviceView>, asked: Instant, complete: bool) -> Changes {
         let mut opened = false;
         for view in views {
-            opened |= self.take_view(view);
+            opened |= self.take_view(view, asked);
         }
         self.synced |= complete;
         let (nodes, problems) = self.regroup();
@@ -206,10 +209,11 @@ impl World {
     /// The device does not exist any more; its pods cannot be managed.
     pub fn device_deleted(&mut self, name: &str) {
         self.devices.remove(name);
+        self.received.remove(name);
         self.copies.retain(|(device, _), _| device != name);
         for (uid, placed) in &mut self.pods {
             if placed.device == name {
-                placed.stage = Stage::DeviceDeleted;
+                placed.device_gone();
                 self.dirty.insert(uid.clone());
             }
         }
@@ -217,14 +221,25 @@ impl World {
     }
 
     /// One device; returns whether it may take pods that it did not take before.
-    fn take_view(&mut self, view: DeviceView) -> bool {
-        let known = self.devices.get(&view.name);
-        let older = |k: &DeviceView| k.created == view.created && k.version > view.version;
-        if known.is_some_and(|k| older(k) || *k == view) {
-            return false;
+    fn take_view(&mut self, view: DeviceView, asked: Instant) -> bool {
+        let name = view.name.clone();
+        let known = self.devices.get(&name);
+        let mut pods = self.pods.values_mut().filter(|p| p.device == name);
+        if let Some(known) = known {
+            // Readings cross on their way. One that was asked for after the known
+            // one had come is the present, whatever its number: a database that
+            // was restored counts from further back.
+            let crossed = self.received.get(&name).is_none_or(|at| asked <= *at);
+            if *known == view || (known.newer(&view) && crossed) {
+                return false;
+            }
+            if view.made_anew(known) {
+                pods.for_each(Placed::device_made_anew);
+            } else if known.newer(&view) {
+                pods.for_each(Placed::forget_versions);
+            }
         }
         let opened = view.usable() && !known.is_some_and(DeviceView::usable);
-        let name = view.name.clone();
         self.copies.retain(|(device, _), _| *device != name);
         self.adopt(&view);
         let known = self.devices.get(&name);
@@ -243,6 +258,13 @@ impl World {
             }
             self.dirty.insert(uid.clone());
         }
+        if view.decommissioned() {
+            self.pods
+                .values_mut()
+                .filter(|p| p.device == name)
+                .for_each(Placed::device_gone);
+        }
+        self.received.insert(name.clone(), Instant::now());
         self.devices.insert(name, view);
         opened || freed
     }
@@ -464,14 +486,34 @@ mod tests {
         let mut view = device("a", &[]);
         view.version = 9;
         view.created = "2026-01-01T00:00:00Z".into();
-        world.read(vec![view.clone()], true);
+        let now = Instant::now();
+        world.read(vec![view.clone()], now, true);
         view.version = 8;
         view.summary = "Unknown".into();
-        world.read(vec![view.clone()], false);
+        world.read(vec![view.clone()], now, false);
         assert_eq!(world.device("a").unwrap().summary, "Online");
         view.version = 1;
         view.created = "2026-01-02T00:00:00Z".into();
-        world.read(vec![view], false);
+        world.read(vec![view.clone()], now, false);
+        assert_eq!(world.device("a").unwrap().summary, "Unknown");
+        view.version = 10;
+        view.created = "2026-01-01T00:00:00Z".into();
+        view.summary = "Online".into();
+        world.read(vec![view], now, false);
+        assert_eq!(world.device("a").unwrap().summary, "Unknown", "the one before");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_was_set_back_is_believed() {
+        let mut world = world();
+        let mut view = device("a", &[]);
+        view.version = 9;
+        world.read(vec![view.clone()], Instant::now(), true);
+        let asked = Instant::now() + Duration::from_millis(1);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        view.version = 3;
+        view.summary = "Unknown".into();
+        world.read(vec![view], asked, true);
         assert_eq!(world.device("a").unwrap().summary, "Unknown");
     }
 }

@@ -43,6 +43,8 @@ pub enum Change {
 pub struct Written {
     /// As the service answered it.
     pub device: Arc<DeviceView>,
+    /// When it was asked.
+    pub asked: Instant,
     /// The last rendered version that cannot hold the change yet; 0 when there
     /// was nothing to change, because then any version may.
     pub after: u64,
@@ -162,6 +164,7 @@ impl Writers {
             (world.cluster.clone(), world.device(device).cloned())
         };
         for attempt in 1..=ATTEMPTS {
+            let mut asked = Instant::now();
             let fresh = known.is_none();
             let view = match known.take() {
                 Some(view) => view,
@@ -172,6 +175,7 @@ impl Writers {
                 if fresh {
                     return Ok(Written {
                         device: Arc::new(view),
+                        asked,
                         after: 0,
                     });
                 }
@@ -182,12 +186,14 @@ impl Writers {
                 {"op": "test", "path": "/metadata/generation", "value": view.generation},
                 {"op": "add", "path": "/spec/applications", "value": apps},
             ]);
+            asked = Instant::now();
             match self.client.patch_device(device, &patch).await {
                 Ok(json) => {
                     let view = DeviceView::of(&json).ok_or_else(|| no_device(device))?;
                     let after = view.rendered;
                     return Ok(Written {
                         device: Arc::new(view),
+                        asked,
                         after,
                     });
                 }

@@ -59,7 +59,7 @@ impl FlightControl {
                         });
                     }
                 }
-                self.wrote(&written.device);
+                self.wrote(&written);
             }
             Err(BackendError::NotFound) => self.world().device_deleted(&device),
             Err(error) => {

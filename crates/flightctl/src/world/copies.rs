@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use vk_provider::Uid;
 
 use super::World;
@@ -64,6 +65,9 @@ impl World {
 
     /// Another copy of a pod that is placed elsewhere.
     pub(super) fn second_copy(&mut self, view: &DeviceView, app: &str, marker: &Marker) {
+        if view.decommissioned() {
+            return;
+        }
         let uid = &marker.key.uid;
         let Some(placed) = self.pods.get(uid) else {
             return;
@@ -118,9 +122,8 @@ impl World {
             .devices
             .values()
             .filter(|d| {
-                d.applications
-                    .iter()
-                    .any(|a| a["name"] == forgotten.app.as_str())
+                let held = |a: &Value| a["name"] == forgotten.app.as_str();
+                !d.decommissioned() && d.applications.iter().any(held)
             })
             .cloned()
             .collect();

@@ -1,9 +1,13 @@
 //! Devices that fail, go, and come back as others.
 
+use std::time::Duration;
+
+use serde_json::json;
 use vk_sandbox::faults::{Effect, Rule};
+use vk_sandbox::flightctl::DeviceSpec;
 
 use crate::stage::{Stage, condition, pod};
-use crate::{NODE, delete, pass, see};
+use crate::{NODE, delete, foreign, pass, see};
 
 #[tokio::test(start_paused = true)]
 async fn one_device_whose_rendered_document_fails_holds_nobody_up() {
@@ -34,5 +38,57 @@ async fn a_device_deleted_while_flight_control_stumbles_still_ends_its_pods() {
     let rule = Rule::always("/api/v1/devices/device-1", Effect::Status(503)).method("GET");
     stage.flightctl.faults().add(rule.times(1));
     stage.flightctl.delete_device("device-1");
+    stage.gone("p").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_made_anew_under_its_name_ends_what_was_leaving_it() {
+    let stage = Stage::new(1, 0, 1).await;
+    for name in ["leaving", "staying"] {
+        stage.create(pod(name, NODE, "nginx:alpine"));
+        stage.ready(name).await;
+    }
+    // The old device is far ahead of what the new one will be for long.
+    for _ in 0..6 {
+        let apps = stage.spec_applications("device-1");
+        let mut more = apps.clone();
+        more.as_array_mut().unwrap().push(foreign("theirs"));
+        stage.edit_applications("device-1", &more).await;
+        pass(20).await;
+        stage.edit_applications("device-1", &apps).await;
+        pass(20).await;
+    }
+    stage.devices[0].disconnect();
+    delete(&stage, "leaving");
+    see(&stage, "removed", || stage.applications("device-1").len() == 1).await;
+    pass(5).await;
+    stage.flightctl.delete_device("device-1");
+    let mut spec = DeviceSpec::new("device-1");
+    spec.cpu_cores = Some(4);
+    spec.memory_kb = Some(8 << 20);
+    spec.status_interval = Duration::from_secs(10);
+    let anew = stage.flightctl.add_device(spec);
+    stage.gone("leaving").await;
+    see(&stage, "the other one runs there", || {
+        anew.applications().len() == 1
+    })
+    .await;
+    stage.ready("staying").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decommissioned_device_fails_its_pods_and_lets_them_go() {
+    let stage = Stage::new(1, 0, 1).await;
+    stage.create(pod("p", NODE, "nginx:alpine"));
+    stage.ready("p").await;
+    let body = json!({"target": "Unenroll"});
+    stage
+        .request("PUT", "/api/v1/devices/device-1/decommission", body)
+        .await;
+    let failed = stage.phase("p", "Failed").await;
+    assert_eq!(failed["status"]["reason"], "DeviceDeleted");
+    let message = failed["status"]["message"].as_str().unwrap();
+    assert!(message.contains("decommissioned"), "{message}");
+    delete(&stage, "p");
     stage.gone("p").await;
 }
