@@ -10,7 +10,6 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 use tokio_stream::wrappers::WatchStream;
 use tracing::info;
 use vk_provider::{
@@ -187,7 +186,7 @@ impl FlightControl {
         };
         self.world().with_pod(&request.key.uid, |placed| {
             placed.refused = None;
-            placed.shown_since = Instant::now();
+            placed.shown_anew();
             placed.stage = Stage::Written {
                 revision: request.spec_revision.clone(),
                 version: None,
@@ -358,7 +357,7 @@ impl Backend for FlightControl {
         // nothing has to be confirmed by the device.
         let never = stage == Stage::Reserved && written.after == 0;
         self.world().with_pod(&pod.uid, |placed| {
-            placed.shown_since = Instant::now();
+            placed.shown_anew();
             placed.stage = if never {
                 Stage::Gone
             } else {

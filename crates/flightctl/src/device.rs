@@ -40,6 +40,8 @@ pub struct DeviceView {
     pub summary: String,
     /// `status.lifecycle.status`.
     pub lifecycle: String,
+    /// `systemInfo.bootID`: another one after each start of the machine.
+    pub boot: Option<String>,
     /// `systemInfo.architecture`.
     pub architecture: Option<String>,
     /// `systemInfo.cpuCores`, where the agent reports it.
@@ -119,6 +121,7 @@ impl DeviceView {
                 .map(|c| c["message"].as_str().unwrap_or_default().to_owned()),
             summary: text(&status["summary"]["status"]).unwrap_or_default(),
             lifecycle: text(&status["lifecycle"]["status"]).unwrap_or_default(),
+            boot: text(&info["bootID"]),
             architecture: text(&info["architecture"]).map(|a| match a.as_str() {
                 "x86_64" => "amd64".to_owned(),
                 "aarch64" => "arm64".to_owned(),
@@ -166,6 +169,15 @@ impl DeviceView {
         }
         let time = |text: &str| text.parse::<Timestamp>().ok();
         matches!((time(&self.created), time(&other.created)), (Some(a), Some(b)) if a > b)
+    }
+
+    /// Whether the device itself has reported between these readings: the
+    /// service alone changes none of this.
+    pub fn reported_since(&self, before: &Self) -> bool {
+        self.reported != before.reported
+            || self.app_status != before.app_status
+            || self.updating != before.updating
+            || self.boot != before.boot
     }
 
     /// Whether it can take pods.

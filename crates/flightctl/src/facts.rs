@@ -28,6 +28,8 @@ pub struct Sight<'a> {
     /// It has shown the same for longer than two of its status intervals: what
     /// only passes by is over.
     pub settled: bool,
+    /// And the device was heard of since: what it does not show is not there.
+    pub confirmed: bool,
 }
 
 /// What it means.
@@ -58,7 +60,7 @@ pub fn facts(expected: &Expected, sight: &Sight<'_>) -> Seen {
         _ if !sight.applied => story.on_its_way(sight),
         // The agent has just restarted.
         None => {}
-        Some(status) => story.shown(status, sight.settled),
+        Some(status) => story.shown(status, sight),
     }
     story.told(sight, status.filter(|_| sight.applied))
 }
@@ -172,18 +174,18 @@ impl Story<'_> {
     }
 
     /// The application's status of the right version.
-    fn shown(&mut self, status: &AppStatus, settled: bool) {
+    fn shown(&mut self, status: &AppStatus, sight: &Sight<'_>) {
         let (up, seen) = counts(&status.ready).unwrap_or_default();
         match status.status.as_str() {
             "Preparing" | "Starting" => self.starting(up, seen, status.restarts),
             "Running" => self.running(up, seen, status.restarts),
             "Completed" => self.completed(seen),
-            "Error" => self.error(seen, settled),
+            "Error" => self.error(seen, sight.confirmed),
             "Stopping" | "Stopped" => self.all(&waiting(
                 STOPPED,
                 "an operator stopped the application in Flight Control",
             )),
-            _ => self.unheard_of(settled),
+            _ => self.unheard_of(sight),
         }
     }
 
@@ -242,7 +244,7 @@ impl Story<'_> {
         }
     }
 
-    fn error(&mut self, seen: usize, settled: bool) {
+    fn error(&mut self, seen: usize, confirmed: bool) {
         if self.expected.restart_policy != Policy::Never {
             if !self.init_failed(
                 seen,
@@ -274,7 +276,7 @@ impl Story<'_> {
             ),
         ) {
             self.ended = true;
-        } else if seen == self.total() || settled {
+        } else if seen == self.total() || confirmed {
             self.all(&end);
             self.inits_succeeded();
             self.ended = true;
@@ -283,12 +285,12 @@ impl Story<'_> {
         }
     }
 
-    /// `Unknown 0/0`: usual for the first moments.
-    fn unheard_of(&mut self, settled: bool) {
-        if !settled {
-            return;
-        }
+    /// `Unknown 0/0`: usual for the first moments, and until the next report.
+    fn unheard_of(&mut self, sight: &Sight<'_>) {
         if self.expected.restart_policy == Policy::Never {
+            if !sight.confirmed {
+                return;
+            }
             // It was started once, and that is all it gets: by now it ended
             // unseen (a reboot), or never came to be.
             self.all(&ended_somehow(
@@ -296,7 +298,7 @@ impl Story<'_> {
                 "the device shows nothing of the container and does not start it again",
             ));
             self.ended = true;
-        } else {
+        } else if sight.settled {
             let message = "the device created no container; its journal says why (a port in use, a missing command, resources it cannot limit)";
             self.all(&waiting(CREATE_ERROR, message));
             self.trouble = Some((CREATE_ERROR, message.to_owned()));

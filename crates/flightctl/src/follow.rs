@@ -39,6 +39,10 @@ const VERIFY: usize = 20;
 /// that is wrong must not use up the request budget either.
 const CONFIRM: usize = 50;
 
+/// Between looks for a sign of life of devices that show nothing of a pod that
+/// may run only once: their long poll, which counts as one, takes two minutes.
+const SIGNS: Duration = Duration::from_secs(60);
+
 /// The follower; clones share it.
 #[derive(Clone, Debug)]
 pub struct Follower {
@@ -52,6 +56,8 @@ pub struct Follower {
     verifying: Arc<Mutex<Turns>>,
     /// Whose absence is confirmed next.
     confirming: Arc<Mutex<Turns>>,
+    /// Whose sign of life is looked for next.
+    awaiting: Arc<Mutex<Turns>>,
 }
 
 impl Follower {
@@ -72,6 +78,7 @@ impl Follower {
             poll,
             verifying: Arc::default(),
             confirming: Arc::default(),
+            awaiting: Arc::default(),
         }
     }
 
@@ -100,10 +107,15 @@ impl Follower {
     pub async fn run(&self) {
         let mut sweep_at = Instant::now();
         let mut events_at = Instant::now() + EVENTS;
+        let mut signs_at = Instant::now() + SIGNS;
         let mut cursor = None;
         let mut failing: Option<(Instant, Duration)> = None;
         loop {
-            let round = self.round(&mut sweep_at, &mut events_at, &mut cursor).await;
+            let mut round = self.round(&mut sweep_at, &mut events_at, &mut cursor).await;
+            if round.is_ok() && Instant::now() >= signs_at {
+                round = self.look_for_signs().await;
+                signs_at = Instant::now() + SIGNS;
+            }
             let wait = match round {
                 Ok(()) => {
                     if failing.take().is_some() {
@@ -250,6 +262,23 @@ impl Follower {
                     self.wake.notify_one();
                 }
                 Err(error) => debug!(device = name, %error, "no rendered document"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether devices live that show nothing of a pod any more.
+    async fn look_for_signs(&self) -> Result<(), ClientError> {
+        let names = self.world().silent();
+        let names = turns(&self.awaiting).take(names, VERIFY);
+        for name in names {
+            let answer = self.client.last_seen(&name).await;
+            if let Some(error) = turns(&self.awaiting).answered(&name, answer.as_ref().err()) {
+                return Err(error);
+            }
+            if let Ok(Some(last_seen)) = answer {
+                self.world().seen(&name, &last_seen);
+                self.wake.notify_one();
             }
         }
         Ok(())

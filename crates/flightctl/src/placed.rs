@@ -10,11 +10,29 @@ use tokio::time::Instant;
 use vk_provider::{PodEvents, PodKey, PodRequest, Revision};
 
 use crate::device::DeviceView;
+use crate::mapping::{Expected, Policy};
 use crate::marker::Marker;
 
 /// A status that stands this long is no passing one: agents report every 60 s
 /// by default, and two reports of it were seen then.
 const SETTLED: Duration = Duration::from_secs(130);
+
+/// A device that is heard of so long after it showed a status would have shown
+/// another one if there were one: agents report every minute by default, every
+/// five where they are told to spare the network.
+const SILENCE: Duration = Duration::from_secs(600);
+
+/// What was heard of a device since it showed a pod's present status.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Sign {
+    /// Nothing that counts.
+    #[default]
+    None,
+    /// It had been last seen at this time when it was first asked for.
+    Seen(String),
+    /// It reported again, or was seen again, and showed the same.
+    Again,
+}
 
 /// A pod on a device.
 pub struct Placed {
@@ -32,6 +50,8 @@ pub struct Placed {
     pub stage: Stage,
     /// When its status last became another.
     pub shown_since: Instant,
+    /// Whether the device has confirmed it since.
+    pub sign: Sign,
     /// Where its story is told.
     pub events: Option<Arc<dyn PodEvents>>,
     /// Why the last write was refused, as reason and sentence.
@@ -245,6 +265,52 @@ impl Placed {
     /// Its status has been the same for longer than what only passes by.
     pub fn settled(&self) -> bool {
         self.shown_since.elapsed() > SETTLED
+    }
+
+    /// Silence alone says nothing: the device has confirmed what has settled.
+    pub fn confirmed(&self) -> bool {
+        self.settled() && self.sign == Sign::Again
+    }
+
+    /// Something about it begins to be shown.
+    pub fn shown_anew(&mut self) {
+        self.shown_since = Instant::now();
+        self.sign = Sign::None;
+    }
+
+    /// The device has reported, and this pod's status is the same.
+    pub(crate) fn shown_again(&mut self) {
+        if self.settled() {
+            self.sign = Sign::Again;
+        }
+    }
+
+    /// Whether a sign of life of the device would end this pod.
+    pub(crate) fn awaits_sign(&self, device: &DeviceView) -> bool {
+        self.sign != Sign::Again
+            && self.shown_since.elapsed() > SILENCE
+            && self.applied(device).is_some()
+            && device
+                .app_status
+                .get(&self.app)
+                .is_some_and(|s| matches!(s.status.as_str(), "Unknown" | "Error"))
+            && self
+                .application(device)
+                .and_then(Expected::of_application)
+                .is_some_and(|e| e.restart_policy == Policy::Never)
+    }
+
+    /// The device was last seen then; returns whether that confirms the status.
+    pub(crate) fn seen(&mut self, last_seen: &str) -> bool {
+        match &self.sign {
+            Sign::None => self.sign = Sign::Seen(last_seen.to_owned()),
+            Sign::Seen(before) if before != last_seen => {
+                self.sign = Sign::Again;
+                return true;
+            }
+            Sign::Seen(_) | Sign::Again => {}
+        }
+        false
     }
 
     /// The revision that the device's spec holds as we left it; `None` when it

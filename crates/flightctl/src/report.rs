@@ -27,6 +27,7 @@ pub fn containers(placed: &Placed, device: &DeviceView, applied: bool) -> Option
             .as_ref()
             .map(|(reason, message)| (reason.as_str(), message.as_str())),
         settled: placed.settled(),
+        confirmed: placed.confirmed(),
     };
     Some(facts(&expected, &sight))
 }

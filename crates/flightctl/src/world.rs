@@ -16,7 +16,7 @@ use crate::device::DeviceView;
 use crate::fleet::{Grouping, Rules, group};
 use crate::marker::Marker;
 use crate::place::{Candidate, NoPlace, host_ports, place};
-use crate::placed::{Placed, Stage};
+use crate::placed::{Placed, Sign, Stage};
 
 /// After a start, devices that hold pods whose requests are not known yet take
 /// no new ones for this long: the framework names every living pod well within.
@@ -135,6 +135,31 @@ impl World {
             .collect()
     }
 
+    /// Devices whose next sign of life ends a pod that shows nothing any more.
+    pub fn silent(&self) -> BTreeSet<String> {
+        self.pods
+            .values()
+            .filter(|p| {
+                self.devices
+                    .get(&p.device)
+                    .is_some_and(|d| p.awaits_sign(d))
+            })
+            .map(|p| p.device.clone())
+            .collect()
+    }
+
+    /// The device was last seen then.
+    pub fn seen(&mut self, name: &str, last_seen: &str) {
+        let Some(view) = self.devices.get(name) else {
+            return;
+        };
+        for (uid, placed) in self.pods.iter_mut().filter(|(_, p)| p.device == name) {
+            if placed.awaits_sign(view) && placed.seen(last_seen) {
+                self.dirty.insert(uid.clone());
+            }
+        }
+    }
+
     /// Takes the rendered document of a device.
     pub fn rendered(&mut self, device: &str, json: &Value) {
         let Some(rendered) = DeviceView::of(json) else {
@@ -224,7 +249,7 @@ impl World {
     fn take_view(&mut self, view: DeviceView, asked: Instant) -> bool {
         let name = view.name.clone();
         let known = self.devices.get(&name);
-        let mut pods = self.pods.values_mut().filter(|p| p.device == name);
+        let pods = self.pods.values_mut().filter(|p| p.device == name);
         if let Some(known) = known {
             // Readings cross on their way. One that was asked for after the known
             // one had come is the present, whatever its number: a database that
@@ -245,10 +270,11 @@ impl World {
         let known = self.devices.get(&name);
         let mut freed = false;
         for (uid, placed) in self.pods.iter_mut().filter(|(_, p)| p.device == name) {
-            if known
-                .is_none_or(|k| k.app_status.get(&placed.app) != view.app_status.get(&placed.app))
-            {
-                placed.shown_since = Instant::now();
+            let shown = view.app_status.get(&placed.app);
+            if known.is_none_or(|k| k.app_status.get(&placed.app) != shown) {
+                placed.shown_anew();
+            } else if known.is_some_and(|k| view.reported_since(k)) {
+                placed.shown_again();
             }
             freed |= placed.see(&view, &self.cluster);
             if matches!(placed.stage, Stage::Removed { .. }) && placed.application(&view).is_some()
@@ -301,6 +327,7 @@ impl World {
                         after: 0,
                     },
                     shown_since: Instant::now(),
+                    sign: Sign::None,
                     events: None,
                     refused: None,
                     told: BTreeSet::new(),
@@ -376,6 +403,7 @@ impl World {
             request: Some(Arc::new(pod.clone())),
             stage: Stage::Reserved,
             shown_since: Instant::now(),
+            sign: Sign::None,
             events: Some(events),
             refused: None,
             told: BTreeSet::new(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tracing::{info, warn};
 use vk_provider::BackendError;
 
@@ -51,7 +51,7 @@ impl FlightControl {
                     let mut world = self.world();
                     if let Some(uid) = world.leaving(&device, &app) {
                         world.with_pod(&uid, |placed| {
-                            placed.shown_since = Instant::now();
+                            placed.shown_anew();
                             placed.stage = Stage::Removed {
                                 version: None,
                                 after: written.after,

@@ -218,6 +218,19 @@ impl Client {
         .await
     }
 
+    /// When the device was last heard of, in Flight Control's own words; `None`
+    /// for one that never was.
+    ///
+    /// # Errors
+    /// `NotFound` when it does not exist.
+    pub async fn last_seen(&self, name: &str) -> Result<Option<String>, ClientError> {
+        let path = format!("/devices/{}/lastseen", encode(name));
+        let json = self
+            .call("last_seen", Method::GET, &path, None, name)
+            .await?;
+        Ok(json["lastSeen"].as_str().map(str::to_owned))
+    }
+
     /// A JSON Patch; answers the device as it then is.
     ///
     /// # Errors
@@ -276,6 +289,9 @@ impl Client {
                 self.token.refused();
             }
             return Err(error);
+        }
+        if answer.status == http::StatusCode::NO_CONTENT {
+            return Ok(Value::Null);
         }
         serde_json::from_slice(&answer.body).map_err(|e| ClientError::Decode {
             object: object.into(),

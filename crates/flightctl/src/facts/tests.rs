@@ -44,6 +44,7 @@ fn see(expected: &Expected, device: &DeviceView, applied: bool, settled: bool) -
             applied,
             refused: None,
             settled,
+            confirmed: settled,
         },
     )
 }
@@ -317,6 +318,24 @@ fn what_stays_unknown_is_judged_only_when_it_has_settled() {
 }
 
 #[test]
+fn silence_alone_ends_nothing() {
+    let never = expected(Policy::Never, &[Role::App]);
+    for (status, ready) in [("Unknown", "0/0"), ("Error", "0/0")] {
+        let device = device(status, ready, 0);
+        let sight = |confirmed| Sight {
+            app: APP,
+            device: &device,
+            applied: true,
+            refused: None,
+            settled: true,
+            confirmed,
+        };
+        assert!(!facts(&never, &sight(false)).ended, "{status}");
+        assert!(facts(&never, &sight(true)).ended, "{status}");
+    }
+}
+
+#[test]
 fn an_application_that_is_not_listed_is_unknown() {
     let seen = see(
         &expected(Policy::Never, &[Role::App]),
@@ -481,6 +500,7 @@ fn what_the_device_refuses_waits_for_that_reason() {
         applied: false,
         refused: Some(("FleetManaged", "owned")),
         settled: true,
+        confirmed: false,
     };
     let seen = facts(&expected(Policy::Always, &[Role::App]), &sight);
     assert_eq!(told(&seen), "|FleetManaged");

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 use vk_sandbox::faults::{Effect, Rule};
-use vk_sandbox::flightctl::DeviceSpec;
+use vk_sandbox::flightctl::{DeviceSpec, Script};
 
 use crate::stage::{Stage, condition, pod};
-use crate::{NODE, delete, foreign, pass, see};
+use crate::{NODE, delete, foreign, pass, phase, see};
 
 #[tokio::test(start_paused = true)]
 async fn one_device_whose_rendered_document_fails_holds_nobody_up() {
@@ -91,4 +91,54 @@ async fn a_decommissioned_device_fails_its_pods_and_lets_them_go() {
     assert!(message.contains("decommissioned"), "{message}");
     delete(&stage, "p");
     stage.gone("p").await;
+}
+
+/// A pod that runs once, on a device whose first report shows nothing of it.
+async fn once(stage: &mut Stage, interval: u64) {
+    let mut spec = DeviceSpec::new("device-1");
+    spec.status_interval = Duration::from_secs(interval);
+    spec.monitor_lag = Duration::from_secs(2);
+    stage.devices = vec![stage.flightctl.add_device(spec)];
+    stage.start_provider().await;
+    let mut once = pod("once", NODE, "nginx:alpine");
+    once["spec"]["restartPolicy"] = "Never".into();
+    stage.create(once);
+    see(stage, "Unknown 0/0", || {
+        stage.flightctl.device_value("device-1").unwrap()["status"]["applications"][0]["status"]
+            == "Unknown"
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_reports_every_five_minutes_fails_no_healthy_pod() {
+    let mut stage = Stage::empty();
+    once(&mut stage, 300).await;
+    pass(280).await;
+    assert_ne!(phase(&stage, "once"), "Failed");
+    stage.phase("once", "Running").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_is_cut_off_fails_no_healthy_pod() {
+    let mut stage = Stage::empty();
+    once(&mut stage, 60).await;
+    stage.devices[0].disconnect();
+    pass(2000).await;
+    assert_ne!(phase(&stage, "once"), "Failed");
+    stage.devices[0].reconnect();
+    stage.phase("once", "Running").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_ran_once_and_never_came_to_be_fails_when_its_device_is_heard_of() {
+    let mut stage = Stage::empty();
+    stage.devices = vec![stage.flightctl.add_device(DeviceSpec::new("device-1"))];
+    stage.devices[0].script(Script::any().never_created());
+    stage.start_provider().await;
+    let mut once = pod("once", NODE, "nginx:alpine");
+    once["spec"]["restartPolicy"] = "Never".into();
+    stage.create(once);
+    pass(600).await;
+    stage.phase("once", "Failed").await;
 }
