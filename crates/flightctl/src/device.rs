@@ -127,8 +127,8 @@ impl DeviceView {
                 "aarch64" => "arm64".to_owned(),
                 _ => a,
             }),
-            cpu_cores: number(&info["cpuCores"]),
-            memory_kb: number(&info["memoryTotalKb"]),
+            cpu_cores: number(&info["cpuCores"]).filter(|n| *n > 0),
+            memory_kb: number(&info["memoryTotalKb"]).filter(|n| *n > 0),
             address: text(&info["netIpDefault"])
                 .and_then(|a| a.split('/').next().and_then(|ip| ip.parse().ok())),
         })
@@ -199,6 +199,8 @@ impl DeviceView {
             "Unknown" => Some("offline".into()),
             "PoweredOff" => Some("powered off".into()),
             "AwaitingReconnect" | "ConflictPaused" => Some(format!("paused ({})", self.summary)),
+            // Until it has reported, nothing is known of what it can run.
+            _ if self.architecture.is_none() => Some("has not reported yet".into()),
             _ => None,
         }
     }
@@ -256,6 +258,7 @@ pub(crate) mod tests {
                 .collect(),
             summary: "Online".into(),
             lifecycle: "Enrolled".into(),
+            architecture: Some("amd64".into()),
             generation: 1,
             rendered: 1,
             reported: 1,
@@ -344,10 +347,10 @@ pub(crate) mod tests {
     fn an_odd_device_is_read_as_far_as_it_goes() {
         let device = DeviceView::of(&json!({
             "metadata": {"name": "d", "labels": {"n": 5}, "generation": "x"},
-            "status": {"applications": "none", "systemInfo": {"cpuCores": "many"}},
+            "status": {"applications": "none", "systemInfo": {"cpuCores": "many", "memoryTotalKb": "-5"}},
         }))
         .unwrap();
-        assert_eq!(device.cpu_cores, None);
+        assert_eq!((device.cpu_cores, device.memory_kb), (None, None));
         assert!(DeviceView::of(&json!({})).is_none());
     }
 }

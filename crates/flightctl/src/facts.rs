@@ -401,7 +401,7 @@ impl Story<'_> {
 
     /// Everything that keeps running runs, and everything was created.
     fn whole(&self, up: usize, seen: usize) -> bool {
-        seen == self.total() && up + self.expected.count(Role::Init) == seen
+        seen == self.total() && up.checked_add(self.expected.count(Role::Init)) == Some(seen)
     }
 
     fn all(&mut self, state: &ContainerState) {

@@ -480,6 +480,7 @@ impl World {
             labels: device.labels.clone(),
             free: allocatable.minus(&used),
             allocatable,
+            unheard: device.architecture.is_none(),
             closed: device
                 .closed()
                 .or_else(|| learning.then(|| "its pods are still being counted".into())),

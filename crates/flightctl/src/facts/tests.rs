@@ -336,6 +336,17 @@ fn silence_alone_ends_nothing() {
 }
 
 #[test]
+fn a_count_beyond_all_numbers_is_no_count() {
+    let seen = see(
+        &expected(Policy::Always, &[Role::Init, Role::App]),
+        &device("Running", "18446744073709551615/2", 0),
+        true,
+        false,
+    );
+    assert!(seen.containers.iter().all(|c| c.ready == Some(false)));
+}
+
+#[test]
 fn an_application_that_is_not_listed_is_unknown() {
     let seen = see(
         &expected(Policy::Never, &[Role::App]),
