@@ -31,6 +31,9 @@ use crate::writer::{self, Writers};
 /// Before every device has been read once nothing can be placed; ask again soon.
 const SYNC_RETRY: Duration = Duration::from_secs(1);
 
+/// Between looks whether a write that got no answer has taken effect.
+const LANDED: Duration = Duration::from_secs(5);
+
 /// The backend; clones share everything.
 #[derive(Clone, Debug)]
 pub struct FlightControl {
@@ -157,31 +160,65 @@ impl FlightControl {
         self.wake.notify_one();
     }
 
+    /// A pod of which nothing was written is placed anew. Where that is not
+    /// certain it stays: it must not run twice.
+    fn give_back(&self, uid: &Uid, device: &str) -> bool {
+        let reserved = |p: &Placed| p.stage == Stage::Reserved;
+        let sure = self.writers.unsure(device).is_none();
+        let mut world = self.world();
+        let given = sure && world.pod(uid).is_some_and(reserved);
+        if given {
+            world.forget(uid);
+            world.mark_waiting();
+        }
+        given
+    }
+
+    /// What a write that failed means for its pod.
+    async fn refused(
+        &self,
+        request: &PodRequest,
+        device: &str,
+        mut error: BackendError,
+    ) -> BackendError {
+        let uid = &request.key.uid;
+        if matches!(error, BackendError::Unavailable { .. }) {
+            return error;
+        }
+        if self.give_back(uid, device) {
+            self.follower.look_at(device).await;
+            let closed = |d: &DeviceView| d.closed().is_some();
+            if let BackendError::Waiting { retry, .. } = &mut error
+                && self.world().device(device).is_none_or(closed)
+            {
+                *retry = Some(SYNC_RETRY);
+            }
+        } else if let BackendError::Waiting {
+            reason, message, ..
+        } = &error
+        {
+            let refused = Some((reason.clone(), message.clone()));
+            self.world()
+                .with_pod(uid, |placed| placed.refused = refused);
+        }
+        self.wake.notify_one();
+        error
+    }
+
     async fn put(&self, request: &PodRequest, device: &str) -> Result<(), BackendError> {
         let cluster = self.world().cluster.clone();
         let app = mapping::application(request, &cluster)?;
         let written = match self.writers.submit(device, writer::Change::Put(app)).await {
             Err(BackendError::NotFound) => {
                 self.world().device_deleted(device);
-                self.world().forget(&request.key.uid);
+                self.give_back(&request.key.uid, device);
                 return Err(BackendError::Waiting {
                     reason: "DeviceDeleted".into(),
                     message: format!("Device {device} was deleted while the pod was placed on it"),
                     retry: Some(SYNC_RETRY),
                 });
             }
-            Err(error) => {
-                if let BackendError::Waiting {
-                    reason, message, ..
-                } = &error
-                {
-                    let refused = Some((reason.clone(), message.clone()));
-                    self.world()
-                        .with_pod(&request.key.uid, |placed| placed.refused = refused);
-                    self.wake.notify_one();
-                }
-                return Err(error);
-            }
+            Err(error) => return Err(self.refused(request, device, error).await),
             Ok(written) => written,
         };
         self.world().with_pod(&request.key.uid, |placed| {
@@ -270,7 +307,7 @@ impl Backend for FlightControl {
     async fn ensure(&self, pod: &PodRequest, cx: &PodCx) -> Result<(), BackendError> {
         mapping::check(pod)?;
         let app = mapping::app_name(&pod.key.uid);
-        let (device, done) = {
+        let (device, done, restoring) = {
             let mut world = self.world();
             if !world.synced() {
                 return Err(BackendError::Unavailable {
@@ -291,7 +328,7 @@ impl Backend for FlightControl {
                 for (reason, message) in mapping::warnings(pod) {
                     cx.events.warning(reason, &message);
                 }
-                (device, false)
+                (device, false, false)
             } else {
                 let label = pod.pod.metadata.labels.as_ref();
                 let label = label.and_then(|all| all.get(DEVICE_KEY));
@@ -306,20 +343,36 @@ impl Backend for FlightControl {
                         retry: None,
                     });
                 };
-                let accepted = world
-                    .device(&placed.device)
-                    .and_then(|d| placed.accepted(d));
-                (
-                    placed.device.clone(),
-                    accepted.as_ref() == Some(&pod.spec_revision),
-                )
+                let device = world.device(&placed.device);
+                let accepted = device.and_then(|d| placed.accepted(d));
+                let restoring = accepted.is_none()
+                    && matches!(placed.stage, Stage::Written { .. })
+                    && device.is_some_and(|d| d.owner.is_none());
+                if restoring && let Some(wait) = placed.contest.wait() {
+                    return Err(BackendError::Waiting {
+                        reason: "ChangedByOthers".into(),
+                        message: format!(
+                            "someone keeps changing {} on device {} in Flight Control; it is put back in {} s",
+                            placed.app,
+                            placed.device,
+                            wait.as_secs() + 1
+                        ),
+                        retry: Some(wait),
+                    });
+                }
+                let done = accepted.as_ref() == Some(&pod.spec_revision);
+                (placed.device.clone(), done, restoring)
             }
         };
         self.wake.notify_one();
         if done {
             return Ok(());
         }
-        self.put(pod, &device).await
+        self.put(pod, &device).await?;
+        if restoring {
+            self.world().with_told(&pod.key.uid, |p| p.contest.again());
+        }
+        Ok(())
     }
 
     async fn stop(&self, pod: &PodKey, _grace: Duration) -> Result<(), BackendError> {
@@ -356,6 +409,12 @@ impl Backend for FlightControl {
         // Never written, and the service has just said that it is not there:
         // nothing has to be confirmed by the device.
         let never = stage == Stage::Reserved && written.after == 0;
+        if never && let Some(left) = self.writers.unsure(&device) {
+            return Err(BackendError::Unavailable {
+                message: format!("a write to device {device} got no answer and may still land"),
+                retry: Some(left.min(LANDED)),
+            });
+        }
         self.world().with_pod(&pod.uid, |placed| {
             placed.shown_anew();
             placed.stage = if never {

@@ -219,6 +219,19 @@ impl Follower {
         Ok(())
     }
 
+    /// Reads one device that has just refused something: it is not as we know it.
+    pub async fn look_at(&self, name: &str) {
+        let asked = Instant::now();
+        match self.client.get_device(name).await {
+            Ok(json) => {
+                let views = DeviceView::of(&json).into_iter().collect();
+                let changes = self.world().read(views, asked, false);
+                self.publish(&changes);
+            }
+            Err(error) => debug!(device = name, %error, "not read; a sweep will"),
+        }
+    }
+
     /// Reads some devices.
     async fn look(&self, names: &BTreeSet<String>) -> Result<(), ClientError> {
         if names.is_empty() {

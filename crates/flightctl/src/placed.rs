@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use vk_provider::{PodEvents, PodKey, PodRequest, Revision};
 
+use crate::contest::Contest;
 use crate::device::DeviceView;
 use crate::mapping::{Expected, Policy};
 use crate::marker::Marker;
@@ -56,6 +57,8 @@ pub struct Placed {
     pub events: Option<Arc<dyn PodEvents>>,
     /// Why the last write was refused, as reason and sentence.
     pub refused: Option<(String, String)>,
+    /// How often it was restored after edits of others.
+    pub contest: Contest,
     /// What was told already, so that it is told once.
     pub told: BTreeSet<&'static str>,
 }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use vk_provider::quantity::{Amount, Resources, pod_requests};
 use vk_provider::{PodEvents, PodKey, PodRequest, Uid};
 
+use crate::contest::Contest;
 use crate::device::DeviceView;
 use crate::fleet::{Grouping, Rules, group};
 use crate::marker::Marker;
@@ -330,6 +331,7 @@ impl World {
                     sign: Sign::None,
                     events: None,
                     refused: None,
+            contest: Contest::default(),
                     told: BTreeSet::new(),
                 },
             );
@@ -406,6 +408,7 @@ impl World {
             sign: Sign::None,
             events: Some(events),
             refused: None,
+            contest: Contest::default(),
             told: BTreeSet::new(),
         };
         self.pods.insert(pod.key.uid.clone(), placed);

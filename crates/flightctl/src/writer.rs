@@ -29,6 +29,11 @@ const ATTEMPTS: u32 = 10;
 /// more (measured: 245/s with 8, 168/s with 32).
 const WRITES_AT_ONCE: usize = 8;
 
+/// A write that got no answer may still take effect for this long, as long as
+/// nothing else was written: what stands in between gives up after a minute by
+/// default, and the service then finishes what it has begun.
+const LATE: Duration = Duration::from_secs(120);
+
 /// One change of a device's applications.
 #[derive(Clone, Debug)]
 pub enum Change {
@@ -36,6 +41,15 @@ pub enum Change {
     Put(Value),
     /// Take ours of this name out.
     Remove(String),
+}
+
+impl Change {
+    fn app(&self) -> &str {
+        match self {
+            Self::Put(app) => app["name"].as_str().unwrap_or_default(),
+            Self::Remove(name) => name,
+        }
+    }
 }
 
 /// The device after the write.
@@ -60,12 +74,45 @@ pub struct Writers {
     world: Arc<Mutex<World>>,
     devices: Arc<Mutex<HashMap<String, Lane>>>,
     permits: Arc<Semaphore>,
+    /// Writes without an answer by device: when, and over which generation.
+    unsure: Arc<Mutex<HashMap<String, (Instant, i64)>>>,
 }
 
 /// One device's lane; there while it has work or has to keep its distance.
 #[derive(Debug, Default)]
 struct Lane {
-    waiting: Vec<(Change, oneshot::Sender<Outcome>)>,
+    waiting: Vec<Waiting>,
+}
+
+/// A change that is not under way yet, and those who wait for it.
+#[derive(Debug)]
+struct Waiting {
+    change: Change,
+    replies: Vec<oneshot::Sender<Outcome>>,
+}
+
+impl Lane {
+    /// A change said again takes the place of the one that waits: while the
+    /// service makes us wait for minutes, callers come back again and again.
+    fn add(&mut self, change: Change, reply: oneshot::Sender<Outcome>) {
+        let last = self
+            .waiting
+            .iter_mut()
+            .rfind(|w| w.change.app() == change.app());
+        match last {
+            Some(last)
+                if std::mem::discriminant(&last.change) == std::mem::discriminant(&change) =>
+            {
+                last.change = change;
+                last.replies.retain(|reply| !reply.is_closed());
+                last.replies.push(reply);
+            }
+            _ => self.waiting.push(Waiting {
+                change,
+                replies: vec![reply],
+            }),
+        }
+    }
 }
 
 impl Writers {
@@ -76,6 +123,7 @@ impl Writers {
             world,
             devices: Arc::default(),
             permits: Arc::new(Semaphore::new(WRITES_AT_ONCE)),
+            unsure: Arc::default(),
         }
     }
 
@@ -95,8 +143,7 @@ impl Writers {
             devices
                 .entry(device.into())
                 .or_default()
-                .waiting
-                .push((change, reply));
+                .add(change, reply);
             idle
         };
         if idle {
@@ -129,8 +176,22 @@ impl Writers {
         }
     }
 
-    async fn write_batch(&self, device: &str, batch: Vec<(Change, oneshot::Sender<Outcome>)>) {
-        let changes: Vec<&Change> = batch.iter().map(|(change, _)| change).collect();
+    /// How long a write to this device that got no answer may still take effect.
+    pub fn unsure(&self, device: &str) -> Option<Duration> {
+        let now = self.world().device(device).map(|d| d.generation);
+        let mut unsure = self.unsure.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, generation) = *unsure.get(device)?;
+        // Its guard does not hold any more once the device has moved on.
+        let left = LATE.checked_sub(at.elapsed());
+        let left = left.filter(|_| now.is_some_and(|now| now <= generation));
+        if left.is_none() {
+            unsure.remove(device);
+        }
+        left
+    }
+
+    async fn write_batch(&self, device: &str, batch: Vec<Waiting>) {
+        let changes: Vec<&Change> = batch.iter().map(|w| &w.change).collect();
         debug!(
             operation = "write",
             device,
@@ -139,19 +200,15 @@ impl Writers {
         );
         let outcome = self.write(device, &changes).await;
         let alone = batch.len() == 1;
-        match outcome {
+        for Waiting { change, replies } in batch {
             // One bad application must not take the others with it: one by one.
-            Err(ClientError::Invalid { .. }) if !alone => {
-                for (change, reply) in batch {
-                    let outcome = self.write(device, &[&change]).await;
-                    let _ = reply.send(outcome.map_err(|e| refusal(device, &e, &change)));
-                }
-            }
-            outcome => {
-                for (change, reply) in batch {
-                    let outcome = outcome.clone().map_err(|e| refusal(device, &e, &change));
-                    let _ = reply.send(outcome);
-                }
+            let outcome = match &outcome {
+                Err(ClientError::Invalid { .. }) if !alone => self.write(device, &[&change]).await,
+                outcome => outcome.clone(),
+            };
+            let outcome = outcome.map_err(|e| refusal(device, &e, &change));
+            for reply in replies {
+                let _ = reply.send(outcome.clone());
             }
         }
     }
@@ -203,7 +260,15 @@ impl Writers {
                         device, attempt, "someone else wrote first, repeating"
                     );
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if error.outcome_unknown() {
+                        self.unsure
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .insert(device.to_owned(), (Instant::now(), view.generation));
+                    }
+                    return Err(error);
+                }
             }
         }
         warn!(
@@ -310,6 +375,29 @@ fn unavailable(device: &str, why: &str, retry: Option<Duration>) -> BackendError
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_change_said_again_takes_the_place_of_the_one_that_waits() {
+        let mut lane = Lane::default();
+        let mut answers = Vec::new();
+        let mut add = |change| {
+            let (reply, answer) = oneshot::channel();
+            lane.add(change, reply);
+            answers.push(answer);
+            lane.waiting.len()
+        };
+        let put = |image: &str| Change::Put(json!({"name": "a", "image": image}));
+        assert_eq!(add(put("1")), 1);
+        assert_eq!(add(put("2")), 1);
+        assert_eq!(add(Change::Remove("b".into())), 2);
+        assert_eq!(add(Change::Remove("a".into())), 3, "in its order");
+        assert_eq!(add(put("3")), 4, "not before its removal");
+        let Change::Put(first) = &lane.waiting[0].change else {
+            panic!()
+        };
+        assert_eq!(first["image"], "2");
+        assert_eq!(lane.waiting[0].replies.len(), 2, "nobody is forgotten");
+    }
 
     #[test]
     fn only_a_refusal_of_the_application_itself_is_final() {

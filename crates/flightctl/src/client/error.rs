@@ -155,6 +155,15 @@ impl ClientError {
         }
     }
 
+    /// Whether a write that ended so may have taken effect, or still may.
+    pub fn outcome_unknown(&self) -> bool {
+        match self {
+            Self::Transport { .. } | Self::Timeout { .. } | Self::Decode { .. } => true,
+            Self::Server { status, .. } => *status >= 500,
+            _ => false,
+        }
+    }
+
     /// Whether the next request will most likely end the same way, whatever it
     /// is about.
     pub fn concerns_all(&self) -> bool {

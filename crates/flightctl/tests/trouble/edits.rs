@@ -155,3 +155,25 @@ async fn a_device_that_never_confirms_a_removal_is_not_asked_for_every_second() 
     let left = stage.flightctl.faults().rules()[0].times.unwrap();
     assert!(1000 - left < 10, "{} reads in a minute", 1000 - left);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_keeps_changing_our_application_is_fought_less_and_less() {
+    let stage = Stage::new(1, 0, 1).await;
+    let uid = stage.create(pod("p", NODE, "nginx:alpine"));
+    stage.ready("p").await;
+    let ours = stage.spec_applications("device-1");
+    let theirs = json!([foreign(&format!("vk-{uid}"))]);
+    let mut edits = 0;
+    for _ in 0..300 {
+        if stage.spec_applications("device-1") == ours {
+            stage.edit_applications("device-1", &theirs).await;
+            edits += 1;
+        }
+        pass(1).await;
+    }
+    assert!((5..12).contains(&edits), "{edits} edits");
+    see(&stage, "ours in the end", || {
+        stage.spec_applications("device-1") == ours
+    })
+    .await;
+}
