@@ -29,9 +29,13 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 /// Failing longer than this is an outage that the nodes show; a restart of the
 /// service is shorter.
 const OUTAGE: Duration = Duration::from_secs(15);
-/// More devices than this are cheaper to read in one paged list than by name:
-/// names are 52 characters and a URL has 2,000.
+/// More devices than this are cheaper to read in one paged list than by name.
 const BY_NAME: usize = 25;
+/// Names in one request, in bytes: a URL has 2,000, of which the rest is left
+/// for the service's own path and an organization.
+const NAMES: usize = 1500;
+/// What a name takes beside itself: an encoded comma.
+const COMMA: usize = 3;
 /// Rendered documents read in one round, so that a restart over a large estate
 /// does not use up the request budget at once.
 const VERIFY: usize = 20;
@@ -237,12 +241,17 @@ impl Follower {
         if names.is_empty() {
             return Ok(());
         }
-        let selector = (names.len() <= BY_NAME).then(|| {
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            format!("metadata.name in ({})", names.join(","))
-        });
         let asked = Instant::now();
-        let views = self.list(selector.as_deref()).await?;
+        let views = if names.len() > BY_NAME {
+            self.list(None).await?
+        } else {
+            let mut views = Vec::new();
+            for some in by_length(names) {
+                let selector = format!("metadata.name in ({})", some.join(","));
+                views.extend(self.list(Some(&selector)).await?);
+            }
+            views
+        };
         let changes = self.world().read(views, asked, false);
         self.publish(&changes);
         Ok(())
@@ -339,4 +348,37 @@ impl Follower {
 
 fn turns(turns: &Mutex<Turns>) -> MutexGuard<'_, Turns> {
     turns.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Names in as many groups as their length needs.
+fn by_length(names: &BTreeSet<String>) -> Vec<Vec<&str>> {
+    let mut groups: Vec<Vec<&str>> = Vec::new();
+    let mut left = 0;
+    for name in names {
+        let takes = name.len() + COMMA;
+        match groups.last_mut() {
+            Some(group) if takes <= left => group.push(name),
+            _ => {
+                groups.push(vec![name]);
+                left = NAMES;
+            }
+        }
+        left = left.saturating_sub(takes);
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_are_asked_for_in_several_requests() {
+        let long: BTreeSet<String> = (0..BY_NAME).map(|n| format!("{n:0>253}")).collect();
+        let groups = by_length(&long);
+        assert_eq!(groups.concat().len(), BY_NAME);
+        assert!(groups.iter().all(|g| g.join("%2C").len() <= NAMES));
+        let usual: BTreeSet<String> = (0..BY_NAME).map(|n| format!("{n:0>52}")).collect();
+        assert_eq!(by_length(&usual).len(), 1);
+    }
 }

@@ -21,6 +21,20 @@ pub const MARKER_FILE: &str = "virtual-kubelet.json";
 /// by the size of a pod (1.5 MiB in etcd, and these are its names alone).
 pub(crate) const MARKER_LIMIT: usize = 256 * 1024;
 
+/// Fields of an application that we never set and that change what runs.
+/// Others are left alone: a newer service may fill in some of its own.
+const CHANGES_IT: [&str; 6] = ["envVars", "image", "ports", "resources", "runAs", "volumes"];
+
+fn is_empty(value: Option<&Value>) -> bool {
+    match value {
+        None | Some(Value::Null) => true,
+        Some(Value::String(text)) => text.is_empty(),
+        Some(Value::Array(list)) => list.is_empty(),
+        Some(Value::Object(map)) => map.is_empty(),
+        Some(Value::Bool(_) | Value::Number(_)) => false,
+    }
+}
+
 /// Whose application it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Marker {
@@ -73,14 +87,16 @@ impl Marker {
         app["name"] == name && Self::of(app).is_none_or(|m| m.cluster == cluster)
     }
 
-    /// Whether the files of an application are as we wrote them, whichever
-    /// version of us that was.
+    /// Whether an application is as we wrote it, whichever version of us that was.
     pub fn intact(app: &Value) -> bool {
         let Some(content) = content(app) else {
             return false;
         };
-        serde_json::from_value::<Application>(app.clone())
-            .is_ok_and(|app| digest(&app.inline) == content.digest)
+        serde_json::from_value::<Application>(app.clone()).is_ok_and(|app| {
+            app.app_type == "quadlet"
+                && CHANGES_IT.iter().all(|field| is_empty(app.extra.get(*field)))
+                && digest(&app.inline) == content.digest
+        })
     }
 
     /// The marker file for an application of these files.
@@ -220,6 +236,27 @@ mod tests {
         let mut copy = ours.clone();
         copy["name"] = json!("other");
         assert_eq!(Marker::of(&copy), None);
+    }
+
+    #[test]
+    fn an_edit_beside_the_files_shows_too() {
+        let ours = application_of(&pod(
+            json!({"containers": [{"name": "app", "image": "nginx"}]}),
+        ));
+        for (field, value) in [
+            ("envVars", json!({"A": "b"})),
+            ("runAs", json!("flightctl")),
+            ("volumes", json!([{"name": "v"}])),
+            ("appType", json!("compose")),
+        ] {
+            let mut edited = ours.clone();
+            edited[field] = value;
+            assert!(!Marker::intact(&edited), "{field}");
+        }
+        let mut newer = ours.clone();
+        newer["envVars"] = json!({});
+        newer["ofTheFuture"] = json!("x");
+        assert!(Marker::intact(&newer));
     }
 
     #[test]

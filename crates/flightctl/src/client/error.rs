@@ -95,6 +95,12 @@ pub enum ClientError {
         /// The deadline.
         seconds: u64,
     },
+    /// The answer is larger than what is read of one.
+    #[error("Flight Control's answer about {object} is too large")]
+    TooLarge {
+        /// The object.
+        object: String,
+    },
     /// The answer is not what it should be.
     #[error("Flight Control's answer about {object} cannot be read: {why}")]
     Decode {
@@ -158,7 +164,10 @@ impl ClientError {
     /// Whether a write that ended so may have taken effect, or still may.
     pub fn outcome_unknown(&self) -> bool {
         match self {
-            Self::Transport { .. } | Self::Timeout { .. } | Self::Decode { .. } => true,
+            Self::Transport { .. }
+            | Self::Timeout { .. }
+            | Self::TooLarge { .. }
+            | Self::Decode { .. } => true,
             Self::Server { status, .. } => *status >= 500,
             _ => false,
         }
