@@ -98,7 +98,7 @@ pub fn group<'a>(
     }
     let mut groups: Vec<Group<'_>> = members
         .into_iter()
-        .flat_map(|(fleet, devices)| by_architecture(rules, fleet, &devices))
+        .flat_map(|(fleet, devices)| by_architecture(rules, fleet.as_deref(), &devices))
         .collect();
     // A fleet's own name goes before one that an architecture was added to.
     groups.sort_by_key(|group| !group.is_plain(rules));
@@ -172,10 +172,10 @@ struct Group<'a> {
 /// goes with the others: its coming must not move them to another node.
 fn by_architecture<'a>(
     rules: &Rules,
-    fleet: Option<String>,
+    fleet: Option<&str>,
     devices: &[&'a DeviceView],
 ) -> Vec<Group<'a>> {
-    let base = match &fleet {
+    let base = match fleet {
         None => rules.node_name.clone(),
         Some(fleet) => format!("{NODE_PREFIX}{fleet}"),
     };
@@ -202,7 +202,7 @@ fn by_architecture<'a>(
             } else {
                 base.clone()
             },
-            fleet: fleet.clone(),
+            fleet: fleet.map(str::to_owned),
             architecture: architecture.to_owned(),
             devices,
         })
@@ -250,8 +250,7 @@ impl Group<'_> {
             .and_then(|name| rules.fleets.iter().find(|f| f.name == *name));
         let sizes = rule.map_or(&rules.defaults, |f| &f.sizes);
         let fleet = self.fleet.as_deref();
-        let (mut facts, allocatable) =
-            node::facts(fleet, &self.architecture, &self.devices, sizes);
+        let (mut facts, allocatable) = node::facts(fleet, &self.architecture, &self.devices, sizes);
         result.allocatable.extend(allocatable);
         facts.taints = rule
             .and_then(|f| f.taints.clone())

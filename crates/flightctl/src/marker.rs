@@ -94,7 +94,9 @@ impl Marker {
         };
         serde_json::from_value::<Application>(app.clone()).is_ok_and(|app| {
             app.app_type == "quadlet"
-                && CHANGES_IT.iter().all(|field| is_empty(app.extra.get(*field)))
+                && CHANGES_IT
+                    .iter()
+                    .all(|field| is_empty(app.extra.get(*field)))
                 && digest(&app.inline) == content.digest
         })
     }

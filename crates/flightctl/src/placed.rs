@@ -167,9 +167,7 @@ impl Placed {
 
     /// Takes the rendered document `version`, whose applications are `apps`.
     pub fn rendered(&mut self, version: u64, apps: &[Value], cluster: &str) {
-        let held = apps
-            .iter()
-            .find(|a| Marker::ours(a, &self.app, cluster));
+        let held = apps.iter().find(|a| Marker::ours(a, &self.app, cluster));
         let marker = held
             .and_then(Marker::of)
             .filter(|m| m.key.uid == self.key.uid);

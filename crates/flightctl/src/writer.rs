@@ -140,10 +140,7 @@ impl Writers {
         let idle = {
             let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
             let idle = !devices.contains_key(device);
-            devices
-                .entry(device.into())
-                .or_default()
-                .add(change, reply);
+            devices.entry(device.into()).or_default().add(change, reply);
             idle
         };
         if idle {

@@ -249,7 +249,9 @@ async fn a_device_that_someone_deletes_fails_its_pods() {
     let stage = Stage::new(1, 0, 1).await;
     stage.create(pod("stranded", NODE, "nginx:alpine"));
     stage.ready("stranded").await;
-    stage.request("DELETE", "/api/v1/devices/device-1", Value::Null).await;
+    stage
+        .request("DELETE", "/api/v1/devices/device-1", Value::Null)
+        .await;
     let failed = stage.phase("stranded", "Failed").await;
     assert_eq!(failed["status"]["reason"], "DeviceDeleted");
     delete(&stage, "stranded", None);

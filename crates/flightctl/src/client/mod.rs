@@ -27,10 +27,10 @@ use tracing::trace;
 
 pub use budget::{Budget, DEFAULT_PER_MINUTE};
 pub use error::ClientError;
-use paging::Paging;
 pub(crate) use error::chain;
 pub use events::EventCursor;
 pub use https::{ConnectError, Tls};
+use paging::Paging;
 pub use token::{TokenError, TokenSource};
 
 /// Deadline of one request. The service answers an expired token only after

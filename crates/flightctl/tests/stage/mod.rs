@@ -244,8 +244,7 @@ impl Stage {
 
     /// Someone else at Flight Control's API.
     pub async fn request(&self, method: &str, path: &str, body: Value) {
-        let http =
-            Http::builder(TokioExecutor::new()).build(self.flightctl.endpoint().connector());
+        let http = Http::builder(TokioExecutor::new()).build(self.flightctl.endpoint().connector());
         let kind = if method == "PATCH" {
             "application/json-patch+json"
         } else {

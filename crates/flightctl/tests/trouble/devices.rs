@@ -34,7 +34,10 @@ async fn a_device_deleted_while_flight_control_stumbles_still_ends_its_pods() {
     stage.ready("p").await;
     stage.devices[0].disconnect();
     delete(&stage, "p");
-    see(&stage, "removed", || stage.applications("device-1").is_empty()).await;
+    see(&stage, "removed", || {
+        stage.applications("device-1").is_empty()
+    })
+    .await;
     let rule = Rule::always("/api/v1/devices/device-1", Effect::Status(503)).method("GET");
     stage.flightctl.faults().add(rule.times(1));
     stage.flightctl.delete_device("device-1");
@@ -60,7 +63,10 @@ async fn a_device_made_anew_under_its_name_ends_what_was_leaving_it() {
     }
     stage.devices[0].disconnect();
     delete(&stage, "leaving");
-    see(&stage, "removed", || stage.applications("device-1").len() == 1).await;
+    see(&stage, "removed", || {
+        stage.applications("device-1").len() == 1
+    })
+    .await;
     pass(5).await;
     stage.flightctl.delete_device("device-1");
     let mut spec = DeviceSpec::new("device-1");

@@ -129,7 +129,10 @@ async fn a_removal_that_someone_undoes_is_repeated() {
     stage.ready("p").await;
     let apps = stage.spec_applications("device-1");
     delete(&stage, "p");
-    see(&stage, "removed", || stage.applications("device-1").is_empty()).await;
+    see(&stage, "removed", || {
+        stage.applications("device-1").is_empty()
+    })
+    .await;
     stage.edit_applications("device-1", &apps).await;
     stage.gone("p").await;
     see(&stage, "nothing runs", || {

@@ -134,7 +134,12 @@ impl Host {
 
 impl AppRun {
     /// The agent's own rules, in its order.
-    pub(super) fn status(&self, now: Instant, lag: Duration, restarts: u64) -> (ApplicationStatus, Health) {
+    pub(super) fn status(
+        &self,
+        now: Instant,
+        lag: Duration,
+        restarts: u64,
+    ) -> (ApplicationStatus, Health) {
         let shown = |events: &Vec<(Instant, Seen)>| {
             let old = |(at, _): &&(Instant, Seen)| *at + lag <= now;
             events.iter().rfind(old).map(|(_, seen)| *seen)
