@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use vk_provider::{BackendError, Journal, PodKey};
 
 use crate::desired::JOURNAL_ANNOTATION;
+use crate::lean::LeanPod;
 
 /// Deadline of one write. The API server's own limit is a minute; a write that
 /// takes longer than this is better repeated.
@@ -71,7 +72,7 @@ impl Publisher {
     pub async fn status(&self, key: &PodKey, body: &Value) -> Written {
         let (api, params) = (self.api(key), PatchParams::default());
         let patch = Patch::Strategic(body);
-        self.bounded(api.patch_status(&key.name, &params, &patch))
+        self.bounded(|| api.patch_status(&key.name, &params, &patch))
             .await
     }
 
@@ -86,8 +87,8 @@ impl Publisher {
             "uid": key.uid.as_str(), "labels": labels, "annotations": annotations,
         }});
         let (api, params) = (self.api(key), PatchParams::default());
-        self.bounded(api.patch(&key.name, &params, &Patch::Merge(&body)))
-            .await
+        let patch = Patch::Merge(&body);
+        self.bounded(|| api.patch(&key.name, &params, &patch)).await
     }
 
     /// The kubelet's final delete: grace 0, this UID only.
@@ -101,11 +102,11 @@ impl Publisher {
             ..Default::default()
         };
         let api = self.api(key);
-        let call = async {
+        self.bounded(|| async {
             let answer = api.delete(&key.name, &params).await?;
             Ok(answer.left().unwrap_or_default())
-        };
-        self.bounded(call).await
+        })
+        .await
     }
 
     /// The pod of this name, if it still is the one of this UID.
@@ -116,19 +117,26 @@ impl Publisher {
         match timeout(WRITE_DEADLINE, self.api(key).get_opt(&key.name)).await {
             Err(_) => Err("no answer from the API server".into()),
             Ok(Err(error)) => Err(error.to_string()),
-            Ok(Ok(pod)) => Ok(pod.filter(|p| p.metadata.uid.as_deref() == Some(key.uid.as_str()))),
+            Ok(Ok(pod)) => Ok(pod
+                .map(|lean| lean.0)
+                .filter(|p| p.metadata.uid.as_deref() == Some(key.uid.as_str()))),
         }
     }
 
-    async fn bounded(&self, call: impl Future<Output = kube::Result<Pod>>) -> Written {
+    /// A call is made, and takes memory, when its turn has come: thousands may
+    /// wait, and a request of kube's has several kilobytes.
+    async fn bounded<F>(&self, call: impl FnOnce() -> F) -> Written
+    where
+        F: Future<Output = kube::Result<LeanPod>>,
+    {
         let Ok(_permit) = self.permits.acquire().await else {
             return Written::Failed {
                 retry: WRITE_RETRY,
                 message: "shutting down".into(),
             };
         };
-        match timeout(WRITE_DEADLINE, call).await {
-            Ok(Ok(pod)) => Written::Stored(Box::new(pod)),
+        match timeout(WRITE_DEADLINE, Box::pin(call())).await {
+            Ok(Ok(pod)) => Written::Stored(Box::new(pod.0)),
             Ok(Err(error)) => classify(&error),
             Err(_) => Written::Failed {
                 retry: WRITE_RETRY,
@@ -137,7 +145,7 @@ impl Publisher {
         }
     }
 
-    fn api(&self, key: &PodKey) -> Api<Pod> {
+    fn api(&self, key: &PodKey) -> Api<LeanPod> {
         Api::namespaced(self.client.clone(), &key.namespace)
     }
 }
