@@ -41,6 +41,14 @@ pub struct Desired {
 impl Desired {
     /// Reads a pod; `None` for one without identity or node.
     pub fn of(pod: &Pod) -> Option<Self> {
+        Self::after(pod, None)
+    }
+
+    /// The same, where the pod as it was before is known: a fingerprint is
+    /// expensive, and specs hardly ever change.
+    pub fn after(pod: &Pod, before: Option<(&Pod, &Self)>) -> Option<Self> {
+        let before = before.filter(|(known, _)| known.spec == pod.spec);
+        let before = before.map(|(_, desired)| desired);
         let spec = pod.spec.as_ref()?;
         let meta = &pod.metadata;
         let deletion = meta.deletion_timestamp.as_ref().map(|_| {
@@ -53,8 +61,8 @@ impl Desired {
         Some(Self {
             key: PodKey::of(pod)?,
             node: spec.node_name.as_deref()?.into(),
-            revision: Revision::of(spec),
-            requests: pod_requests(spec),
+            revision: before.map_or_else(|| Revision::of(spec), |b| b.revision.clone()),
+            requests: before.map_or_else(|| pod_requests(spec), |b| b.requests.clone()),
             deletion,
             terminal: matches!(phase, Some("Succeeded" | "Failed")),
             ran: ran(pod),

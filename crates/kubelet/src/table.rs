@@ -124,9 +124,15 @@ struct Inner {
 impl Table {
     /// A pod as Kubernetes shows it. Older versions than the known one are ignored.
     pub fn apply(&self, pod: Arc<Pod>) -> Option<Uid> {
-        let desired = Desired::of(&pod)?;
-        let uid = desired.key.uid.clone();
+        let uid = PodKey::of(&pod)?.uid;
         let mut inner = self.lock();
+        let known = inner.records.get(&uid);
+        if known.and_then(|r| r.api.as_ref()) == Some(&pod) {
+            // The watch shows what the answer to a write of ours showed already.
+            return None;
+        }
+        let before = known.and_then(|r| Some((r.api.as_deref()?, r.desired.as_ref()?)));
+        let desired = Desired::after(&pod, before)?;
         let record = inner
             .records
             .entry(uid.clone())
@@ -139,7 +145,9 @@ impl Table {
             return None;
         }
         if let Some(before) = &record.desired
-            && (before.deletion != desired.deletion || before.revision != desired.revision)
+            && (before.revision != desired.revision
+                // Our own final delete sets the grace to 0 before the pod goes.
+                || (before.deletion != desired.deletion && !record.stopped))
         {
             record.interrupt();
         }
@@ -218,7 +226,9 @@ impl Table {
         for facts in listing.pods {
             let uid = facts.key.uid.clone();
             seen.insert(uid.clone());
-            let known = inner.records.contains_key(&uid);
+            let known = inner.records.get(&uid);
+            let same = known.is_some_and(|r| r.desired.is_some() && says_nothing_new(r, &facts));
+            let known = known.is_some();
             inner.observe(facts);
             if let Some(record) = inner.records.get_mut(&uid)
                 && known
@@ -227,7 +237,10 @@ impl Table {
             {
                 *confirmed = all_synced && !first;
             }
-            changed.push(uid);
+            // Thousands of pods are listed every minute, and few have changed.
+            if !same {
+                changed.push(uid);
+            }
         }
         let Inner { records, .. } = &mut *inner;
         for (uid, record) in records.iter_mut() {
@@ -386,6 +399,42 @@ impl Inner {
     }
 }
 
+/// Whether facts are the known ones, seen again.
+fn says_nothing_new(record: &Record, facts: &PodFacts) -> bool {
+    let Some(known) = &record.facts else {
+        return false;
+    };
+    let PodFacts {
+        key: _,
+        node,
+        seq: _,
+        applied,
+        reach,
+        accepted,
+        containers,
+        init,
+        pod_ips,
+        host_ips,
+        labels,
+        verdict,
+        ended,
+    } = facts;
+    let accepted_as_known =
+        record.accepted.as_ref().map(|(revision, _)| revision) == accepted.as_ref();
+    accepted_as_known
+        && known.node == *node
+        && known.applied == *applied
+        && known.accepted == *accepted
+        && known.reach == *reach
+        && known.containers == *containers
+        && known.init == *init
+        && known.pod_ips == *pod_ips
+        && known.host_ips == *host_ips
+        && known.labels == *labels
+        && known.verdict == *verdict
+        && known.ended == *ended
+}
+
 /// Whether `known` is a later version than `pod`. Resource versions compare as
 /// numbers (promised since Kubernetes 1.35, true before).
 fn newer(known: &Pod, pod: &Pod) -> bool {
@@ -398,7 +447,7 @@ pub(crate) mod tests {
     use super::*;
     use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
     use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
     pub(crate) fn pod(name: &str, uid: &str) -> Pod {
         Pod {
@@ -476,6 +525,42 @@ pub(crate) mod tests {
         let mut old = pod("a", "1");
         old.metadata.resource_version = Some("9".into());
         assert!(table.apply(Arc::new(old)).is_none());
+    }
+
+    #[test]
+    fn what_is_known_already_marks_nothing() {
+        let table = Table::default();
+        let api = Arc::new(pod("a", "u"));
+        assert!(table.apply(api.clone()).is_some());
+        assert_eq!(table.apply(Arc::new(pod("a", "u"))), None, "an echo");
+        assert_eq!(table.listing(listing(vec![facts("u", 1)], 5)), [uid("u")]);
+        assert!(table.listing(listing(vec![facts("u", 2)], 6)).is_empty());
+        let mut other = facts("u", 3);
+        other.ended = true;
+        assert_eq!(table.listing(listing(vec![other], 7)), [uid("u")]);
+    }
+
+    #[test]
+    fn the_final_delete_of_ours_is_no_news() {
+        let table = Table::default();
+        let deleting = |grace, version: &str| {
+            let mut pod = pod("a", "u");
+            pod.metadata.resource_version = Some(version.into());
+            pod.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+            pod.metadata.deletion_grace_period_seconds = Some(grace);
+            Arc::new(pod)
+        };
+        let waits = || table.view(&uid("u")).unwrap().back_off.is_some();
+        table.apply(deleting(30, "2"));
+        table.with(&uid("u"), |record| record.failed(None));
+        table.apply(deleting(5, "3"));
+        assert!(!waits(), "less grace does not wait");
+        table.with(&uid("u"), |record| {
+            record.stopped = true;
+            record.failed(None);
+        });
+        table.apply(deleting(0, "4"));
+        assert!(waits(), "nothing is left to hurry");
     }
 
     #[test]
