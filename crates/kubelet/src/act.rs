@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
 use vk_provider::{
     Admission, Backend, BackendError, Clock, Grace, NodeFacts, NodeUse, PodChange, PodCx, PodKey,
-    PodRequest, Uid,
+    PodRequest, Revision, Uid,
 };
 
 use crate::events::Recorder;
@@ -29,7 +29,7 @@ use crate::table::Table;
 const ENSURE_DEADLINE: Duration = Duration::from_secs(60);
 /// Deadline of `stop` and `release`, for the same reason.
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
-/// An `ensure` that takes longer than this does not hold the first status back.
+/// News that does not come within this does not hold a status back.
 const QUICK: Duration = Duration::from_millis(500);
 /// The object should be gone at once after its final delete; a finalizer may
 /// keep it. Asked again after this, in case the answer or the watch was lost.
@@ -41,6 +41,17 @@ const DRAIN: Duration = Duration::from_secs(3);
 
 /// The nodes that are served, with their present facts.
 pub type Nodes = Arc<RwLock<HashMap<String, NodeFacts>>>;
+
+/// When a status is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Say {
+    /// Now.
+    Now,
+    /// A call was just accepted, and the remote may say at once what came of
+    /// it: one status instead of two. After [`QUICK`] without news what is
+    /// known is written.
+    Soon,
+}
 
 /// Everything a step needs.
 pub struct Actor {
@@ -110,18 +121,19 @@ impl Actor {
         let step = plan(&view);
         debug!(pod = %key, ?step, "planned");
         let name = step_name(&step);
+        let mut say = Say::Now;
         match step {
             Step::Idle => {}
             Step::Later(wait) => self.queue.mark_after(uid, wait),
-            Step::Admit => self.admit(&key, &view),
-            Step::Ensure(change) => self.ensure(&key, change).await,
+            Step::Admit => say = self.admit(&key, &view),
+            Step::Ensure(change) => say = self.ensure(&key, change).await,
             Step::Lost => self.fail(
                 &key,
                 "PodLost",
                 "The remote no longer has this pod, and restartPolicy Never lets it run only once",
                 None,
             ),
-            Step::Stop(grace) => self.stop(&key, &view, grace).await,
+            Step::Stop(grace) => say = self.stop(&key, &view, grace).await,
             Step::Delete => self.delete(&key).await,
             Step::Release => self.release(&key).await,
             Step::Forget => self.table.forget(uid),
@@ -129,14 +141,19 @@ impl Actor {
         if name != "idle" {
             self.metrics.observe_step(name, started.elapsed());
         }
-        self.publish(&key).await;
+        match say {
+            Say::Now => self.publish(&key).await,
+            Say::Soon => self.queue.mark_after(uid, QUICK),
+        }
     }
 
-    fn admit(&self, key: &PodKey, view: &View) {
+    fn admit(&self, key: &PodKey, view: &View) -> Say {
         let Some(request) = self.request(key, PodChange::First) else {
-            return;
+            return Say::Now;
         };
-        let Some(desired) = &view.desired else { return };
+        let Some(desired) = &view.desired else {
+            return Say::Now;
+        };
         let decision = {
             let _one_at_a_time = self
                 .admission
@@ -144,7 +161,8 @@ impl Actor {
                 .unwrap_or_else(PoisonError::into_inner);
             let node = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
             let Some(node) = node.get(&*desired.node) else {
-                return self.queue.mark_after(&key.uid, NODE_UNKNOWN);
+                self.queue.mark_after(&key.uid, NODE_UNKNOWN);
+                return Say::Now;
             };
             let bound = NodeUse {
                 node: node.clone(),
@@ -161,7 +179,10 @@ impl Actor {
             decision
         };
         match decision {
-            Admission::Accept => self.queue.mark(&key.uid),
+            Admission::Accept => {
+                self.queue.mark(&key.uid);
+                return Say::Soon;
+            }
             // The controller would recreate it for ever.
             Admission::Reject {
                 reason, message, ..
@@ -177,11 +198,12 @@ impl Actor {
             }
             Admission::Wait { reason, message } => self.wait(key, &reason, &message, None),
         }
+        Say::Now
     }
 
-    async fn ensure(&self, key: &PodKey, change: PodChange) {
+    async fn ensure(&self, key: &PodKey, change: PodChange) -> Say {
         let Some(request) = self.request(key, change) else {
-            return;
+            return Say::Now;
         };
         let cancel = CancellationToken::new();
         let cx = PodCx {
@@ -207,7 +229,9 @@ impl Actor {
         };
         self.table.with(&key.uid, |record| record.in_flight = None);
         // Cancelled: the pod is wanted otherwise now, and is marked already.
-        let Some(answer) = answer else { return };
+        let Some(answer) = answer else {
+            return Say::Soon;
+        };
         match answer.unwrap_or_else(|_| Err(late("ensure", ENSURE_DEADLINE))) {
             Ok(()) => {
                 let now = self.clock.now();
@@ -220,8 +244,8 @@ impl Actor {
                     record.stopped = false;
                     record.reset_back_off();
                 });
-                // The image may have changed again meanwhile.
-                self.queue.mark(&key.uid);
+                // If the image has changed again meanwhile, the pod is marked.
+                return Say::Soon;
             }
             Err(BackendError::Rejected { reason, message }) => {
                 self.fail(key, &reason, &message, None)
@@ -238,9 +262,10 @@ impl Actor {
             }
             Err(error) => self.unavailable(key, "ensure", &error),
         }
+        Say::Now
     }
 
-    async fn stop(&self, key: &PodKey, view: &View, grace: Duration) {
+    async fn stop(&self, key: &PodKey, view: &View, grace: Duration) -> Say {
         if view.desired.is_none() && matches!(view.absence, Absence::Orphan { .. }) {
             match self.publisher.read(key).await {
                 Ok(None) => {
@@ -248,14 +273,16 @@ impl Actor {
                 }
                 Ok(Some(pod)) => {
                     self.table.apply(Arc::new(pod));
-                    return self.queue.mark(&key.uid);
+                    self.queue.mark(&key.uid);
+                    return Say::Now;
                 }
                 Err(message) => {
                     let error = BackendError::Unavailable {
                         message,
                         retry: None,
                     };
-                    return self.unavailable(key, "stop", &error);
+                    self.unavailable(key, "stop", &error);
+                    return Say::Now;
                 }
             }
         }
@@ -270,6 +297,7 @@ impl Actor {
                 if first {
                     self.tell_killing(key, grace);
                 }
+                return Say::Soon;
             }
             Err(BackendError::NotFound) => {
                 self.table.with(&key.uid, |record| {
@@ -278,9 +306,13 @@ impl Actor {
                     record.reset_back_off();
                 });
             }
-            Err(error) => return self.unavailable(key, "stop", &error),
+            Err(error) => {
+                self.unavailable(key, "stop", &error);
+                return Say::Now;
+            }
         }
         self.queue.mark(&key.uid);
+        Say::Now
     }
 
     fn tell_killing(&self, key: &PodKey, grace: Duration) {
@@ -308,6 +340,7 @@ impl Actor {
     }
 
     async fn delete(&self, key: &PodKey) {
+        let _ahead = self.events.ahead();
         match self.publisher.delete(key).await {
             Written::Stored(_) => {
                 info!(operation = "delete", pod = %key, "pod deleted");
@@ -354,8 +387,9 @@ impl Actor {
             .as_ref()
             .map(|(reason, message)| (reason.as_str(), message.as_str()));
         let now = self.clock.now();
-        let want = status::compute(
+        let want = status::compute_at(
             &draft.pod,
+            Some(&draft.revision),
             draft.facts.as_deref(),
             &draft.verdict,
             waiting,
@@ -364,6 +398,7 @@ impl Actor {
         let have = draft.pod.status.clone().unwrap_or_default();
         if let Some(body) = status::patch(&have, &want, key.uid.as_str()) {
             self.metrics.status_patch();
+            let _ahead = self.events.ahead();
             match self.publisher.status(key, &body).await {
                 Written::Stored(pod) => {
                     let events = self.events.for_pod(key);
@@ -488,6 +523,7 @@ impl Actor {
 /// What a status is computed from, taken out of the table in one go.
 struct Draft {
     pod: Arc<Pod>,
+    revision: Revision,
     facts: Option<Arc<vk_provider::PodFacts>>,
     verdict: PodVerdict,
     waiting: Option<(String, String)>,
@@ -496,7 +532,8 @@ struct Draft {
 impl Draft {
     fn of(record: &crate::table::Record) -> Option<Self> {
         let pod = record.api.clone()?;
-        let deleting = record.desired.as_ref()?.deletion.is_some();
+        let desired = record.desired.as_ref()?;
+        let deleting = desired.deletion.is_some();
         let verdict = match (&record.verdict, deleting) {
             (Some((reason, message)), _) => PodVerdict::Failed {
                 reason: reason.clone(),
@@ -509,6 +546,7 @@ impl Draft {
         };
         Some(Self {
             pod,
+            revision: desired.revision.clone(),
             facts: record.facts.clone(),
             verdict,
             waiting: record.waiting.clone(),

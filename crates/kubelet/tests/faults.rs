@@ -18,6 +18,7 @@ use std::time::Duration;
 use sandboxed::world;
 use suite::world::uid;
 use vk_sandbox::faults::{Effect, Rule};
+use vk_sandbox::kubernetes::Cluster;
 
 /// A watch that says nothing is given up after its own time-out of five minutes.
 const STALL: Duration = Duration::from_secs(900);
@@ -37,6 +38,7 @@ async fn survives(effect: Effect, times: u32) {
         1,
         "the workload is started once"
     );
+    struck(&cluster, times);
     // The user's own delete must not be the one that fails.
     world.remote.hold_stops(true);
     world.delete("flaky", Some(60)).await;
@@ -45,19 +47,16 @@ async fn survives(effect: Effect, times: u32) {
     world.remote.exit(&uid(&created), 0);
     world.gone("flaky", &uid(&created)).await;
     world.emptied().await;
-    let unspent = cluster
-        .faults()
-        .rules()
-        .iter()
-        .filter(|r| r.times == Some(times))
-        .count();
-    assert_eq!(
-        unspent,
-        0,
-        "every fault struck: {:?}",
-        cluster.faults().rules()
-    );
+    struck(&cluster, times);
     world.stop().await;
+}
+
+/// Every fault struck at least once; what is left of them ends.
+fn struck(cluster: &Cluster, times: u32) {
+    let rules = cluster.faults().rules();
+    let unspent = rules.iter().filter(|r| r.times == Some(times)).count();
+    assert_eq!(unspent, 0, "every fault struck: {rules:?}");
+    cluster.faults().clear();
 }
 
 #[tokio::test(start_paused = true)]
