@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use vk_provider::{BackendError, Journal, PodKey};
 
 use crate::desired::JOURNAL_ANNOTATION;
+use crate::lean::LeanPod;
 
 /// Deadline of one write. The API server's own limit is a minute; a write that
 /// takes longer than this is better repeated.
@@ -74,7 +75,7 @@ impl Publisher {
     pub async fn status(&self, key: &PodKey, body: &Value) -> Written {
         let (api, params) = (self.api(key), PatchParams::default());
         let patch = Patch::Strategic(body);
-        self.bounded(key, api.patch_status(&key.name, &params, &patch))
+        self.bounded(key, || api.patch_status(&key.name, &params, &patch))
             .await
     }
 
@@ -89,7 +90,8 @@ impl Publisher {
             "uid": key.uid.as_str(), "labels": labels, "annotations": annotations,
         }});
         let (api, params) = (self.api(key), PatchParams::default());
-        self.bounded(key, api.patch(&key.name, &params, &Patch::Merge(&body)))
+        let patch = Patch::Merge(&body);
+        self.bounded(key, || api.patch(&key.name, &params, &patch))
             .await
     }
 
@@ -104,11 +106,11 @@ impl Publisher {
             ..Default::default()
         };
         let api = self.api(key);
-        let call = async {
+        self.bounded(key, || async {
             let answer = api.delete(&key.name, &params).await?;
             Ok(answer.left().unwrap_or_default())
-        };
-        self.bounded(key, call).await
+        })
+        .await
     }
 
     /// The pod of this name, if it still is the one of this UID. `None` only
@@ -132,22 +134,23 @@ impl Publisher {
                 Ok(None)
             }
             Ok(Err(error)) => Err(error.to_string()),
-            Ok(Ok(pod)) => {
+            Ok(Ok(LeanPod(pod))) => {
                 Ok(Some(pod).filter(|p| p.metadata.uid.as_deref() == Some(key.uid.as_str())))
             }
         }
     }
 
-    async fn bounded(
-        &self,
-        key: &PodKey,
-        call: impl Future<Output = kube::Result<Pod>>,
-    ) -> Written {
+    /// A call is made, and takes memory, when its turn has come: thousands may
+    /// wait, and a request of kube's has several kilobytes.
+    async fn bounded<F>(&self, key: &PodKey, call: impl FnOnce() -> F) -> Written
+    where
+        F: Future<Output = kube::Result<LeanPod>>,
+    {
         let Ok(_permit) = self.permits.acquire().await else {
             return failed("shutting down".into());
         };
-        match timeout(WRITE_DEADLINE, call).await {
-            Ok(Ok(pod)) => Written::Stored(Box::new(pod)),
+        match timeout(WRITE_DEADLINE, Box::pin(call())).await {
+            Ok(Ok(pod)) => Written::Stored(Box::new(pod.0)),
             Ok(Err(error)) => match classify(&error) {
                 Ok(written) => written,
                 Err(doubt) => match self.read_now(key).await {
@@ -160,7 +163,7 @@ impl Publisher {
         }
     }
 
-    fn api(&self, key: &PodKey) -> Api<Pod> {
+    fn api(&self, key: &PodKey) -> Api<LeanPod> {
         Api::namespaced(self.client.clone(), &key.namespace)
     }
 }

@@ -73,13 +73,28 @@ pub fn compute(
     waiting: Option<(&str, &str)>,
     now: Timestamp,
 ) -> PodStatus {
+    let revision = pod.spec.as_ref().map(Revision::of);
+    compute_at(pod, revision.as_ref(), facts, verdict, waiting, now)
+}
+
+/// The same for a pod whose spec's revision is known.
+pub fn compute_at(
+    pod: &Pod,
+    revision: Option<&Revision>,
+    facts: Option<&PodFacts>,
+    verdict: &PodVerdict,
+    waiting: Option<(&str, &str)>,
+    now: Timestamp,
+) -> PodStatus {
     let (no_spec, no_status) = (PodSpec::default(), PodStatus::default());
     let spec = pod.spec.as_ref().unwrap_or(&no_spec);
     let have = pod.status.as_ref().unwrap_or(&no_status);
     let frozen = is_terminal(have.phase.as_deref());
     let reachable = facts.is_none_or(|f| f.reach == Reach::Reachable);
 
-    let mut statuses = statuses(spec, have, facts, waiting, frozen);
+    // Facts about an older revision do not tell about the image asked for now.
+    let current = facts.is_some_and(|f| f.applied.is_some() && f.applied.as_ref() == revision);
+    let mut statuses = statuses(spec, have, facts, waiting, (current, frozen));
     let over = if frozen && !matches!(verdict, PodVerdict::Terminating { .. }) {
         Over::No
     } else {
@@ -181,11 +196,9 @@ fn statuses(
     have: &PodStatus,
     facts: Option<&PodFacts>,
     waiting: Option<(&str, &str)>,
-    frozen: bool,
+    (current, frozen): (bool, bool),
 ) -> Statuses {
     let inits = spec.init_containers.as_deref().unwrap_or_default();
-    // Facts about an older revision do not tell about the image asked for now.
-    let current = facts.is_some_and(|f| f.applied.as_ref() == Some(&Revision::of(spec)));
     let seen = |kind, container: &Container, policy| {
         let name = container.name.as_str();
         let (of_kind, before) = match kind {

@@ -29,6 +29,9 @@ const ADDRESSES: [&str; 2] = ["hostIPs", "podIPs"];
 /// touched, but for a resize that is no longer asked for. `observedGeneration` follows where the API server keeps it: one that
 /// drops it is not written to again and again.
 pub fn patch(have: &PodStatus, want: &PodStatus, uid: &str) -> Option<Value> {
+    if have == want {
+        return None;
+    }
     let (old, new) = (object(have), object(want));
     let mut status = Map::new();
     for field in WHOLE {

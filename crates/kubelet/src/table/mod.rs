@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 use vk_provider::quantity::Resources;
-use vk_provider::{Listing, PodFacts, Reach, Uid};
+use vk_provider::{Listing, PodFacts, PodKey, Reach, Uid};
 
 use crate::desired::Desired;
 use crate::plan::{Absence, View};
@@ -133,6 +133,8 @@ impl Table {
         for facts in listing.pods {
             let uid = facts.key.uid.clone();
             seen.insert(uid.clone());
+            let known = inner.records.get(&uid);
+            let same = known.is_some_and(|r| r.desired.is_some() && r.says_nothing_new(&facts));
             inner.observe(facts);
             if let Some(record) = inner.records.get_mut(&uid)
                 && let Absence::Orphan { confirmed } = &mut record.absence
@@ -143,7 +145,10 @@ impl Table {
                     Some(before) => *confirmed = listing.as_of > before,
                 }
             }
-            changed.push(uid);
+            // Thousands of pods are listed every minute, and few have changed.
+            if !same {
+                changed.push(uid);
+            }
         }
         for (uid, record) in &mut inner.records {
             if seen.contains(uid) {
@@ -254,8 +259,14 @@ impl Table {
 
 impl Inner {
     fn apply(&mut self, pod: Arc<Pod>) -> Option<Uid> {
-        let desired = Desired::of(&pod)?;
-        let uid = desired.key.uid.clone();
+        let uid = PodKey::of(&pod)?.uid;
+        let known = self.records.get(&uid);
+        if known.and_then(|r| r.api.as_ref()) == Some(&pod) {
+            // The watch shows what the answer to a write of ours showed already.
+            return None;
+        }
+        let before = known.and_then(|r| Some((r.api.as_deref()?, r.desired.as_ref()?)));
+        let desired = Desired::after(&pod, before)?;
         let record = self
             .records
             .entry(uid.clone())
@@ -268,7 +279,9 @@ impl Inner {
             return None;
         }
         if let Some(before) = &record.desired
-            && (before.deletion != desired.deletion || before.revision != desired.revision)
+            && (before.revision != desired.revision
+                // Our own final delete sets the grace to 0 before the pod goes.
+                || (before.deletion != desired.deletion && !record.stopped))
         {
             record.interrupt();
         }

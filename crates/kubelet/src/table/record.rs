@@ -193,6 +193,42 @@ impl Record {
         self.reset_back_off();
     }
 
+    /// Whether facts are the known ones, seen again.
+    pub(super) fn says_nothing_new(&self, facts: &PodFacts) -> bool {
+        let Some(known) = &self.facts else {
+            return false;
+        };
+        let PodFacts {
+            key: _,
+            node,
+            seq: _,
+            applied,
+            reach,
+            accepted,
+            containers,
+            init,
+            pod_ips,
+            host_ips,
+            labels,
+            verdict,
+            ended,
+        } = facts;
+        let accepted_as_known =
+            self.accepted.as_ref().map(|(revision, _)| revision) == accepted.as_ref();
+        accepted_as_known
+            && known.node == *node
+            && known.applied == *applied
+            && known.accepted == *accepted
+            && known.reach == *reach
+            && known.containers == *containers
+            && known.init == *init
+            && known.pod_ips == *pod_ips
+            && known.host_ips == *host_ips
+            && known.labels == *labels
+            && known.verdict == *verdict
+            && known.ended == *ended
+    }
+
     /// Takes newer facts; answers whether they were.
     pub(super) fn observe(&mut self, facts: PodFacts) -> bool {
         let newer = |known: &Arc<PodFacts>| known.seq > facts.seq;
