@@ -31,6 +31,7 @@ pub mod lease;
 pub mod metrics;
 pub mod node;
 pub mod observe;
+pub mod pace;
 pub mod plan;
 pub mod publish;
 pub mod queue;

@@ -16,6 +16,7 @@ use vk_provider::{Clock, NodeFacts};
 
 use super::object::Wanted;
 use super::{CALL_DEADLINE, NodeSettings, STATUS_EVERY, whole_seconds};
+use crate::pace::paced;
 
 /// Between two passes that write: a fleet whose devices all report at once is
 /// written once, and two writers that disagree cannot spin.
@@ -70,7 +71,7 @@ pub(super) async fn keep(
 ) {
     let api: Api<Node> = Api::all(client.clone());
     let config = watcher::Config::default().fields(&format!("metadata.name={}", settings.name));
-    let mut events = watcher(api.clone(), config)
+    let mut events = watcher(Api::<Node>::all(paced(client.clone())), config)
         .default_backoff()
         .modify(|node| node.metadata.managed_fields = None)
         .boxed();
