@@ -170,7 +170,8 @@ fn pause(error: &kube::Error) -> Duration {
         kube::Error::Api(status) => status.details.as_ref().map_or(0, |d| d.retry_after_seconds),
         _ => 0,
     };
-    RETRY_AFTER.max(Duration::from_secs(named.into()))
+    // One answer that names an hour must not cost the node.
+    Duration::from_secs(named.into()).clamp(RETRY_AFTER, RENEW_EVERY)
 }
 
 #[cfg(test)]

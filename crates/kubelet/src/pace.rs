@@ -118,7 +118,10 @@ mod tests {
             pace.open(now);
             waits.push((pace.not_before - now).as_millis());
         }
-        assert_eq!(waits, [800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000]);
+        assert_eq!(
+            waits,
+            [800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000]
+        );
         let later = pace.opened + LIVED + Duration::from_secs(1);
         pace.open(later);
         assert_eq!(pace.not_before - later, FIRST);

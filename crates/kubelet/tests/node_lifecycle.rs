@@ -15,7 +15,10 @@ mod suite;
 
 use std::time::Duration;
 
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Node;
 use sandboxed::world;
+use suite::world::World;
 use tokio::time::sleep;
 use vk_sandbox::faults::{Effect, Rule};
 use vk_sandbox::kubernetes::Cluster;
@@ -77,4 +80,34 @@ async fn lists_that_fail_are_repeated_ever_more_rarely() {
     let asked = struck(&cluster);
     assert!((8..=20).contains(&asked), "{asked} lists in five minutes");
     world.stop().await;
+}
+
+/// Seconds since the lease was renewed.
+fn lease_age(world: &World, cluster: &Cluster) -> i64 {
+    let lease: Lease = cluster.get("kube-node-lease", &world.node).unwrap();
+    let renewed = lease.spec.unwrap().renew_time.unwrap().0;
+    world.clock.now().duration_since(renewed).as_secs()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_asks_for_an_hour_loses_neither_lease_nor_node() {
+    for effect in [
+        Effect::TooManyRequests(3600),
+        Effect::PlainTooManyRequests(3600),
+    ] {
+        let (mut world, cluster) = world().await;
+        sleep(Duration::from_secs(15)).await;
+        let lease = Rule::always("/leases", effect.clone()).times(1);
+        cluster.faults().add(lease);
+        let node = Rule::always("/api/v1/nodes", effect).method("POST").times(1);
+        cluster.faults().add(node);
+        cluster.delete::<Node>("", &world.node, None).unwrap();
+        for _ in 0..60 {
+            sleep(Duration::from_secs(1)).await;
+            assert!(lease_age(&world, &cluster) < 40);
+        }
+        assert!(cluster.get::<Node>("", &world.node).is_some());
+        assert!(cluster.faults().rules().is_empty(), "both faults struck");
+        world.stop().await;
+    }
 }

@@ -25,6 +25,9 @@ const SETTLE: Duration = Duration::from_secs(1);
 const RETRY_MIN: Duration = Duration::from_secs(1);
 /// Kubernetes removes the pods of a missing node after 40 s.
 const RETRY_MAX: Duration = Duration::from_secs(10);
+/// Longest pause that the API server may ask for: a node that is not registered
+/// loses its pods after 40 s.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Conflicts and objects that came or went are read again at once, this often in
 /// a row; then they count as failures.
 const AT_ONCE: usize = 4;
@@ -337,7 +340,7 @@ impl Keeper {
                 match error {
                     kube::Error::Api(status) => {
                         let named = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
-                        Duration::from_secs(named.into())
+                        Duration::from_secs(named.into()).min(LONGEST_PAUSE)
                     }
                     _ => Duration::ZERO,
                 }
