@@ -17,9 +17,10 @@ use vk_provider::{
 };
 
 use crate::events::Recorder;
+use crate::leadership::Gate;
 use crate::metrics::Metrics;
 use crate::plan::{Absence, Step, View, plan};
-use crate::publish::{PodJournal, Publisher, Written};
+use crate::publish::{NOT_LEADING, PodJournal, Publisher, Written};
 use crate::queue::Queue;
 use crate::status::{self, PodVerdict};
 use crate::story;
@@ -34,8 +35,6 @@ const QUICK: Duration = Duration::from_millis(500);
 /// The object should be gone at once after its final delete; a finalizer may
 /// keep it. Asked again after this, in case the answer or the watch was lost.
 const DELETE_AGAIN: Duration = Duration::from_secs(30);
-/// A pod came before its node's facts did.
-const NODE_UNKNOWN: Duration = Duration::from_secs(1);
 /// At shutdown, writes under way may finish within this; SIGTERM allows 5 s.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -58,6 +57,8 @@ pub struct Actor {
     pub clock: Clock,
     /// Served nodes.
     pub nodes: Nodes,
+    /// What this process may write.
+    pub gate: Gate,
     /// Admission is one at a time, so that two pods never share the last core.
     pub admission: Mutex<()>,
     /// The remote.
@@ -106,6 +107,12 @@ impl Actor {
         let Some(key) = self.table.with(uid, |record| record.key.clone()) else {
             return;
         };
+        if !self.gate.pod(uid) {
+            if view.desired.is_some() {
+                self.queue.mark_after(uid, NOT_LEADING);
+            }
+            return;
+        }
         let started = Instant::now();
         let step = plan(&view);
         debug!(pod = %key, ?step, "planned");
@@ -144,7 +151,8 @@ impl Actor {
                 .unwrap_or_else(PoisonError::into_inner);
             let node = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
             let Some(node) = node.get(&*desired.node) else {
-                return self.queue.mark_after(&key.uid, NODE_UNKNOWN);
+                let message = format!("the provider has nothing behind node {}", desired.node);
+                return self.wait(key, "NodeNotServed", &message, None);
             };
             let bound = NodeUse {
                 node: node.clone(),

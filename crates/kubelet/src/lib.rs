@@ -27,6 +27,7 @@ pub mod admin;
 pub mod desired;
 pub mod events;
 pub mod host;
+pub mod leadership;
 pub mod lease;
 pub mod metrics;
 pub mod node;

@@ -16,12 +16,16 @@ use tokio::time::timeout;
 use vk_provider::{BackendError, Journal, PodKey};
 
 use crate::desired::JOURNAL_ANNOTATION;
+use crate::leadership::Gate;
 
 /// Deadline of one write. The API server's own limit is a minute; a write that
 /// takes longer than this is better repeated.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// Wait after a write that failed, where the server names no time.
 pub const WRITE_RETRY: Duration = Duration::from_secs(2);
+/// Wait after a write that was not made, because the node's lease is not held:
+/// about when it should have been renewed again.
+pub const NOT_LEADING: Duration = Duration::from_secs(5);
 /// Writes under way at once. Each holds a connection (HTTP/1.1), and beyond
 /// some dozens an API server answers no faster.
 const WRITES_AT_ONCE: usize = 32;
@@ -49,6 +53,7 @@ pub enum Written {
 pub struct Publisher {
     client: Client,
     permits: Arc<Semaphore>,
+    gate: Option<Gate>,
 }
 
 impl std::fmt::Debug for Publisher {
@@ -64,14 +69,22 @@ impl Publisher {
         Self {
             client,
             permits: Arc::new(Semaphore::new(WRITES_AT_ONCE)),
+            gate: None,
         }
+    }
+
+    /// The same, writing only what this process may.
+    #[must_use]
+    pub fn gated(mut self, gate: Gate) -> Self {
+        self.gate = Some(gate);
+        self
     }
 
     /// A strategic-merge patch of `pods/NAME/status`.
     pub async fn status(&self, key: &PodKey, body: &Value) -> Written {
         let (api, params) = (self.api(key), PatchParams::default());
         let patch = Patch::Strategic(body);
-        self.bounded(api.patch_status(&key.name, &params, &patch))
+        self.bounded(key, api.patch_status(&key.name, &params, &patch))
             .await
     }
 
@@ -86,7 +99,7 @@ impl Publisher {
             "uid": key.uid.as_str(), "labels": labels, "annotations": annotations,
         }});
         let (api, params) = (self.api(key), PatchParams::default());
-        self.bounded(api.patch(&key.name, &params, &Patch::Merge(&body)))
+        self.bounded(key, api.patch(&key.name, &params, &Patch::Merge(&body)))
             .await
     }
 
@@ -105,7 +118,7 @@ impl Publisher {
             let answer = api.delete(&key.name, &params).await?;
             Ok(answer.left().unwrap_or_default())
         };
-        self.bounded(call).await
+        self.bounded(key, call).await
     }
 
     /// The pod of this name, if it still is the one of this UID.
@@ -120,13 +133,23 @@ impl Publisher {
         }
     }
 
-    async fn bounded(&self, call: impl Future<Output = kube::Result<Pod>>) -> Written {
+    async fn bounded(
+        &self,
+        key: &PodKey,
+        call: impl Future<Output = kube::Result<Pod>>,
+    ) -> Written {
         let Ok(_permit) = self.permits.acquire().await else {
             return Written::Failed {
                 retry: WRITE_RETRY,
                 message: "shutting down".into(),
             };
         };
+        if self.gate.as_ref().is_some_and(|gate| !gate.pod(&key.uid)) {
+            return Written::Failed {
+                retry: NOT_LEADING,
+                message: "the lease of the pod's node is not held".into(),
+            };
+        }
         match timeout(WRITE_DEADLINE, call).await {
             Ok(Ok(pod)) => Written::Stored(Box::new(pod)),
             Ok(Err(error)) => classify(&error),

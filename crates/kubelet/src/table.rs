@@ -31,6 +31,8 @@ pub struct Record {
     pub api: Option<Arc<Pod>>,
     /// The same, read.
     pub desired: Option<Desired>,
+    /// The node it was bound to, also when it is no longer in Kubernetes.
+    pub node: Option<Arc<str>>,
     /// Why it is not in Kubernetes.
     pub absence: Absence,
     /// What the remote shows; `None` when it is not there.
@@ -66,6 +68,7 @@ impl Record {
             key,
             api: None,
             desired: None,
+            node: None,
             absence: Absence::Deleted,
             facts: None,
             accepted: None,
@@ -95,6 +98,14 @@ impl Record {
         self.retry_at = None;
     }
 
+    fn place(&self) -> Option<Place> {
+        if let Some(desired) = &self.desired {
+            return Some(Place::Bound(desired.node.clone()));
+        }
+        let facts = self.facts.as_ref().map(|facts| &facts.node);
+        facts.or(self.node.as_ref()).cloned().map(Place::Remote)
+    }
+
     /// What was wanted is no longer: what is being asked stops being asked.
     fn interrupt(&mut self) {
         if let Some(token) = self.in_flight.take() {
@@ -102,6 +113,15 @@ impl Record {
         }
         self.reset_back_off();
     }
+}
+
+/// Which node a pod is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Kubernetes has bound it there.
+    Bound(Arc<str>),
+    /// Kubernetes does not have it, and was there or is so at the remote.
+    Remote(Arc<str>),
 }
 
 /// The table; clones share it.
@@ -145,6 +165,7 @@ impl Table {
         }
         record.absence = Absence::Deleted;
         record.api = Some(pod);
+        record.node = Some(desired.node.clone());
         record.desired = Some(desired);
         inner.settle(&uid);
         Some(uid)
@@ -185,7 +206,61 @@ impl Table {
     /// A node is served from now on: until its pods are listed, nothing at the
     /// remote counts as an orphan.
     pub fn serve(&self, node: &str) {
-        self.lock().unsynced.insert(node.into());
+        let mut inner = self.lock();
+        inner.unsynced.insert(node.into());
+        for record in inner.records.values_mut() {
+            if let Absence::Orphan { confirmed } = &mut record.absence {
+                *confirmed = false;
+            }
+        }
+    }
+
+    /// Whether all pods of a node that is served were listed.
+    pub fn is_synced(&self, node: &str) -> bool {
+        !self.lock().unsynced.contains(node)
+    }
+
+    /// Another process serves the node: its pods are none of ours. What is asked
+    /// of the remote for them stops being asked.
+    pub fn disown(&self, node: &str) {
+        let mut inner = self.lock();
+        inner.unsynced.remove(node);
+        for uid in inner.bound(node) {
+            if let Some(record) = inner.records.get_mut(&uid) {
+                record.interrupt();
+                record.desired = None;
+            }
+            inner.settle(&uid);
+            inner.records.remove(&uid);
+        }
+    }
+
+    /// The pods of a node are worth another look, whatever they waited for.
+    pub fn wake(&self, node: &str) -> Vec<Uid> {
+        let mut inner = self.lock();
+        let bound = inner.bound(node);
+        for uid in &bound {
+            if let Some(record) = inner.records.get_mut(uid) {
+                record.reset_back_off();
+            }
+        }
+        bound
+    }
+
+    /// The node that a pod is for.
+    pub fn place(&self, uid: &Uid) -> Option<Place> {
+        self.lock().records.get(uid)?.place()
+    }
+
+    /// Every node that some pod is for.
+    pub fn nodes(&self) -> HashSet<Arc<str>> {
+        let inner = self.lock();
+        let places = inner.records.values().filter_map(Record::place);
+        places
+            .map(|place| match place {
+                Place::Bound(node) | Place::Remote(node) => node,
+            })
+            .collect()
     }
 
     /// The node is no longer served.
@@ -313,12 +388,14 @@ impl Table {
         self.len() == 0
     }
 
-    /// Whether any pod is bound to this node.
+    /// Whether any pod is bound to this node, or was and is not ended yet.
     pub fn has_pods(&self, node: &str) -> bool {
-        self.lock()
-            .records
-            .values()
-            .any(|r| r.desired.as_ref().is_some_and(|d| &*d.node == node))
+        self.lock().records.values().any(|record| {
+            let (Some(Place::Bound(at)) | Some(Place::Remote(at))) = record.place() else {
+                return false;
+            };
+            &*at == node
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -327,6 +404,15 @@ impl Table {
 }
 
 impl Inner {
+    fn bound(&self, node: &str) -> Vec<Uid> {
+        let records = self.records.iter();
+        let bound = records.filter(|(_, record)| match &record.desired {
+            Some(desired) => &*desired.node == node,
+            None => false,
+        });
+        bound.map(|(uid, _)| uid.clone()).collect()
+    }
+
     fn observe(&mut self, facts: PodFacts) -> bool {
         let uid = facts.key.uid.clone();
         let record = self.records.entry(uid.clone()).or_insert_with(|| {

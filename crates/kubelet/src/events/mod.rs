@@ -17,7 +17,7 @@
 mod series;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -27,8 +27,9 @@ use kube::{Api, Client};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{debug, warn};
-use vk_provider::{Clock, PodEvents, PodKey};
+use vk_provider::{Clock, PodEvents, PodKey, Uid};
 
+use crate::leadership::Gate;
 use crate::metrics::Metrics;
 pub use series::SERIES;
 use series::{Outgoing, Series};
@@ -68,6 +69,8 @@ struct Told {
     severity: Severity,
     reason: String,
     message: String,
+    /// The node it is about; while another process serves that, it is not sent.
+    node: Option<Arc<str>>,
 }
 
 /// The sending end of the lane; clones share it.
@@ -75,6 +78,7 @@ struct Told {
 pub struct Recorder {
     lane: mpsc::Sender<Told>,
     metrics: Metrics,
+    gate: Arc<OnceLock<Gate>>,
 }
 
 impl fmt::Debug for Recorder {
@@ -87,13 +91,31 @@ impl fmt::Debug for Recorder {
 
 /// The receiving end, for [`run_events`].
 #[derive(Debug)]
-pub struct Lane(mpsc::Receiver<Told>);
+pub struct Lane {
+    told: mpsc::Receiver<Told>,
+    gate: Arc<OnceLock<Gate>>,
+}
 
 impl Recorder {
     /// A recorder and the lane that [`run_events`] drains.
     pub fn new(metrics: Metrics) -> (Self, Lane) {
         let (lane, receiver) = mpsc::channel(LANE);
-        (Self { lane, metrics }, Lane(receiver))
+        let gate = Arc::new(OnceLock::new());
+        let recorder = Self {
+            lane,
+            metrics,
+            gate: gate.clone(),
+        };
+        let lane = Lane {
+            told: receiver,
+            gate,
+        };
+        (recorder, lane)
+    }
+
+    /// From now on only what this process may write is sent. The first gate stays.
+    pub fn gated(&self, gate: Gate) {
+        let _ = self.gate.set(gate);
     }
 
     /// A recorder together with the task that drains it; `controller` is what
@@ -115,6 +137,7 @@ impl Recorder {
     pub fn for_pod(&self, key: &PodKey) -> Arc<dyn PodEvents> {
         Arc::new(On {
             recorder: self.clone(),
+            node: About::Pod(key.uid.clone()),
             regarding: ObjectReference {
                 api_version: Some("v1".into()),
                 kind: Some("Pod".into()),
@@ -129,8 +152,18 @@ impl Recorder {
     /// Events on one node. As the kubelet's they carry the node's name for its
     /// UID; kubectl looks for both.
     pub fn for_node(&self, name: &str) -> Arc<dyn PodEvents> {
+        self.on_node(name, About::Node(name.into()))
+    }
+
+    /// Events on a node that this process does not serve, on why it does not.
+    pub fn for_node_of_another(&self, name: &str) -> Arc<dyn PodEvents> {
+        self.on_node(name, About::Another)
+    }
+
+    fn on_node(&self, name: &str, node: About) -> Arc<dyn PodEvents> {
         Arc::new(On {
             recorder: self.clone(),
+            node,
             regarding: ObjectReference {
                 api_version: Some("v1".into()),
                 kind: Some("Node".into()),
@@ -148,14 +181,28 @@ impl Recorder {
     }
 }
 
+/// Whose events these are.
+enum About {
+    Pod(Uid),
+    Node(Arc<str>),
+    Another,
+}
+
 struct On {
     recorder: Recorder,
+    node: About,
     regarding: ObjectReference,
 }
 
 impl On {
     fn tell(&self, severity: Severity, reason: &str, message: &str) {
+        let node = match &self.node {
+            About::Pod(uid) => self.recorder.gate.get().and_then(|g| g.node_of(uid)),
+            About::Node(node) => Some(node.clone()),
+            About::Another => None,
+        };
         self.recorder.tell(Told {
+            node,
             regarding: self.regarding.clone(),
             severity,
             reason: reason.into(),
@@ -184,7 +231,13 @@ pub async fn run_events(
     clock: Clock,
 ) {
     let mut series = Series::new(&controller);
-    while let Some(told) = lane.0.recv().await {
+    while let Some(told) = lane.told.recv().await {
+        if let (Some(gate), Some(node)) = (lane.gate.get(), &told.node)
+            && !gate.node(node)
+        {
+            metrics.event_dropped();
+            continue;
+        }
         if let Some(pause) = send(&client, &mut series, &told, &metrics, &clock).await {
             tokio::time::sleep(pause).await;
         }
