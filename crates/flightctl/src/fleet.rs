@@ -15,6 +15,8 @@ use kube::core::Selector;
 use vk_provider::NodeSet;
 use vk_provider::quantity::Resources;
 
+pub use node::outage;
+
 use crate::device::DeviceView;
 use crate::select::matches;
 

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use vk_provider::{BackendError, Journal, PodKey};
 
 use crate::desired::JOURNAL_ANNOTATION;
+use crate::leadership::Gate;
 use crate::lean::LeanPod;
 
 /// Deadline of one write. The API server's own limit is a minute; a write that
@@ -23,6 +24,9 @@ use crate::lean::LeanPod;
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// Wait after a write that failed, where the server names no time.
 pub const WRITE_RETRY: Duration = Duration::from_secs(2);
+/// Wait after a write that was not made, because the node's lease is not held:
+/// about when it should have been renewed again.
+pub const NOT_LEADING: Duration = Duration::from_secs(5);
 /// Writes under way at once. Each holds a connection (HTTP/1.1), and beyond
 /// some dozens an API server answers no faster.
 const WRITES_AT_ONCE: usize = 32;
@@ -53,6 +57,7 @@ pub enum Written {
 pub struct Publisher {
     client: Client,
     permits: Arc<Semaphore>,
+    gate: Option<Gate>,
 }
 
 impl std::fmt::Debug for Publisher {
@@ -68,7 +73,15 @@ impl Publisher {
         Self {
             client,
             permits: Arc::new(Semaphore::new(WRITES_AT_ONCE)),
+            gate: None,
         }
+    }
+
+    /// The same, writing only what this process may.
+    #[must_use]
+    pub fn gated(mut self, gate: Gate) -> Self {
+        self.gate = Some(gate);
+        self
     }
 
     /// A strategic-merge patch of `pods/NAME/status`.
@@ -149,6 +162,12 @@ impl Publisher {
         let Ok(_permit) = self.permits.acquire().await else {
             return failed("shutting down".into());
         };
+        if self.gate.as_ref().is_some_and(|gate| !gate.pod(&key.uid)) {
+            return Written::Failed {
+                retry: NOT_LEADING,
+                message: "the lease of the pod's node is not held".into(),
+            };
+        }
         match timeout(WRITE_DEADLINE, Box::pin(call())).await {
             Ok(Ok(pod)) => Written::Stored(Box::new(pod.0)),
             Ok(Err(error)) => match classify(&error) {

@@ -12,11 +12,12 @@ use tracing::{debug, warn};
 use vk_provider::{PodKey, Uid};
 
 use crate::lean::LeanPod;
+use crate::pace::paced;
 use crate::queue::Queue;
 use crate::table::Table;
 
-/// Follows the pods of `node` until `stop`. A watch that breaks is opened again
-/// with back-off; a delete that happened meanwhile is found by the new list.
+/// Follows the pods of `node` until `stop`. A watch that ends is opened again as
+/// [`crate::pace`] allows; a delete that happened meanwhile is found by the new list.
 pub async fn watch_pods(
     client: Client,
     node: Arc<str>,
@@ -25,7 +26,7 @@ pub async fn watch_pods(
     stop: CancellationToken,
 ) {
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
-    let mut events = watcher::watcher(Api::<LeanPod>::all(client), config)
+    let mut events = watcher::watcher(Api::<LeanPod>::all(paced(client)), config)
         .default_backoff()
         .boxed();
     let mut seen = HashSet::new();

@@ -123,6 +123,14 @@ impl Client {
         }
     }
 
+    /// The service and the organization in it, as one text.
+    pub fn scope(&self) -> String {
+        match &self.organization {
+            None => self.base.to_string(),
+            Some(organization) => format!("{} {organization}", self.base),
+        }
+    }
+
     /// The same client for one organization, by its UUID; needed by users who
     /// belong to several.
     #[must_use]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{NodeAddress, Taint};
+use virtual_kubelet::node::Outage;
 use vk_provider::node::ConditionFact;
 use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{NodeFacts, NodeInfo};
@@ -123,6 +124,18 @@ fn capacity_assumed(devices: &BTreeSet<String>) -> ConditionFact {
         } else {
             "every device reports its size".into()
         },
+    }
+}
+
+/// What nodes of before show after a start while Flight Control was not read once.
+pub fn outage() -> Outage {
+    let mut facts = NodeFacts::default();
+    let why = "Flight Control has not answered since the provider started";
+    reachability(&mut facts, &Err(why.into()));
+    Outage {
+        // `reachability` makes one of each.
+        condition: facts.conditions.remove(0),
+        taint: facts.taints.remove(0),
     }
 }
 

@@ -122,6 +122,7 @@ impl Stage {
             rules: self.rules.clone(),
             poll: Duration::from_secs(30),
             clock: Clock::stepped(self.start.checked_add(self.begun.elapsed()).unwrap()),
+            identity: None,
             listener: None,
         };
         let stop = CancellationToken::new();

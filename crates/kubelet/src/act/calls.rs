@@ -17,8 +17,6 @@ use crate::story;
 const ENSURE_DEADLINE: Duration = Duration::from_secs(60);
 /// Deadline of `stop` and `release`, for the same reason.
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
-/// A pod came before its node's facts did.
-const NODE_UNKNOWN: Duration = Duration::from_secs(1);
 
 impl Actor {
     pub(super) fn admit(&self, key: &PodKey, view: &View) -> Say {
@@ -35,7 +33,8 @@ impl Actor {
                 .unwrap_or_else(PoisonError::into_inner);
             let node = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
             let Some(node) = node.get(&*desired.node) else {
-                self.queue.mark_after(&key.uid, NODE_UNKNOWN);
+                let message = format!("the provider has nothing behind node {}", desired.node);
+                self.wait(key, "NodeNotServed", &message, None);
                 return Say::Now;
             };
             let bound = NodeUse {

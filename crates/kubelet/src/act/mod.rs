@@ -18,9 +18,10 @@ use tracing::{debug, error};
 use vk_provider::{Backend, Clock, NodeFacts, Uid};
 
 use crate::events::Recorder;
+use crate::leadership::Gate;
 use crate::metrics::Metrics;
 use crate::plan::{Step, plan};
-use crate::publish::Publisher;
+use crate::publish::{NOT_LEADING, Publisher};
 use crate::queue::Queue;
 use crate::table::Table;
 
@@ -60,6 +61,8 @@ pub struct Actor {
     pub clock: Clock,
     /// Served nodes.
     pub nodes: Nodes,
+    /// What this process may write.
+    pub gate: Gate,
     /// Admission is one at a time, so that two pods never share the last core.
     pub admission: Mutex<()>,
     /// The remote.
@@ -112,6 +115,12 @@ impl Actor {
         let Some(key) = self.table.with(uid, |record| record.key.clone()) else {
             return;
         };
+        if !self.gate.pod(uid) {
+            if view.desired.is_some() {
+                self.queue.mark_after(uid, NOT_LEADING);
+            }
+            return;
+        }
         if self.backend.capabilities().restarts {
             view.restart = None;
         }

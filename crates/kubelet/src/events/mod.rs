@@ -17,8 +17,8 @@
 mod series;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -29,8 +29,9 @@ use serde::de::IgnoredAny;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 use tracing::{debug, warn};
-use vk_provider::{Clock, PodEvents, PodKey};
+use vk_provider::{Clock, PodEvents, PodKey, Uid};
 
+use crate::leadership::Gate;
 use crate::metrics::Metrics;
 pub use series::SERIES;
 use series::{Outgoing, Series};
@@ -73,6 +74,8 @@ struct Told {
     severity: Severity,
     reason: String,
     message: String,
+    /// The node it is about; while another process serves that, it is not sent.
+    node: Option<Arc<str>>,
 }
 
 /// Writes under way that go before events: the API server has as much time as
@@ -112,6 +115,7 @@ pub struct Recorder {
     lane: mpsc::Sender<Told>,
     ahead: Arc<Ahead>,
     metrics: Metrics,
+    gate: Arc<OnceLock<Gate>>,
 }
 
 impl fmt::Debug for Recorder {
@@ -124,7 +128,11 @@ impl fmt::Debug for Recorder {
 
 /// The receiving end, for [`run_events`].
 #[derive(Debug)]
-pub struct Lane(mpsc::Receiver<Told>, Arc<Ahead>);
+pub struct Lane {
+    told: mpsc::Receiver<Told>,
+    ahead: Arc<Ahead>,
+    gate: Arc<OnceLock<Gate>>,
+}
 
 impl Recorder {
     /// A recorder and the lane that [`run_events`] drains.
@@ -133,20 +141,27 @@ impl Recorder {
     }
 
     fn with_room(events: usize, metrics: Metrics) -> (Self, Lane) {
-        let (lane, receiver) = mpsc::channel(events);
+        let (lane, told) = mpsc::channel(events);
         let ahead = Arc::<Ahead>::default();
+        let gate = Arc::new(OnceLock::new());
         let recorder = Self {
             lane,
             ahead: ahead.clone(),
             metrics,
+            gate: gate.clone(),
         };
-        (recorder, Lane(receiver, ahead))
+        (recorder, Lane { told, ahead, gate })
     }
 
     /// A write that matters more than events goes out while this is held.
     pub fn ahead(&self) -> Hold {
         self.ahead.writes.fetch_add(1, Ordering::Relaxed);
         Hold(self.ahead.clone())
+    }
+
+    /// From now on only what this process may write is sent. The first gate stays.
+    pub fn gated(&self, gate: Gate) {
+        let _ = self.gate.set(gate);
     }
 
     /// A recorder together with the task that drains it; `controller` is what
@@ -168,6 +183,7 @@ impl Recorder {
     pub fn for_pod(&self, key: &PodKey) -> Arc<dyn PodEvents> {
         Arc::new(On {
             recorder: self.clone(),
+            node: About::Pod(key.uid.clone()),
             regarding: ObjectReference {
                 api_version: Some("v1".into()),
                 kind: Some("Pod".into()),
@@ -182,8 +198,18 @@ impl Recorder {
     /// Events on one node. As the kubelet's they carry the node's name for its
     /// UID; kubectl looks for both.
     pub fn for_node(&self, name: &str) -> Arc<dyn PodEvents> {
+        self.on_node(name, About::Node(name.into()))
+    }
+
+    /// Events on a node that this process does not serve, on why it does not.
+    pub fn for_node_of_another(&self, name: &str) -> Arc<dyn PodEvents> {
+        self.on_node(name, About::Another)
+    }
+
+    fn on_node(&self, name: &str, node: About) -> Arc<dyn PodEvents> {
         Arc::new(On {
             recorder: self.clone(),
+            node,
             regarding: ObjectReference {
                 api_version: Some("v1".into()),
                 kind: Some("Node".into()),
@@ -201,14 +227,28 @@ impl Recorder {
     }
 }
 
+/// Whose events these are.
+enum About {
+    Pod(Uid),
+    Node(Arc<str>),
+    Another,
+}
+
 struct On {
     recorder: Recorder,
+    node: About,
     regarding: ObjectReference,
 }
 
 impl On {
     fn tell(&self, severity: Severity, reason: &str, message: &str) {
+        let node = match &self.node {
+            About::Pod(uid) => self.recorder.gate.get().and_then(|g| g.node_of(uid)),
+            About::Node(node) => Some(node.clone()),
+            About::Another => None,
+        };
         self.recorder.tell(Told {
+            node,
             regarding: self.regarding.clone(),
             severity,
             reason: reason.into(),
@@ -237,8 +277,14 @@ pub async fn run_events(
     clock: Clock,
 ) {
     let mut series = Series::new(&controller);
-    while let Some(told) = lane.0.recv().await {
-        lane.1.passed().await;
+    while let Some(told) = lane.told.recv().await {
+        if let (Some(gate), Some(node)) = (lane.gate.get(), &told.node)
+            && !gate.node(node)
+        {
+            metrics.event_dropped();
+            continue;
+        }
+        lane.ahead.passed().await;
         if let Some(pause) = send(&client, &mut series, &told, &metrics, &clock).await {
             tokio::time::sleep(pause).await;
         }

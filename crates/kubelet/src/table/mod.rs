@@ -15,7 +15,7 @@ use crate::plan::{Absence, View};
 
 mod record;
 
-pub use record::{BACK_OFF_FIRST, BACK_OFF_MAX, Record, Stopping, Writes};
+pub use record::{BACK_OFF_FIRST, BACK_OFF_MAX, Place, Record, Stopping, Writes};
 
 /// The table; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -101,6 +101,60 @@ impl Table {
         let mut inner = self.lock();
         inner.served = true;
         inner.unsynced.insert(node.into());
+        for record in inner.records.values_mut() {
+            if let Absence::Orphan { confirmed } = &mut record.absence {
+                *confirmed = false;
+                record.orphaned = None;
+            }
+        }
+    }
+
+    /// Whether all pods of a node that is served were listed.
+    pub fn is_synced(&self, node: &str) -> bool {
+        !self.lock().unsynced.contains(node)
+    }
+
+    /// Another process serves the node: its pods are none of ours. What is asked
+    /// of the remote for them stops being asked.
+    pub fn disown(&self, node: &str) {
+        let mut inner = self.lock();
+        inner.unsynced.remove(node);
+        for uid in inner.bound(node) {
+            if let Some(record) = inner.records.get_mut(&uid) {
+                record.interrupt();
+                record.desired = None;
+            }
+            inner.settle(&uid);
+            inner.records.remove(&uid);
+        }
+    }
+
+    /// The pods of a node are worth another look, whatever they waited for.
+    pub fn wake(&self, node: &str) -> Vec<Uid> {
+        let mut inner = self.lock();
+        let bound = inner.bound(node);
+        for uid in &bound {
+            if let Some(record) = inner.records.get_mut(uid) {
+                record.reset_back_off();
+            }
+        }
+        bound
+    }
+
+    /// The node that a pod is for.
+    pub fn place(&self, uid: &Uid) -> Option<Place> {
+        self.lock().records.get(uid)?.place()
+    }
+
+    /// Every node that some pod is for.
+    pub fn nodes(&self) -> HashSet<Arc<str>> {
+        let inner = self.lock();
+        let places = inner.records.values().filter_map(Record::place);
+        places
+            .map(|place| match place {
+                Place::Bound(node) | Place::Remote(node) => node,
+            })
+            .collect()
     }
 
     /// The node is no longer served.
@@ -244,12 +298,14 @@ impl Table {
         self.len() == 0
     }
 
-    /// Whether any pod is bound to this node.
+    /// Whether any pod is bound to this node, or was and is not ended yet.
     pub fn has_pods(&self, node: &str) -> bool {
-        self.lock()
-            .records
-            .values()
-            .any(|r| r.desired.as_ref().is_some_and(|d| &*d.node == node))
+        self.lock().records.values().any(|record| {
+            let (Some(Place::Bound(at)) | Some(Place::Remote(at))) = record.place() else {
+                return false;
+            };
+            &*at == node
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -258,6 +314,15 @@ impl Table {
 }
 
 impl Inner {
+    fn bound(&self, node: &str) -> Vec<Uid> {
+        let records = self.records.iter();
+        let bound = records.filter(|(_, record)| match &record.desired {
+            Some(desired) => &*desired.node == node,
+            None => false,
+        });
+        bound.map(|(uid, _)| uid.clone()).collect()
+    }
+
     fn apply(&mut self, pod: Arc<Pod>) -> Option<Uid> {
         let uid = PodKey::of(&pod)?.uid;
         let known = self.records.get(&uid);
@@ -291,6 +356,7 @@ impl Inner {
         record.absence = Absence::Deleted;
         record.orphaned = None;
         record.api = Some(pod);
+        record.node = Some(desired.node.clone());
         record.desired = Some(desired);
         self.settle(&uid);
         Some(uid)

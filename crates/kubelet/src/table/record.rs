@@ -34,6 +34,8 @@ pub struct Record {
     pub api: Option<Arc<Pod>>,
     /// The same, read.
     pub desired: Option<Desired>,
+    /// The node it was bound to, also when it is no longer in Kubernetes.
+    pub node: Option<Arc<str>>,
     /// Why it is not in Kubernetes.
     pub absence: Absence,
     /// What the remote shows; `None` when it is not there.
@@ -68,6 +70,15 @@ pub struct Record {
     /// What the node's ledger holds for this pod: exactly this is taken away
     /// again, whatever became of the pod meanwhile.
     pub(super) counted: Option<(Arc<str>, Resources)>,
+}
+
+/// Which node a pod is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Kubernetes has bound it there.
+    Bound(Arc<str>),
+    /// Kubernetes does not have it, and was there or is so at the remote.
+    Remote(Arc<str>),
 }
 
 /// A stop that the backend took.
@@ -131,6 +142,7 @@ impl Record {
             key,
             api: None,
             desired: None,
+            node: None,
             absence: Absence::Deleted,
             facts: None,
             accepted: None,
@@ -258,6 +270,14 @@ impl Record {
         }
         self.facts = Some(Arc::new(facts));
         true
+    }
+
+    pub(super) fn place(&self) -> Option<Place> {
+        if let Some(desired) = &self.desired {
+            return Some(Place::Bound(desired.node.clone()));
+        }
+        let facts = self.facts.as_ref().map(|facts| &facts.node);
+        facts.or(self.node.as_ref()).cloned().map(Place::Remote)
     }
 
     /// What was wanted is no longer: what is being asked stops being asked.
