@@ -233,6 +233,14 @@ impl Table {
         changed
     }
 
+    /// Whether the remote has pods that Kubernetes, fully known, does not have,
+    /// and only one listing says so yet.
+    pub fn doubts_orphans(&self) -> bool {
+        let inner = self.lock();
+        let doubtful = |r: &Record| r.absence == Absence::Orphan { confirmed: false };
+        inner.served && inner.unsynced.is_empty() && inner.records.values().any(doubtful)
+    }
+
     /// What [`crate::plan::plan`] needs to know; `None` for an unknown pod.
     pub fn view(&self, uid: &Uid) -> Option<View> {
         let inner = self.lock();
