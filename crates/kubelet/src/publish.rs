@@ -146,9 +146,11 @@ fn classify(error: &kube::Error) -> Written {
     if let kube::Error::Api(status) = error {
         let details = status.details.as_ref();
         match status.code {
+            404 => return Written::Gone,
             // The UID precondition: a successor has taken the name. A delete
-            // answers it 409, a patch 422 about the immutable field.
-            404 | 409 => return Written::Gone,
+            // answers it 409, a patch 422 about the immutable field. Any other
+            // conflict is a race that the API server gave up on: repeated.
+            409 if status.message.contains("UID in") => return Written::Gone,
             422 if status.message.contains("metadata.uid") => return Written::Gone,
             400 | 403 | 405 | 415 | 422 => return Written::Refused(status.message.clone()),
             _ => {
