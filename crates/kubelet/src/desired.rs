@@ -32,6 +32,8 @@ pub struct Desired {
     pub ran: bool,
     /// `spec.restartPolicy: Never`.
     pub at_most_once: bool,
+    /// `spec.restartPolicy: Always`: no end of its containers ends it.
+    pub always: bool,
     /// Belongs to a DaemonSet.
     pub daemon: bool,
     /// The journal.
@@ -59,6 +61,7 @@ impl Desired {
             terminal: matches!(phase, Some("Succeeded" | "Failed")),
             ran: ran(pod),
             at_most_once: spec.restart_policy.as_deref() == Some("Never"),
+            always: spec.restart_policy.as_deref().unwrap_or("Always") == "Always",
             daemon: meta
                 .owner_references
                 .iter()
