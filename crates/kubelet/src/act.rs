@@ -3,9 +3,11 @@
 //! backend per remote place, by [`crate::publish`] towards Kubernetes.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures::FutureExt;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -86,7 +88,11 @@ pub async fn act(actor: Arc<Actor>, stop: CancellationToken) {
         tasks.spawn(async move {
             tokio::select! {
                 () = abort.cancelled() => {}
-                () = actor.pass(&uid) => {}
+                pass = AssertUnwindSafe(actor.pass(&uid)).catch_unwind() => {
+                    if pass.is_err() {
+                        actor.panicked(&uid);
+                    }
+                }
             }
             actor.queue.done(&uid);
         });
@@ -98,6 +104,22 @@ pub async fn act(actor: Arc<Actor>, stop: CancellationToken) {
 }
 
 impl Actor {
+    /// A fault in one call, ours or the backend's, must not end the pod's turn
+    /// for ever: it is as if the backend had not answered.
+    fn panicked(&self, uid: &Uid) {
+        let key = self.table.with(uid, |record| {
+            record.in_flight = None;
+            record.key.clone()
+        });
+        let error = BackendError::Unavailable {
+            message: "a call panicked".into(),
+            retry: None,
+        };
+        if let Some(key) = key {
+            self.unavailable(&key, "pass", &error);
+        }
+    }
+
     /// One look at one pod: the next step, then its status.
     async fn pass(&self, uid: &Uid) {
         let Some(view) = self.table.view(uid) else {
@@ -123,7 +145,7 @@ impl Actor {
             ),
             Step::Stop(grace) => self.stop(&key, &view, grace).await,
             Step::Delete => self.delete(&key).await,
-            Step::Release => self.release(&key).await,
+            Step::Release => self.release(&key, &view).await,
             Step::Forget => self.table.forget(uid),
         }
         if name != "idle" {
@@ -212,7 +234,8 @@ impl Actor {
             Ok(()) => {
                 let now = self.clock.now();
                 self.table.with(&key.uid, |record| {
-                    record.accepted = Some((request.spec_revision.clone(), now));
+                    record.accepted = Some(request.spec_revision.clone());
+                    record.seen = now;
                     record.admitted = true;
                     record.ensured = true;
                     record.waiting = None;
@@ -241,30 +264,17 @@ impl Actor {
     }
 
     async fn stop(&self, key: &PodKey, view: &View, grace: Duration) {
-        if view.desired.is_none() && matches!(view.absence, Absence::Orphan { .. }) {
-            match self.publisher.read(key).await {
-                Ok(None) => {
-                    info!(pod = %key, uid = %key.uid, "removing a workload whose pod is gone")
-                }
-                Ok(Some(pod)) => {
-                    self.table.apply(Arc::new(pod));
-                    return self.queue.mark(&key.uid);
-                }
-                Err(message) => {
-                    let error = BackendError::Unavailable {
-                        message,
-                        retry: None,
-                    };
-                    return self.unavailable(key, "stop", &error);
-                }
-            }
+        if !self.is_gone(key, view, "stop").await {
+            return;
         }
         let first = view.stopping.is_none();
+        let now = self.clock.now();
         let call = timeout(STOP_DEADLINE, self.backend.stop(key, grace)).await;
         match call.unwrap_or_else(|_| Err(late("stop", STOP_DEADLINE))) {
             Ok(()) => {
                 self.table.with(&key.uid, |record| {
                     record.stopping = Some(grace);
+                    record.seen = record.seen.max(now);
                     record.reset_back_off();
                 });
                 if first {
@@ -281,6 +291,32 @@ impl Actor {
             Err(error) => return self.unavailable(key, "stop", &error),
         }
         self.queue.mark(&key.uid);
+    }
+
+    /// Whether an orphan's pod is gone, asked of Kubernetes itself; otherwise it
+    /// is planned again.
+    async fn is_gone(&self, key: &PodKey, view: &View, operation: &str) -> bool {
+        if view.desired.is_some() || !matches!(view.absence, Absence::Orphan { .. }) {
+            return true;
+        }
+        match self.publisher.read(key).await {
+            Ok(None) => {
+                info!(pod = %key, uid = %key.uid, operation, "removing a workload whose pod is gone");
+                return true;
+            }
+            Ok(Some(pod)) => {
+                self.table.apply(Arc::new(pod));
+                self.queue.mark(&key.uid);
+            }
+            Err(message) => {
+                let error = BackendError::Unavailable {
+                    message,
+                    retry: None,
+                };
+                self.unavailable(key, operation, &error);
+            }
+        }
+        false
     }
 
     fn tell_killing(&self, key: &PodKey, grace: Duration) {
@@ -331,7 +367,10 @@ impl Actor {
         }
     }
 
-    async fn release(&self, key: &PodKey) {
+    async fn release(&self, key: &PodKey, view: &View) {
+        if !self.is_gone(key, view, "release").await {
+            return;
+        }
         let call = timeout(STOP_DEADLINE, self.backend.release(key)).await;
         match call.unwrap_or_else(|_| Err(late("release", STOP_DEADLINE))) {
             Ok(()) | Err(BackendError::NotFound) => self.table.forget(&key.uid),

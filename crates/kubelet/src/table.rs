@@ -33,10 +33,14 @@ pub struct Record {
     pub desired: Option<Desired>,
     /// Why it is not in Kubernetes.
     pub absence: Absence,
+    /// It was in Kubernetes and is no longer.
+    gone: bool,
     /// What the remote shows; `None` when it is not there.
     pub facts: Option<Arc<PodFacts>>,
-    /// Accepted by the remote, and when.
-    pub accepted: Option<(Revision, Timestamp)>,
+    /// Accepted by the remote.
+    pub accepted: Option<Revision>,
+    /// When it was last known to be at the remote: an older listing cannot deny it.
+    pub seen: Timestamp,
     /// The backend was given this pod since this process started.
     pub ensured: bool,
     /// Counts in the node's ledger.
@@ -67,8 +71,10 @@ impl Record {
             api: None,
             desired: None,
             absence: Absence::Deleted,
+            gone: false,
             facts: None,
             accepted: None,
+            seen: Timestamp::MIN,
             ensured: false,
             admitted: false,
             verdict: None,
@@ -131,11 +137,13 @@ impl Table {
             .records
             .entry(uid.clone())
             .or_insert_with(|| Record::new(desired.key.clone()));
-        if record
-            .api
-            .as_deref()
-            .is_some_and(|known| newer(known, &pod))
-        {
+        // A UID never comes back: what says otherwise is an answer that was late.
+        let late = record.gone
+            || record
+                .api
+                .as_deref()
+                .is_some_and(|known| newer(known, &pod));
+        if late {
             return None;
         }
         if let Some(before) = &record.desired
@@ -155,6 +163,7 @@ impl Table {
         let mut inner = self.lock();
         if let Some(record) = inner.records.get_mut(uid) {
             record.interrupt();
+            record.gone = true;
             record.api = None;
             record.desired = None;
             record.absence = Absence::Deleted;
@@ -193,11 +202,11 @@ impl Table {
         self.lock().unsynced.remove(node);
     }
 
-    /// New facts of one pod; older ones than the known are ignored.
-    pub fn observe(&self, facts: PodFacts) -> Option<Uid> {
+    /// New facts of one pod, heard of at `at`; older ones than the known are ignored.
+    pub fn observe(&self, facts: PodFacts, at: Timestamp) -> Option<Uid> {
         let mut inner = self.lock();
         let uid = facts.key.uid.clone();
-        inner.observe(facts).then_some(uid)
+        inner.observe(facts, at).then_some(uid)
     }
 
     /// A complete listing of the remote, `now` being the present time.
@@ -206,7 +215,7 @@ impl Table {
             return listing
                 .pods
                 .into_iter()
-                .filter_map(|f| self.observe(f))
+                .filter_map(|f| self.observe(f, listing.as_of))
                 .collect();
         }
         let mut inner = self.lock();
@@ -219,7 +228,7 @@ impl Table {
             let uid = facts.key.uid.clone();
             seen.insert(uid.clone());
             let known = inner.records.contains_key(&uid);
-            inner.observe(facts);
+            inner.observe(facts, listing.as_of);
             if let Some(record) = inner.records.get_mut(&uid)
                 && known
                 && let Absence::Orphan { confirmed } = &mut record.absence
@@ -234,17 +243,14 @@ impl Table {
             if seen.contains(uid) {
                 continue;
             }
-            // A listing that is older than what we were promised cannot deny it.
-            if record
-                .accepted
-                .as_ref()
-                .is_some_and(|(_, at)| *at >= listing.as_of)
-            {
+            // A listing that is older than what we know cannot deny it.
+            if record.seen >= listing.as_of {
                 continue;
             }
             let was = record.facts.take().is_some() | record.accepted.take().is_some();
-            record.stopped |= record.stopping.is_some();
-            if was {
+            let ended = record.stopping.is_some() && !record.stopped;
+            record.stopped |= ended;
+            if was || ended {
                 changed.push(uid.clone());
             }
         }
@@ -267,10 +273,7 @@ impl Table {
             absence: record.absence,
             listed: inner.listed,
             present: record.facts.is_some(),
-            accepted: record
-                .accepted
-                .as_ref()
-                .map(|(revision, _)| revision.clone()),
+            accepted: record.accepted.clone(),
             ensured: record.ensured,
             admitted: record.admitted,
             failed: record.verdict.is_some(),
@@ -327,7 +330,7 @@ impl Table {
 }
 
 impl Inner {
-    fn observe(&mut self, facts: PodFacts) -> bool {
+    fn observe(&mut self, facts: PodFacts, at: Timestamp) -> bool {
         let uid = facts.key.uid.clone();
         let record = self.records.entry(uid.clone()).or_insert_with(|| {
             let mut record = Record::new(facts.key.clone());
@@ -341,11 +344,8 @@ impl Inner {
         {
             return false;
         }
-        match (&facts.accepted, &record.accepted) {
-            (Some(new), Some((known, _))) if new == known => {}
-            (Some(new), _) => record.accepted = Some((new.clone(), Timestamp::MIN)),
-            (None, _) => record.accepted = None,
-        }
+        record.seen = record.seen.max(at);
+        record.accepted.clone_from(&facts.accepted);
         if facts.accepted.is_some() {
             record.waiting = None;
         }
@@ -456,6 +456,35 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn an_answer_that_comes_after_the_delete_brings_no_pod_back() {
+        let table = Table::default();
+        table.apply(Arc::new(pod("a", "1")));
+        table.gone(&uid("1"));
+        assert!(table.apply(Arc::new(pod("a", "1"))).is_none());
+        assert!(table.view(&uid("1")).unwrap().desired.is_none());
+    }
+
+    #[test]
+    fn a_pod_that_vanishes_while_it_is_stopped_has_stopped() {
+        let table = Table::default();
+        table.listing(listing(vec![], 1));
+        table.apply(Arc::new(pod("a", "1")));
+        table.with(&uid("1"), |r| r.stopping = Some(Duration::ZERO));
+        assert_eq!(table.listing(listing(vec![], 2)), [uid("1")]);
+        assert!(table.view(&uid("1")).unwrap().stopped);
+    }
+
+    #[test]
+    fn a_listing_older_than_what_was_heard_does_not_deny_it() {
+        let table = Table::default();
+        table.observe(facts("1", 1), Timestamp::from_second(10).unwrap());
+        table.listing(listing(vec![], 9));
+        assert!(table.view(&uid("1")).unwrap().present);
+        table.listing(listing(vec![], 11));
+        assert!(!table.view(&uid("1")).unwrap().present);
+    }
+
+    #[test]
     fn the_same_name_with_a_new_uid_is_another_pod() {
         let table = Table::default();
         table.apply(Arc::new(pod("a", "1")));
@@ -468,8 +497,8 @@ pub(crate) mod tests {
     #[test]
     fn older_facts_and_older_objects_are_ignored() {
         let table = Table::default();
-        table.observe(facts("1", 5));
-        assert!(table.observe(facts("1", 4)).is_none());
+        table.observe(facts("1", 5), Timestamp::MIN);
+        assert!(table.observe(facts("1", 4), Timestamp::MIN).is_none());
         let mut new = pod("a", "1");
         new.metadata.resource_version = Some("10".into());
         table.apply(Arc::new(new));
@@ -504,7 +533,10 @@ pub(crate) mod tests {
         table.apply(Arc::new(pod("a", "1")));
         let revision = Revision::from_text("r");
         let at = Timestamp::from_second(10).unwrap();
-        table.with(&uid("1"), |r| r.accepted = Some((revision, at)));
+        table.with(&uid("1"), |r| {
+            r.accepted = Some(revision);
+            r.seen = at;
+        });
         table.listing(listing(vec![], 9));
         assert!(table.view(&uid("1")).unwrap().accepted.is_some());
         assert_eq!(table.listing(listing(vec![], 11)), [uid("1")]);
