@@ -4,7 +4,20 @@
 //! were broken by hand, one at a time, in the sources; this is what caught them
 //! (seeds of `every_promise…`, or the crash points):
 //!
-//! TABLE
+//! | file | guard | mutation | caught by |
+//! |---|---|---|---|
+//! | `publish.rs` | only the UID's conflict means *gone* | every 409 does | seed 2: stopped, and Kubernetes wants it |
+//! | `plan.rs` | nothing starts before the remote was listed | `listed` is not asked | seed 9: Failed while it runs |
+//! | `act.rs` | a panic gives the pod back to the queue | it does not | seed 41: still being deleted |
+//! | `plan.rs` | what may run once and was lost is Failed | it is ensured | seed 42: started again |
+//! | `table.rs` | a listing older than what was heard denies nothing | it does | seed 66: Failed while it runs |
+//! | `plan.rs` | no image starts an ended pod again | it does | seed 97: started again |
+//! | `observe.rs` | a listing older than the process is not complete | it is | seed 130: Failed while it runs |
+//! | `plan.rs` and `act.rs` | an ended orphan is released only when confirmed and asked for | it is released at once | seed 1: released, and Kubernetes has it |
+//!
+//! Not caught here, and covered by unit tests of their own: an answer that comes
+//! after the delete (`table.rs`, `gone`), because the next status write heals
+//! it; and either half of the last row alone, because the other one holds.
 
 use crate::broken::{ALL, Guard};
 use crate::seeds::{SEEDS, failing, first};
