@@ -37,6 +37,8 @@ pub struct Desired {
     pub ran: bool,
     /// `spec.restartPolicy: Never`.
     pub at_most_once: bool,
+    /// `spec.restartPolicy: Always`: no end of its containers ends it.
+    pub always: bool,
     /// Belongs to a DaemonSet.
     pub daemon: bool,
     /// The journal.
@@ -76,6 +78,7 @@ impl Desired {
             terminal: matches!(phase, Some("Succeeded" | "Failed")),
             ran: ran(pod),
             at_most_once: spec.restart_policy.as_deref() == Some("Never"),
+            always: spec.restart_policy.as_deref().unwrap_or("Always") == "Always",
             daemon: meta
                 .owner_references
                 .iter()

@@ -1,15 +1,17 @@
 //! What the remote shows, from the backend into the table: its changes as they
 //! come, and listings that heal whatever was lost.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
+use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
-use vk_provider::{Backend, BackendError, Change};
+use vk_provider::{Backend, BackendError, Change, Clock};
 
 use crate::queue::Queue;
 use crate::table::Table;
@@ -29,22 +31,29 @@ pub async fn observe(
     backend: Arc<dyn Backend>,
     table: Table,
     queue: Queue,
+    clock: Clock,
     stop: CancellationToken,
 ) {
     let resync = Notify::new();
     tokio::select! {
         () = stop.cancelled() => {}
-        () = follow(&*backend, &table, &queue, &resync) => {}
-        () = list_again_and_again(&*backend, &table, &queue, &resync) => {}
+        () = follow(&*backend, &table, &queue, &clock, &resync) => {}
+        () = list_again_and_again(&*backend, &table, &queue, &clock, &resync) => {}
     }
 }
 
-async fn follow(backend: &dyn Backend, table: &Table, queue: &Queue, resync: &Notify) {
+async fn follow(
+    backend: &dyn Backend,
+    table: &Table,
+    queue: &Queue,
+    clock: &Clock,
+    resync: &Notify,
+) {
     let mut changes = backend.changes();
     while let Some(change) = changes.next().await {
         match change {
             Change::Facts(facts) => {
-                if let Some(uid) = table.observe(*facts) {
+                if let Some(uid) = table.observe(*facts, clock.now()) {
                     queue.mark(&uid);
                 }
             }
@@ -61,11 +70,13 @@ async fn list_again_and_again(
     backend: &dyn Backend,
     table: &Table,
     queue: &Queue,
+    clock: &Clock,
     resync: &Notify,
 ) {
+    let started = clock.now();
     let mut listed = false;
     loop {
-        let wait = match list(backend, table, queue).await {
+        let wait = match list(backend, table, queue, started).await {
             Ok(true) => {
                 listed = true;
                 LIST_INTERVAL
@@ -93,14 +104,23 @@ async fn list_again_and_again(
     }
 }
 
-async fn list(backend: &dyn Backend, table: &Table, queue: &Queue) -> Result<bool, BackendError> {
-    let listing =
-        timeout(LIST_DEADLINE, backend.list())
-            .await
-            .map_err(|_| BackendError::Unavailable {
-                message: format!("no listing within {} s", LIST_DEADLINE.as_secs()),
-                retry: None,
-            })??;
+async fn list(
+    backend: &dyn Backend,
+    table: &Table,
+    queue: &Queue,
+    started: Timestamp,
+) -> Result<bool, BackendError> {
+    let call = AssertUnwindSafe(backend.list()).catch_unwind();
+    let mut listing = match timeout(LIST_DEADLINE, call).await {
+        Ok(Ok(answer)) => answer?,
+        Ok(Err(_)) => return Err(failed("the backend panicked".into())),
+        Err(_) => {
+            let message = format!("no listing within {} s", LIST_DEADLINE.as_secs());
+            return Err(failed(message));
+        }
+    };
+    // What the process before us did last may be missing from an older one.
+    listing.complete &= listing.as_of >= started;
     let complete = listing.complete;
     debug!(pods = listing.pods.len(), complete, "listed the remote");
     table
@@ -108,4 +128,11 @@ async fn list(backend: &dyn Backend, table: &Table, queue: &Queue) -> Result<boo
         .iter()
         .for_each(|uid| queue.mark(uid));
     Ok(complete)
+}
+
+fn failed(message: String) -> BackendError {
+    BackendError::Unavailable {
+        message,
+        retry: None,
+    }
 }

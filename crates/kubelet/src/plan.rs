@@ -167,6 +167,8 @@ fn wanted(view: &View) -> Step {
         return Step::Idle;
     }
     match &view.accepted {
+        // It has ended for good: another image does not make it run again.
+        Some(_) if view.stopped && !desired.always && view.restart.is_none() => Step::Idle,
         Some(revision) if *revision != desired.revision => Step::Ensure(PodChange::Image),
         Some(_) if view.ensured => match view.restart {
             None => Step::Idle,
@@ -186,10 +188,12 @@ fn wanted(view: &View) -> Step {
 /// Not in Kubernetes: end it, free it, forget it.
 fn absent(view: &View) -> Step {
     match view.absence {
-        _ if view.stopped => Step::Release,
+        // Also when it has ended: its pod may not have been listed yet, and then
+        // the remote is the only one to know how it ended.
         Absence::Orphan { confirmed: false } if view.present => Step::Idle,
         // Gone from the remote before it was confirmed: nothing of ours to do.
         Absence::Orphan { .. } if !view.present => Step::Forget,
+        _ if view.stopped => Step::Release,
         Absence::Orphan { .. } | Absence::Deleted => stop(view, Duration::ZERO),
     }
 }
@@ -338,7 +342,11 @@ mod tests {
             ..View::default()
         };
         assert_eq!(next(&view), Step::Idle);
+        view.stopped = true;
+        assert_eq!(next(&view), Step::Idle, "an end that may be news is kept");
         view.absence = Absence::Orphan { confirmed: true };
+        assert_eq!(next(&view), Step::Release);
+        view.stopped = false;
         assert_eq!(next(&view), Step::Stop(Duration::ZERO));
         view.present = false;
         assert_eq!(next(&view), Step::Forget);
@@ -358,6 +366,20 @@ mod tests {
         let mut view = view();
         view.desired.as_mut().unwrap().terminal = true;
         assert_eq!(next(&view), Step::Idle);
+    }
+
+    #[test]
+    fn an_image_change_does_not_run_an_ended_pod_again() {
+        let mut view = View {
+            present: true,
+            accepted: Some(Revision::from_text("other")),
+            stopped: true,
+            ..view()
+        };
+        view.desired.as_mut().unwrap().always = false;
+        assert_eq!(next(&view), Step::Idle);
+        view.desired.as_mut().unwrap().always = true;
+        assert_eq!(next(&view), Step::Ensure(PodChange::Image));
     }
 
     #[test]

@@ -11,7 +11,6 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{Request, StatusCode, Uri};
-use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::service::service_fn;
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -39,7 +38,7 @@ pub struct Endpoint {
 /// The connection ends without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("connection dropped by a fault rule")]
-struct Dropped;
+pub struct Dropped;
 
 impl Endpoint {
     /// An endpoint for a router.
@@ -59,7 +58,16 @@ impl Endpoint {
         }
     }
 
-    async fn answer(self, request: Request<Incoming>) -> Result<Response, Dropped> {
+    /// Answers one request, faults included, without a connection: for tests
+    /// that make very many and have no use for a codec.
+    ///
+    /// # Errors
+    /// A fault rule drops the connection.
+    pub async fn answer<B>(self, request: Request<B>) -> Result<Response, Dropped>
+    where
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
         let path = request
             .uri()
             .path_and_query()

@@ -188,7 +188,7 @@ fn facts() -> NodeFacts {
     let size = Resources::new()
         .with("cpu", Amount::units(8))
         .with("memory", Amount::units(16 << 30))
-        .with("pods", Amount::units(110));
+        .with("pods", Amount::units(10_000));
     NodeFacts {
         capacity: size.clone(),
         allocatable: size,

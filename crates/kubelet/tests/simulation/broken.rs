@@ -1,0 +1,287 @@
+//! Guards broken from outside, one at a time: a client that strips, swallows or
+//! invents writes, and a backend that lies. The simulation has to see each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::body::{Body, Bytes};
+use axum::response::Response;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use http::Method;
+use serde_json::{Value, json};
+use vk_provider::{
+    Backend, BackendError, Capabilities, Change, ContainerState, Listing, NodeSet, PodCx, PodFacts,
+    PodKey, PodRequest,
+};
+use vk_sandbox::transport::Dropped;
+
+use crate::court::{FOREIGN, text};
+use crate::handle::Handle;
+use crate::wire::{Sent, Wire};
+
+/// What is broken; each names the promise that it breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// Nothing is.
+    Sound,
+    /// The final delete names a UID.
+    DeleteWithoutUid,
+    /// A status names a UID.
+    StatusWithoutUid,
+    /// Only what someone deleted is deleted.
+    DeleteUnasked,
+    /// What is deleted goes.
+    DeleteSwallowed,
+    /// The lease is renewed, whatever else happens.
+    LeaseSwallowed,
+    /// A backend's outage never changes Ready.
+    NotReadyInOutage,
+    /// Conditions of others are kept.
+    ForeignConditionsLost,
+    /// `startTime` never moves.
+    StartTimeMoves,
+    /// A terminal phase stays.
+    TerminalTakenBack,
+    /// A listing that misses pods says so.
+    PartialListingCalledComplete,
+    /// A listing that is old says so.
+    OldListingCalledNew,
+    /// `ensure` answers Ok only when it happened.
+    EnsureDoesNothing,
+    /// `ensure` twice is one pod.
+    EnsureStartsAgain,
+    /// `stop` answers `NotFound` only when nothing runs.
+    StopFindsNothing,
+    /// An end is reported only when it happened.
+    EndReportedEarly,
+    /// An end is reported.
+    EndNeverReported,
+    /// `release` frees.
+    ReleaseKeeps,
+}
+
+pub const ALL: [Guard; 17] = [
+    Guard::DeleteWithoutUid,
+    Guard::StatusWithoutUid,
+    Guard::DeleteUnasked,
+    Guard::DeleteSwallowed,
+    Guard::LeaseSwallowed,
+    Guard::NotReadyInOutage,
+    Guard::ForeignConditionsLost,
+    Guard::StartTimeMoves,
+    Guard::TerminalTakenBack,
+    Guard::PartialListingCalledComplete,
+    Guard::OldListingCalledNew,
+    Guard::EnsureDoesNothing,
+    Guard::EnsureStartsAgain,
+    Guard::StopFindsNothing,
+    Guard::EndReportedEarly,
+    Guard::EndNeverReported,
+    Guard::ReleaseKeeps,
+];
+
+/// A write that the broken client invents follows the real one after this.
+const SOON: Duration = Duration::from_secs(1);
+
+impl Guard {
+    /// What the broken client does instead of sending this; the request comes
+    /// back when it has nothing to do with the guard.
+    pub async fn instead(self, wire: &Wire, sent: Sent) -> Result<Response, Sent> {
+        let pod = sent.is_pod() && sent.method != Method::GET;
+        let status = pod && sent.path().ends_with("/status");
+        let delete = pod && sent.method == Method::DELETE;
+        let lease = sent.method == Method::PUT && sent.path().contains("/leases/");
+        let node = sent.method == Method::PATCH && sent.path().contains("/nodes/");
+        let mut sent = sent;
+        match self {
+            // Once it is False, putting it right is spoilt too.
+            Self::NotReadyInOutage if node && wire.weather.now().down => sent.edit(|body| {
+                let all = body["status"]["conditions"].as_array_mut();
+                for condition in all.into_iter().flatten() {
+                    if condition["type"] == "Ready" {
+                        condition["status"] = json!("False");
+                    }
+                }
+            }),
+            Self::DeleteWithoutUid if delete => sent.edit(|body| {
+                body.as_object_mut().unwrap().remove("preconditions");
+            }),
+            Self::StatusWithoutUid if status => sent.edit(|body| {
+                body.as_object_mut().unwrap().remove("metadata");
+            }),
+            Self::ForeignConditionsLost if status => sent.edit(|body| {
+                if let Some(all) = body["status"]["conditions"].as_array_mut() {
+                    all.push(json!({"type": FOREIGN, "$patch": "delete"}));
+                }
+            }),
+            Self::StartTimeMoves if status => sent.edit(|body| {
+                body["status"]["startTime"] = json!(wire.now());
+            }),
+            Self::DeleteUnasked if status && sent.says("Running") => {
+                let mut delete = sent.clone();
+                delete.method = Method::DELETE;
+                delete.uri = sent.path().trim_end_matches("/status").parse().unwrap();
+                let uid = json!({"uid": sent.uid()});
+                let now = json!({"gracePeriodSeconds": 0, "preconditions": uid});
+                delete.body = now.to_string().into();
+                let kind = "application/json".parse().unwrap();
+                delete.headers.insert(http::header::CONTENT_TYPE, kind);
+                follow(wire, delete);
+            }
+            Self::TerminalTakenBack
+                if status && (sent.says("Failed") || sent.says("Succeeded")) =>
+            {
+                let mut back = sent.clone();
+                back.edit(|body| body["status"] = json!({"phase": "Running"}));
+                follow(wire, back);
+            }
+            Self::NotReadyInOutage if lease && wire.weather.now().down => {
+                let mut unready = sent.clone();
+                let node = sent.path().rsplit('/').next().unwrap();
+                unready.method = Method::PATCH;
+                unready.uri = format!("/api/v1/nodes/{node}/status").parse().unwrap();
+                let kind = "application/strategic-merge-patch+json".parse().unwrap();
+                unready.headers.insert(http::header::CONTENT_TYPE, kind);
+                let ready =
+                    json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}});
+                unready.body = ready.to_string().into();
+                follow(wire, unready);
+            }
+            Self::LeaseSwallowed if lease => return Ok(Response::new(Body::from(sent.body))),
+            Self::DeleteSwallowed if delete => {
+                let mut read = sent.clone();
+                read.method = Method::GET;
+                read.body = Bytes::new();
+                if let Ok(answer) = wire.forward(read).await {
+                    return Ok(answer);
+                }
+            }
+            _ => {}
+        }
+        Err(sent)
+    }
+
+    /// The backend of a process, lying if that is what is broken.
+    pub fn backend(self, honest: Handle) -> Arc<dyn Backend> {
+        Arc::new(Liar {
+            honest,
+            guard: self,
+        })
+    }
+}
+
+fn follow(wire: &Wire, sent: Sent) {
+    let wire = wire.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(SOON).await;
+        let _: Result<Response, Dropped> = wire.forward(sent).await;
+    });
+}
+
+impl Sent {
+    fn edit(&mut self, change: impl FnOnce(&mut Value)) {
+        if let Ok(mut body) = serde_json::from_slice(&self.body) {
+            change(&mut body);
+            self.body = body.to_string().into();
+        }
+    }
+
+    fn says(&self, phase: &str) -> bool {
+        let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        text(&body, "/status/phase") == phase
+    }
+}
+
+struct Liar {
+    honest: Handle,
+    guard: Guard,
+}
+
+/// Older than a listing may be without saying so.
+const OLD: Duration = Duration::from_secs(120);
+
+#[async_trait]
+impl Backend for Liar {
+    fn capabilities(&self) -> &Capabilities {
+        self.honest.capabilities()
+    }
+
+    fn nodes(&self) -> BoxStream<'static, NodeSet> {
+        self.honest.nodes()
+    }
+
+    async fn ensure(&self, pod: &PodRequest, cx: &PodCx) -> Result<(), BackendError> {
+        match self.guard {
+            Guard::EnsureDoesNothing => return Ok(()),
+            Guard::EnsureStartsAgain => self.honest.remote.start_beside(&pod.key.uid),
+            _ => {}
+        }
+        self.honest.ensure(pod, cx).await
+    }
+
+    async fn stop(&self, pod: &PodKey, grace: Duration) -> Result<(), BackendError> {
+        if self.guard == Guard::StopFindsNothing {
+            return Err(BackendError::NotFound);
+        }
+        self.honest.stop(pod, grace).await
+    }
+
+    async fn release(&self, pod: &PodKey) -> Result<(), BackendError> {
+        if self.guard == Guard::ReleaseKeeps {
+            return Ok(());
+        }
+        self.honest.release(pod).await
+    }
+
+    async fn list(&self) -> Result<Listing, BackendError> {
+        let mut listing = self.honest.list().await?;
+        let dice = &self.honest.dice;
+        match self.guard {
+            Guard::PartialListingCalledComplete => {
+                listing.pods.retain(|_| dice.percent(70));
+                listing.complete = true;
+            }
+            Guard::OldListingCalledNew => {
+                listing.pods = self.honest.remote.list_of(dice.within(OLD)).0;
+            }
+            _ => {}
+        }
+        let guard = self.guard;
+        listing.pods = listing
+            .pods
+            .into_iter()
+            .map(|facts| told(guard, facts))
+            .collect();
+        Ok(listing)
+    }
+
+    fn changes(&self) -> BoxStream<'static, Change> {
+        let guard = self.guard;
+        let tell = move |change| match change {
+            Change::Facts(facts) => Change::Facts(Box::new(told(guard, *facts))),
+            other => other,
+        };
+        self.honest.changes().map(tell).boxed()
+    }
+}
+
+/// Facts as the liar tells them.
+fn told(guard: Guard, mut facts: PodFacts) -> PodFacts {
+    let running =
+        |facts: &PodFacts| matches!(facts.containers[0].state, ContainerState::Running { .. });
+    match guard {
+        Guard::EndReportedEarly if running(&facts) => {
+            facts.ended = true;
+            facts.containers[0].state =
+                ContainerState::Terminated(vk_provider::Terminated::default());
+        }
+        Guard::EndNeverReported if facts.ended => {
+            facts.ended = false;
+            facts.containers[0].state = ContainerState::Unknown;
+        }
+        _ => {}
+    }
+    facts
+}

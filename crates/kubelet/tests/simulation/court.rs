@@ -1,0 +1,320 @@
+//! What must hold at each step. The court sees every change of a pod in
+//! Kubernetes, knows who made it, and hears from the remote what ran; it notes
+//! what breaks a rule.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+use tokio::time::Instant;
+use vk_sandbox::kubernetes::Cluster;
+
+use crate::life::Life;
+
+/// A condition that is not ours.
+pub const FOREIGN: &str = "example.com/checked";
+/// Requests of one process that no run comes near to: it never rests.
+const RESTLESS: usize = 20_000;
+/// Lines of the trace that a verdict shows.
+const SHOWN: usize = 120;
+
+/// Who changed something in Kubernetes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// A person or a controller: the simulation.
+    User,
+    /// The process under test.
+    Us,
+}
+
+/// What really became of one pod.
+#[derive(Clone, Debug, Default)]
+pub struct Fate {
+    /// Containers started for it at the remote.
+    pub starts: u32,
+    /// Something of it runs or is about to.
+    pub alive: bool,
+    /// It ended at the remote, for good.
+    pub ended: bool,
+    /// The remote lost it.
+    pub lost: bool,
+    /// Kubernetes has shown that it ran.
+    pub shown: bool,
+    /// When the process under test was told that it ended.
+    pub told: Option<Instant>,
+    start_time: Option<String>,
+    terminal: Option<String>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    seen: BTreeMap<String, Value>,
+    fates: HashMap<String, Fate>,
+    trace: Vec<String>,
+    wrongs: Vec<String>,
+    begun: Instant,
+}
+
+/// Clones share one court.
+#[derive(Clone, Debug)]
+pub struct Court {
+    inner: Arc<Mutex<Inner>>,
+    cluster: Cluster,
+    blind: bool,
+}
+
+impl Court {
+    pub fn new(cluster: Cluster) -> Self {
+        let inner = Inner {
+            seen: BTreeMap::new(),
+            fates: HashMap::new(),
+            trace: Vec::new(),
+            wrongs: Vec::new(),
+            begun: Instant::now(),
+        };
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+            cluster,
+            blind: false,
+        }
+    }
+
+    /// One that never looks: looking takes time for every pod there is.
+    pub fn blind(cluster: Cluster) -> Self {
+        Self {
+            blind: true,
+            ..Self::new(cluster)
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn note(&self, what: impl Into<String>) {
+        self.lock().note(&what.into());
+    }
+
+    /// A rule is broken.
+    pub fn wrong(&self, what: impl Into<String>) {
+        self.lock().wrong(what.into());
+    }
+
+    pub fn is_broken(&self) -> bool {
+        !self.lock().wrongs.is_empty()
+    }
+
+    /// The broken rules and what led to them.
+    pub fn verdict(&self) -> Option<String> {
+        let inner = self.lock();
+        if inner.wrongs.is_empty() {
+            return None;
+        }
+        let from = inner.trace.len().saturating_sub(SHOWN);
+        Some(format!(
+            "{}\n  {}",
+            inner.wrongs.join("\n"),
+            inner.trace[from..].join("\n  ")
+        ))
+    }
+
+    pub fn fate(&self, uid: &str) -> Fate {
+        self.lock().fates.get(uid).cloned().unwrap_or_default()
+    }
+
+    pub fn fated<T>(&self, uid: &str, change: impl FnOnce(&mut Fate) -> T) -> T {
+        change(self.lock().fates.entry(uid.into()).or_default())
+    }
+
+    /// A process that asks for ever without time passing would never be found.
+    pub fn watch_over(&self, life: &Life) {
+        if !self.blind && life.calls() > RESTLESS && !life.is_dead() {
+            self.wrong("the process never comes to rest");
+            life.kill();
+        }
+    }
+
+    /// The pod of this UID as Kubernetes has it now.
+    pub fn pod(&self, uid: &str) -> Option<Value> {
+        let pods = self.cluster.list_values("pods", None);
+        pods.into_iter().find(|pod| self::uid(pod) == uid)
+    }
+
+    /// Whether Kubernetes wants this pod to run or be kept.
+    pub fn wants(&self, uid: &str) -> bool {
+        self.pod(uid)
+            .is_some_and(|pod| !is_deleting(&pod) && !is_terminal(phase(&pod)))
+    }
+
+    /// Looks at what changed in Kubernetes since the last look; `by` did it.
+    pub fn look(&self, by: Actor) {
+        if self.blind {
+            return;
+        }
+        let now: BTreeMap<String, Value> = self
+            .cluster
+            .list_values("pods", None)
+            .into_iter()
+            .map(|pod| (text(&pod, "/metadata/name").to_owned(), pod))
+            .collect();
+        let mut inner = self.lock();
+        let before = std::mem::replace(&mut inner.seen, now.clone());
+        for (name, old) in &before {
+            match now.get(name) {
+                Some(new) if uid(new) == uid(old) => {
+                    if new["metadata"]["resourceVersion"] != old["metadata"]["resourceVersion"] {
+                        inner.changed(by, old, new);
+                    }
+                }
+                _ => inner.removed(by, old),
+            }
+        }
+        for (name, new) in &now {
+            if before.get(name).map(uid) != Some(uid(new)) {
+                inner.note(&format!("{by:?} created {}", called(new)));
+                if by == Actor::Us {
+                    inner.wrong(format!("we created {}", called(new)));
+                }
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn note(&mut self, what: &str) {
+        let at = self.begun.elapsed().as_secs_f64();
+        self.trace.push(format!("{at:9.3} {what}"));
+    }
+
+    fn wrong(&mut self, what: String) {
+        self.note(&format!("!!! {what}"));
+        self.wrongs.push(what);
+    }
+
+    fn removed(&mut self, by: Actor, old: &Value) {
+        self.note(&format!("{by:?} removed {}", called(old)));
+        if by == Actor::User {
+            return;
+        }
+        if !is_deleting(old) {
+            self.wrong(format!("we deleted {} that nobody deleted", called(old)));
+        }
+        if self.fates.get(uid(old)).is_some_and(|fate| fate.alive) {
+            self.wrong(format!("we deleted {} while it runs", called(old)));
+        }
+    }
+
+    fn changed(&mut self, by: Actor, old: &Value, new: &Value) {
+        let (was, is) = (phase(old), phase(new));
+        let deleting = if is_deleting(new) { ", deleting" } else { "" };
+        let state = &new["status"]["containerStatuses"][0]["state"];
+        self.note(&format!(
+            "{by:?} changed {} {was}→{is}{deleting} {state}",
+            called(new)
+        ));
+        if by == Actor::User {
+            return;
+        }
+        if is_deleting(new) && !is_deleting(old) {
+            self.wrong(format!("we marked {} deleted", called(new)));
+        }
+        if new["spec"] != old["spec"] {
+            self.wrong(format!("we changed the spec of {}", called(new)));
+        }
+        for mine in ["labels", "annotations", "finalizers", "ownerReferences"] {
+            if new["metadata"][mine] != old["metadata"][mine] {
+                self.wrong(format!("we changed the {mine} of {}", called(new)));
+            }
+        }
+        for condition in foreign(old) {
+            if !foreign(new).any(|kept| kept == condition) {
+                self.wrong(format!("we lost {condition} of {}", called(new)));
+            }
+        }
+        self.status(new);
+    }
+
+    fn status(&mut self, new: &Value) {
+        let is = phase(new).to_owned();
+        let fate = self.fates.entry(uid(new).into()).or_default();
+        let mut wrongs = Vec::new();
+        let start = text(new, "/status/startTime").to_owned();
+        let known = fate.start_time.get_or_insert_with(|| start.clone());
+        if *known != start {
+            wrongs.push(format!("startTime moved from {known} to {start} at"));
+        }
+        if let Some(ended) = &fate.terminal
+            && *ended != is
+        {
+            wrongs.push(format!("phase {ended} became {is} at"));
+        }
+        if is_terminal(&is) && fate.terminal.is_none() {
+            fate.terminal = Some(is.clone());
+            if fate.alive {
+                wrongs.push(format!("phase {is} is shown while a container runs at"));
+            }
+            if new["status"]["reason"] == "PodLost" && !fate.lost {
+                wrongs.push("called lost, and is not:".into());
+            }
+        }
+        if is == "Running" && fate.starts == 0 {
+            wrongs.push("Running is shown and nothing ever ran at".into());
+        }
+        for status in new["status"]["containerStatuses"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
+            let id = status["containerID"].as_str().unwrap_or_default();
+            if !id.is_empty() && !id.contains(uid(new)) {
+                wrongs.push(format!("container {id} of another pod is shown at"));
+            }
+            let ran = !status["state"]["running"].is_null()
+                || !status["state"]["terminated"].is_null()
+                || !status["lastState"]["terminated"].is_null();
+            fate.shown |= ran;
+        }
+        for wrong in wrongs {
+            self.wrong(format!("{wrong} {}", called(new)));
+        }
+    }
+}
+
+/// The conditions that someone else put there.
+fn foreign(pod: &Value) -> impl Iterator<Item = &Value> {
+    let all = pod["status"]["conditions"].as_array();
+    all.into_iter().flatten().filter(|c| c["type"] == FOREIGN)
+}
+
+pub fn text<'a>(object: &'a Value, at: &str) -> &'a str {
+    object
+        .pointer(at)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+pub fn uid(pod: &Value) -> &str {
+    text(pod, "/metadata/uid")
+}
+
+pub fn phase(pod: &Value) -> &str {
+    text(pod, "/status/phase")
+}
+
+pub fn is_deleting(pod: &Value) -> bool {
+    pod["metadata"]["deletionTimestamp"].is_string()
+}
+
+pub fn is_terminal(phase: &str) -> bool {
+    matches!(phase, "Succeeded" | "Failed")
+}
+
+/// Name and the end of the UID, for people.
+pub fn called(pod: &Value) -> String {
+    let uid = uid(pod);
+    format!(
+        "{}/{}",
+        text(pod, "/metadata/name"),
+        &uid[uid.len().saturating_sub(4)..]
+    )
+}
