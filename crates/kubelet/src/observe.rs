@@ -97,7 +97,7 @@ async fn list_again_and_again(
             .await
             .is_err()
         {
-            if Instant::now() >= until || table.doubts_orphans() {
+            if Instant::now() >= until || table.wants_listing() {
                 break;
             }
         }

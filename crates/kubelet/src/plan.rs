@@ -17,6 +17,9 @@ pub struct View {
     pub absence: Absence,
     /// Every pod at the remote has been listed once since the start.
     pub listed: bool,
+    /// What the remote shows of a pod that may run once is from before we
+    /// served its node.
+    pub stale: bool,
     /// The remote shows the pod.
     pub present: bool,
     /// The revision that the remote has durably accepted.
@@ -175,6 +178,7 @@ fn wanted(view: &View) -> Step {
             Some(Duration::ZERO) => Step::Ensure(PodChange::Restart),
             Some(wait) => Step::Later(wait),
         },
+        Some(_) if view.stale => Step::Idle,
         // Found again after a restart: the backend learns the pod, and finds
         // that there is nothing to do.
         Some(_) => Step::Ensure(PodChange::First),
@@ -267,6 +271,19 @@ mod tests {
         assert_eq!(next(&view), Step::Ensure(PodChange::First));
         view.ensured = true;
         assert_eq!(next(&view), Step::Idle);
+    }
+
+    #[test]
+    fn a_pod_that_may_run_once_is_looked_for_anew_before_it_is_made_known() {
+        let mut view = View {
+            present: true,
+            accepted: Some(desired().revision),
+            stale: true,
+            ..view()
+        };
+        assert_eq!(next(&view), Step::Idle);
+        view.stale = false;
+        assert_eq!(next(&view), Step::Ensure(PodChange::First));
     }
 
     #[test]

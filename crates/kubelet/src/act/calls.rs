@@ -123,7 +123,8 @@ impl Actor {
             Ok(()) => {
                 let now = self.clock.now();
                 self.table.with(&key.uid, |record| {
-                    record.accepted = Some((request.spec_revision.clone(), now));
+                    record.accepted = Some(request.spec_revision.clone());
+                    record.seen = now;
                     record.admitted = true;
                     record.ensured = true;
                     record.started(change == PodChange::Restart);
@@ -154,25 +155,8 @@ impl Actor {
     }
 
     pub(super) async fn stop(&self, key: &PodKey, view: &View, grace: Duration) -> Say {
-        if view.desired.is_none() && matches!(view.absence, Absence::Orphan { .. }) {
-            match self.publisher.read(key).await {
-                Ok(None) => {
-                    info!(pod = %key, uid = %key.uid, "removing a workload whose pod is gone")
-                }
-                Ok(Some(pod)) => {
-                    self.table.adopt(Arc::new(pod));
-                    self.queue.mark(&key.uid);
-                    return Say::Now;
-                }
-                Err(message) => {
-                    let error = BackendError::Unavailable {
-                        message,
-                        retry: None,
-                    };
-                    self.unavailable(key, "stop", &error);
-                    return Say::Now;
-                }
-            }
+        if !self.is_gone(key, view, "stop").await {
+            return Say::Now;
         }
         let first = view.stopping.is_none();
         let call = timeout(STOP_DEADLINE, self.backend.stop(key, grace)).await;
@@ -201,6 +185,32 @@ impl Actor {
         Say::Now
     }
 
+    /// Whether an orphan's pod is gone, asked of Kubernetes itself; otherwise it
+    /// is planned again.
+    async fn is_gone(&self, key: &PodKey, view: &View, operation: &str) -> bool {
+        if view.desired.is_some() || !matches!(view.absence, Absence::Orphan { .. }) {
+            return true;
+        }
+        match self.publisher.read(key).await {
+            Ok(None) => {
+                info!(pod = %key, uid = %key.uid, operation, "removing a workload whose pod is gone");
+                return true;
+            }
+            Ok(Some(pod)) => {
+                self.table.adopt(Arc::new(pod));
+                self.queue.mark(&key.uid);
+            }
+            Err(message) => {
+                let error = BackendError::Unavailable {
+                    message,
+                    retry: None,
+                };
+                self.unavailable(key, operation, &error);
+            }
+        }
+        false
+    }
+
     fn tell_killing(&self, key: &PodKey, grace: Duration) {
         let Some(Some(pod)) = self.table.with(&key.uid, |record| record.api.clone()) else {
             return;
@@ -225,7 +235,10 @@ impl Actor {
         }
     }
 
-    pub(super) async fn release(&self, key: &PodKey) {
+    pub(super) async fn release(&self, key: &PodKey, view: &View) {
+        if !self.is_gone(key, view, "release").await {
+            return;
+        }
         let call = timeout(STOP_DEADLINE, self.backend.release(key)).await;
         match call.unwrap_or_else(|_| Err(late("release", STOP_DEADLINE))) {
             Ok(()) | Err(BackendError::NotFound) => self.table.forget(&key.uid),

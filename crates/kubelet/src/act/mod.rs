@@ -140,7 +140,7 @@ impl Actor {
             }
             Step::Stop(grace) => say = self.stop(&key, &view, grace).await,
             Step::Delete => self.delete(&key).await,
-            Step::Release => self.release(&key).await,
+            Step::Release => self.release(&key, &view).await,
             Step::Forget => self.table.forget(uid),
         }
         if name != "idle" {

@@ -96,6 +96,11 @@ impl Host {
         }
     }
 
+    /// The pods it knows; clones share the table.
+    pub fn table(&self) -> Table {
+        self.actor.table.clone()
+    }
+
     /// Turns true when the first set of nodes is served.
     pub fn ready(&self) -> watch::Receiver<bool> {
         self.ready.subscribe()
@@ -113,7 +118,13 @@ impl Host {
         let backend = actor.backend.clone();
         let (table, queue) = (actor.table.clone(), actor.queue.clone());
         let acting = tokio::spawn(act(actor.clone(), stop.clone()));
-        let observing = tokio::spawn(observe(backend.clone(), table, queue, stop.clone()));
+        let observing = tokio::spawn(observe(
+            backend.clone(),
+            table,
+            queue,
+            actor.clock.clone(),
+            stop.clone(),
+        ));
         let leases = Serving::new(&self).run(backend.nodes(), &stop).await;
         // What is being written is written under the lease.
         let _ = tokio::join!(acting, observing);

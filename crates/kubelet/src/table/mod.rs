@@ -5,6 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 use vk_provider::quantity::Resources;
@@ -34,6 +35,10 @@ struct Inner {
     served: bool,
     /// The backend has listed completely once.
     listed: bool,
+    /// How many complete listings there were.
+    listings: u64,
+    /// How many there had been when we began to serve a node.
+    served_after: HashMap<Arc<str>, u64>,
 }
 
 impl Table {
@@ -101,6 +106,8 @@ impl Table {
         let mut inner = self.lock();
         inner.served = true;
         inner.unsynced.insert(node.into());
+        let listings = inner.listings;
+        inner.served_after.insert(node.into(), listings);
         for record in inner.records.values_mut() {
             if let Absence::Orphan { confirmed } = &mut record.absence {
                 *confirmed = false;
@@ -162,11 +169,11 @@ impl Table {
         self.lock().unsynced.remove(node);
     }
 
-    /// New facts of one pod; older ones than the known are ignored.
-    pub fn observe(&self, facts: PodFacts) -> Option<Uid> {
+    /// New facts of one pod, heard of at `at`; older ones than the known are ignored.
+    pub fn observe(&self, facts: PodFacts, at: Timestamp) -> Option<Uid> {
         let mut inner = self.lock();
         let uid = facts.key.uid.clone();
-        inner.observe(facts).then_some(uid)
+        inner.observe(facts, at).then_some(uid)
     }
 
     /// A listing of the remote. Only a complete one says that a pod is not there.
@@ -175,12 +182,14 @@ impl Table {
             return listing
                 .pods
                 .into_iter()
-                .filter_map(|f| self.observe(f))
+                .filter_map(|f| self.observe(f, listing.as_of))
                 .collect();
         }
         let mut inner = self.lock();
         let first = !inner.listed;
         inner.listed = true;
+        inner.listings += 1;
+        let number = inner.listings;
         let synced = inner.served && inner.unsynced.is_empty();
         let mut changed = Vec::new();
         let mut seen = HashSet::new();
@@ -189,7 +198,10 @@ impl Table {
             seen.insert(uid.clone());
             let known = inner.records.get(&uid);
             let same = known.is_some_and(|r| r.desired.is_some() && r.says_nothing_new(&facts));
-            inner.observe(facts);
+            inner.observe(facts, listing.as_of);
+            if let Some(record) = inner.records.get_mut(&uid) {
+                record.listing = number;
+            }
             if let Some(record) = inner.records.get_mut(&uid)
                 && let Absence::Orphan { confirmed } = &mut record.absence
             {
@@ -208,10 +220,8 @@ impl Table {
             if seen.contains(uid) {
                 continue;
             }
-            // A listing that is older than what we were promised cannot deny it,
-            // nor confirm a stop that came after it.
-            let promised = record.accepted.as_ref().map(|(_, at)| *at);
-            if promised.is_some_and(|at| at >= listing.as_of) {
+            // A listing that is older than what we know cannot deny it.
+            if record.seen >= listing.as_of {
                 continue;
             }
             let was = record.facts.take().is_some() | record.accepted.take().is_some();
@@ -233,12 +243,15 @@ impl Table {
         changed
     }
 
-    /// Whether the remote has pods that Kubernetes, fully known, does not have,
-    /// and only one listing says so yet.
-    pub fn doubts_orphans(&self) -> bool {
+    /// Whether another listing would decide something now: the remote has pods
+    /// that Kubernetes, fully known, does not have, and only one listing says so
+    /// yet; or a pod that may run once was last seen there before we served it.
+    pub fn wants_listing(&self) -> bool {
         let inner = self.lock();
         let doubtful = |r: &Record| r.absence == Absence::Orphan { confirmed: false };
-        inner.served && inner.unsynced.is_empty() && inner.records.values().any(doubtful)
+        let synced = inner.served && inner.unsynced.is_empty();
+        let mut records = inner.records.values();
+        synced && records.any(|r| doubtful(r) || (inner.stale(r) && !r.ensured))
     }
 
     /// What [`crate::plan::plan`] needs to know; `None` for an unknown pod.
@@ -250,11 +263,9 @@ impl Table {
             desired: record.desired.clone(),
             absence: record.absence,
             listed: inner.listed,
+            stale: inner.stale(record),
             present: record.facts.is_some(),
-            accepted: record
-                .accepted
-                .as_ref()
-                .map(|(revision, _)| revision.clone()),
+            accepted: record.accepted.clone(),
             ensured: record.ensured,
             admitted: record.admitted,
             failed: record.verdict.is_some(),
@@ -322,6 +333,20 @@ impl Table {
 }
 
 impl Inner {
+    /// What may run only once and was seen at the remote before we served its
+    /// node may be gone from there since: starting it again would be a second run.
+    fn stale(&self, record: &Record) -> bool {
+        record.desired.as_ref().is_some_and(|d| {
+            d.at_most_once
+                && d.ran
+                && record.facts.is_some()
+                && self
+                    .served_after
+                    .get(&d.node)
+                    .is_some_and(|n| record.listing <= *n)
+        })
+    }
+
     fn bound(&self, node: &str) -> Vec<Uid> {
         let records = self.records.iter();
         let bound = records.filter(|(_, record)| match &record.desired {
@@ -370,14 +395,14 @@ impl Inner {
         Some(uid)
     }
 
-    fn observe(&mut self, facts: PodFacts) -> bool {
+    fn observe(&mut self, facts: PodFacts, at: Timestamp) -> bool {
         let uid = facts.key.uid.clone();
         let record = self.records.entry(uid.clone()).or_insert_with(|| {
             let mut record = Record::new(facts.key.clone());
             record.absence = Absence::Orphan { confirmed: false };
             record
         });
-        let newer = record.observe(facts);
+        let newer = record.observe(facts, at);
         self.settle(&uid);
         newer
     }

@@ -40,8 +40,12 @@ pub struct Record {
     pub absence: Absence,
     /// What the remote shows; `None` when it is not there.
     pub facts: Option<Arc<PodFacts>>,
-    /// Accepted by the remote, and when.
-    pub accepted: Option<(Revision, Timestamp)>,
+    /// Accepted by the remote.
+    pub accepted: Option<Revision>,
+    /// When it was last known to be at the remote: an older listing cannot deny it.
+    pub seen: Timestamp,
+    /// The last complete listing that showed it, by its number.
+    pub(super) listing: u64,
     /// The backend was given this pod since this process started.
     pub ensured: bool,
     /// Counts in the node's ledger.
@@ -146,6 +150,8 @@ impl Record {
             absence: Absence::Deleted,
             facts: None,
             accepted: None,
+            seen: Timestamp::MIN,
+            listing: 0,
             ensured: false,
             admitted: false,
             verdict: None,
@@ -225,8 +231,7 @@ impl Record {
             verdict,
             ended,
         } = facts;
-        let accepted_as_known =
-            self.accepted.as_ref().map(|(revision, _)| revision) == accepted.as_ref();
+        let accepted_as_known = self.accepted == *accepted;
         accepted_as_known
             && known.node == *node
             && known.applied == *applied
@@ -241,17 +246,14 @@ impl Record {
             && known.ended == *ended
     }
 
-    /// Takes newer facts; answers whether they were.
-    pub(super) fn observe(&mut self, facts: PodFacts) -> bool {
+    /// Takes newer facts, heard of at `at`; answers whether they were.
+    pub(super) fn observe(&mut self, facts: PodFacts, at: Timestamp) -> bool {
         let newer = |known: &Arc<PodFacts>| known.seq > facts.seq;
         if self.facts.as_ref().is_some_and(newer) {
             return false;
         }
-        match (&facts.accepted, &self.accepted) {
-            (Some(new), Some((known, _))) if new == known => {}
-            (Some(new), _) => self.accepted = Some((new.clone(), Timestamp::MIN)),
-            (None, _) => self.accepted = None,
-        }
+        self.seen = self.seen.max(at);
+        self.accepted.clone_from(&facts.accepted);
         if facts.accepted.is_some() {
             self.waiting = None;
         }

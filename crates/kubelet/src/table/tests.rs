@@ -75,8 +75,8 @@ fn the_same_name_with_a_new_uid_is_another_pod() {
 #[test]
 fn older_facts_and_older_objects_are_ignored() {
     let table = Table::default();
-    table.observe(facts("1", 5));
-    assert!(table.observe(facts("1", 4)).is_none());
+    table.observe(facts("1", 5), Timestamp::MIN);
+    assert!(table.observe(facts("1", 4), Timestamp::MIN).is_none());
     let mut new = pod("a", "1");
     new.metadata.resource_version = Some("10".into());
     table.apply(Arc::new(new));
@@ -115,7 +115,10 @@ fn a_listing_older_than_the_acceptance_does_not_deny_it() {
     table.apply(Arc::new(pod("a", "1")));
     let revision = Revision::from_text("r");
     let at = Timestamp::from_second(10).unwrap();
-    table.with(&uid("1"), |r| r.accepted = Some((revision, at)));
+    table.with(&uid("1"), |r| {
+        r.accepted = Some(revision);
+        r.seen = at;
+    });
     table.listing(listing(vec![], 9));
     assert!(table.view(&uid("1")).unwrap().accepted.is_some());
     assert_eq!(table.listing(listing(vec![], 11)), [uid("1")]);
@@ -181,7 +184,7 @@ fn a_deletion_cancels_the_ensure_in_flight() {
 fn before_any_node_is_served_nothing_is_an_orphan() {
     let table = Table::default();
     for at in 1..4 {
-        table.observe(facts("1", at));
+        table.observe(facts("1", at), Timestamp::MIN);
         table.listing(listing(vec![facts("1", at + 10)], at.cast_signed()));
     }
     let absence = table.view(&uid("1")).unwrap().absence;
@@ -206,7 +209,7 @@ fn an_answer_that_the_delete_overtook_brings_nothing_back() {
 #[test]
 fn a_pod_that_only_the_remote_showed_is_adopted() {
     let table = Table::default();
-    table.observe(facts("1", 1));
+    table.observe(facts("1", 1), Timestamp::MIN);
     assert!(table.refresh(Arc::new(pod("a", "1"))).is_none());
     assert!(table.adopt(Arc::new(pod("a", "1"))).is_some());
     assert!(table.view(&uid("1")).unwrap().desired.is_some());
@@ -230,10 +233,10 @@ async fn what_runs_again_after_its_stop_is_stopped_again() {
     table.apply(Arc::new(pod("a", "1")));
     let mut ended = facts("1", 1);
     ended.ended = true;
-    table.observe(ended);
+    table.observe(ended, Timestamp::MIN);
     table.with(&uid("1"), |r| r.stop_taken(Duration::ZERO, Timestamp::MIN));
     assert!(table.view(&uid("1")).unwrap().stopped);
-    table.observe(facts("1", 2));
+    table.observe(facts("1", 2), Timestamp::MIN);
     let view = table.view(&uid("1")).unwrap();
     assert!(!view.stopped);
     assert_eq!(view.stopping, None);
@@ -301,4 +304,14 @@ fn the_final_delete_of_ours_is_no_news() {
     });
     table.apply(deleting(0, "4"));
     assert!(waits(), "nothing is left to hurry");
+}
+
+#[test]
+fn a_listing_older_than_what_was_heard_does_not_deny_it() {
+    let table = Table::default();
+    table.observe(facts("1", 1), Timestamp::from_second(10).unwrap());
+    table.listing(listing(vec![], 9));
+    assert!(table.view(&uid("1")).unwrap().present);
+    table.listing(listing(vec![], 11));
+    assert!(!table.view(&uid("1")).unwrap().present);
 }

@@ -59,10 +59,13 @@ fn start(cluster: &Cluster, remote: &Remote, clock: &vk_provider::Clock, log: &L
         NAMESPACE,
     );
     let metrics = Metrics::default();
+    let mut node = NodeSettings::new("memory", "vk-memory");
+    // As a container that is restarted in its pod: the lease is still its own.
+    node.identity = "same-pod".into();
     let settings = Settings {
         client: client.clone(),
         lease_client: client.clone(),
-        node: NodeSettings::new("memory", "vk-memory"),
+        node,
         events: Recorder::start(client, "vk-memory", &metrics, clock.clone()),
         metrics,
         clock: clock.clone(),

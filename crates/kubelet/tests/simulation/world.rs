@@ -113,6 +113,8 @@ impl World {
         let clock = self.clock.clone();
         let mut node = NodeSettings::new("simulated", "vk-simulated");
         node.taints.clear();
+        // As a container that is restarted in its pod: the lease is still its own.
+        node.identity = "same-pod".into();
         let settings = Settings {
             client: client.clone(),
             lease_client: client.clone(),
