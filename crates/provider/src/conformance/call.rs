@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::report::Halt;
 use super::rule::Rule;
-use crate::backend::{Journal, PodEvents};
+use crate::backend::{JOURNAL_LIMIT, Journal, PodEvents};
 use crate::error::BackendError;
 use crate::key::{PodKey, Uid};
 use crate::request::{PodChange, PodRequest, Revision};
@@ -99,6 +99,12 @@ pub(super) struct Remembered {
 #[async_trait]
 impl Journal for Remembered {
     async fn persist(&self, text: &str) -> Result<(), BackendError> {
+        if text.len() > JOURNAL_LIMIT {
+            return Err(BackendError::Rejected {
+                reason: "JournalTooLarge".into(),
+                message: format!("a journal has {JOURNAL_LIMIT} bytes at most"),
+            });
+        }
         let mut journals = self.journals.lock().unwrap_or_else(PoisonError::into_inner);
         journals.insert(self.uid.clone(), text.into());
         Ok(())
