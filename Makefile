@@ -6,7 +6,7 @@ CARGO ?= cargo
 REAL := tests/real
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-contract test-integration tools test-real fmt lint image clean
+.PHONY: help build demo test test-contract test-integration tools test-real bench fmt lint image clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ tools: ## Build etcd, the control plane and kubectl, once; prints their folder
 
 test-real: ## Tests on real parts; FLIGHTCTL_BIN=folder adds the real Flight Control service
 	@$(REAL)/run.sh
+
+bench: ## Numbers on a real API server, beside a ceiling and kwok; SIZE=500 is quick
+	@tests/bench/run.sh
 
 fmt: ## Format the code
 	$(CARGO) fmt --all

@@ -1,5 +1,8 @@
 //! The Flight Control backend: pods as quadlet applications of devices.
 
+mod put;
+mod tidy;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +11,6 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 use tokio_stream::wrappers::WatchStream;
 use tracing::info;
 use vk_provider::{
@@ -29,6 +31,9 @@ use crate::writer::{self, Writers};
 
 /// Before every device has been read once nothing can be placed; ask again soon.
 const SYNC_RETRY: Duration = Duration::from_secs(1);
+
+/// Between looks whether a write that got no answer has taken effect.
+const LANDED: Duration = Duration::from_secs(5);
 
 /// The backend; clones share everything.
 #[derive(Clone, Debug)]
@@ -63,9 +68,10 @@ impl FlightControl {
         }
     }
 
-    /// Follows the devices until the future is dropped.
+    /// Follows the devices, and takes out what must not run there, until the
+    /// future is dropped.
     pub async fn follow(&self) {
-        self.follower.run().await;
+        tokio::join!(self.follower.run(), self.tidy());
     }
 
     /// How many devices there are, and how many of them take pods.
@@ -88,9 +94,13 @@ impl FlightControl {
             Stage::Gone => facts.ended = true,
             Stage::DeviceDeleted => {
                 facts.ended = true;
+                let what = match world.device(&placed.device) {
+                    Some(device) if device.decommissioned() => "decommissioned in",
+                    _ => "deleted from",
+                };
                 facts.verdict = Some(Verdict::Fail {
                     reason: "DeviceDeleted".into(),
-                    message: format!("Device {} was deleted from Flight Control", placed.device),
+                    message: format!("Device {} was {what} Flight Control", placed.device),
                 });
             }
             Stage::Written { .. } | Stage::Removed { .. } => {}
@@ -140,42 +150,6 @@ impl FlightControl {
                 }
             }
         });
-    }
-
-    /// Takes the device as a write left it.
-    fn wrote(&self, device: &DeviceView) {
-        let changes = self.world().read(vec![device.clone()], false);
-        self.follower.publish(&changes);
-        self.follower.nudge();
-        self.wake.notify_one();
-    }
-
-    async fn put(&self, request: &PodRequest, device: &str) -> Result<(), BackendError> {
-        let cluster = self.world().cluster.clone();
-        let app = mapping::application(request, &cluster)?;
-        let written = match self.writers.submit(device, writer::Change::Put(app)).await {
-            Err(BackendError::NotFound) => {
-                self.world().device_deleted(device);
-                self.world().forget(&request.key.uid);
-                return Err(BackendError::Waiting {
-                    reason: "DeviceDeleted".into(),
-                    message: format!("Device {device} was deleted while the pod was placed on it"),
-                    retry: Some(SYNC_RETRY),
-                });
-            }
-            other => other?,
-        };
-        self.world().with_pod(&request.key.uid, |placed| {
-            placed.shown_since = Instant::now();
-            placed.stage = Stage::Written {
-                revision: request.spec_revision.clone(),
-                version: None,
-                after: written.after,
-            };
-            placed.told.clear();
-        });
-        self.wrote(&written.device);
-        Ok(())
     }
 }
 
@@ -250,7 +224,7 @@ impl Backend for FlightControl {
     async fn ensure(&self, pod: &PodRequest, cx: &PodCx) -> Result<(), BackendError> {
         mapping::check(pod)?;
         let app = mapping::app_name(&pod.key.uid);
-        let (device, done) = {
+        let (device, done, restoring) = {
             let mut world = self.world();
             if !world.synced() {
                 return Err(BackendError::Unavailable {
@@ -271,8 +245,11 @@ impl Backend for FlightControl {
                 for (reason, message) in mapping::warnings(pod) {
                     cx.events.warning(reason, &message);
                 }
-                (device, false)
+                (device, false, false)
             } else {
+                let label = pod.pod.metadata.labels.as_ref();
+                let label = label.and_then(|all| all.get(DEVICE_KEY));
+                world.settle_copies(&pod.key.uid, label.map(String::as_str));
                 world.with_pod(&pod.key.uid, |placed| {
                     placed.request = Some(Arc::new(pod.clone()));
                     placed.events = Some(cx.events.clone());
@@ -283,20 +260,36 @@ impl Backend for FlightControl {
                         retry: None,
                     });
                 };
-                let accepted = world
-                    .device(&placed.device)
-                    .and_then(|d| placed.accepted(d));
-                (
-                    placed.device.clone(),
-                    accepted.as_ref() == Some(&pod.spec_revision),
-                )
+                let device = world.device(&placed.device);
+                let accepted = device.and_then(|d| placed.accepted(d));
+                let restoring = accepted.is_none()
+                    && matches!(placed.stage, Stage::Written { .. })
+                    && device.is_some_and(|d| d.owner.is_none());
+                if restoring && let Some(wait) = placed.contest.wait() {
+                    return Err(BackendError::Waiting {
+                        reason: "ChangedByOthers".into(),
+                        message: format!(
+                            "someone keeps changing {} on device {} in Flight Control; it is put back in {} s",
+                            placed.app,
+                            placed.device,
+                            wait.as_secs() + 1
+                        ),
+                        retry: Some(wait),
+                    });
+                }
+                let done = accepted.as_ref() == Some(&pod.spec_revision);
+                (placed.device.clone(), done, restoring)
             }
         };
         self.wake.notify_one();
         if done {
             return Ok(());
         }
-        self.put(pod, &device).await
+        self.put(pod, &device).await?;
+        if restoring {
+            self.world().with_told(&pod.key.uid, |p| p.contest.again());
+        }
+        Ok(())
     }
 
     async fn stop(&self, pod: &PodKey, _grace: Duration) -> Result<(), BackendError> {
@@ -333,8 +326,14 @@ impl Backend for FlightControl {
         // Never written, and the service has just said that it is not there:
         // nothing has to be confirmed by the device.
         let never = stage == Stage::Reserved && written.after == 0;
+        if never && let Some(left) = self.writers.unsure(&device) {
+            return Err(BackendError::Unavailable {
+                message: format!("a write to device {device} got no answer and may still land"),
+                retry: Some(left.min(LANDED)),
+            });
+        }
         self.world().with_pod(&pod.uid, |placed| {
-            placed.shown_since = Instant::now();
+            placed.shown_anew();
             placed.stage = if never {
                 Stage::Gone
             } else {
@@ -344,7 +343,7 @@ impl Backend for FlightControl {
                 }
             };
         });
-        self.wrote(&written.device);
+        self.wrote(&written);
         if never {
             Err(BackendError::NotFound)
         } else {
@@ -367,8 +366,8 @@ impl Backend for FlightControl {
                 .submit(&device, writer::Change::Remove(app))
                 .await
             {
-                Ok(written) => self.wrote(&written.device),
-                Err(BackendError::NotFound) => {}
+                Ok(written) => self.wrote(&written),
+                Err(BackendError::NotFound) => self.world().device_deleted(&device),
                 Err(error) => return Err(error),
             }
         }

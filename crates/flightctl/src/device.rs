@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 /// What the provider needs of a device.
@@ -39,6 +40,8 @@ pub struct DeviceView {
     pub summary: String,
     /// `status.lifecycle.status`.
     pub lifecycle: String,
+    /// `systemInfo.bootID`: another one after each start of the machine.
+    pub boot: Option<String>,
     /// `systemInfo.architecture`.
     pub architecture: Option<String>,
     /// `systemInfo.cpuCores`, where the agent reports it.
@@ -118,13 +121,14 @@ impl DeviceView {
                 .map(|c| c["message"].as_str().unwrap_or_default().to_owned()),
             summary: text(&status["summary"]["status"]).unwrap_or_default(),
             lifecycle: text(&status["lifecycle"]["status"]).unwrap_or_default(),
+            boot: text(&info["bootID"]),
             architecture: text(&info["architecture"]).map(|a| match a.as_str() {
                 "x86_64" => "amd64".to_owned(),
                 "aarch64" => "arm64".to_owned(),
                 _ => a,
             }),
-            cpu_cores: number(&info["cpuCores"]),
-            memory_kb: number(&info["memoryTotalKb"]),
+            cpu_cores: number(&info["cpuCores"]).filter(|n| *n > 0),
+            memory_kb: number(&info["memoryTotalKb"]).filter(|n| *n > 0),
             address: text(&info["netIpDefault"])
                 .and_then(|a| a.split('/').next().and_then(|ip| ip.parse().ok())),
         })
@@ -143,6 +147,39 @@ impl DeviceView {
         self.summary == "Unknown"
     }
 
+    /// It is on its way out, or gone but for its record: Flight Control refuses
+    /// every further change, and nothing it says is about our pods any more.
+    pub fn decommissioned(&self) -> bool {
+        matches!(
+            self.lifecycle.as_str(),
+            "Decommissioning" | "Decommissioned"
+        )
+    }
+
+    /// Whether this is a device that was made anew under the name of the other.
+    pub fn made_anew(&self, before: &Self) -> bool {
+        !self.created.is_empty() && !before.created.is_empty() && self.created != before.created
+    }
+
+    /// Whether this reading is of a later moment than the other, as far as
+    /// Flight Control's own numbers say.
+    pub fn newer(&self, other: &Self) -> bool {
+        if self.created == other.created {
+            return self.version > other.version;
+        }
+        let time = |text: &str| text.parse::<Timestamp>().ok();
+        matches!((time(&self.created), time(&other.created)), (Some(a), Some(b)) if a > b)
+    }
+
+    /// Whether the device itself has reported between these readings: the
+    /// service alone changes none of this.
+    pub fn reported_since(&self, before: &Self) -> bool {
+        self.reported != before.reported
+            || self.app_status != before.app_status
+            || self.updating != before.updating
+            || self.boot != before.boot
+    }
+
     /// Whether it can take pods.
     pub fn usable(&self) -> bool {
         self.closed().is_none()
@@ -155,14 +192,15 @@ impl DeviceView {
                 "owned by {owner}: Flight Control refuses pods on it; take it out of the Fleet's selector"
             ));
         }
-        match self.lifecycle.as_str() {
-            "Decommissioning" | "Decommissioned" => return Some("decommissioned".into()),
-            _ => {}
+        if self.decommissioned() {
+            return Some("decommissioned".into());
         }
         match self.summary.as_str() {
             "Unknown" => Some("offline".into()),
             "PoweredOff" => Some("powered off".into()),
             "AwaitingReconnect" | "ConflictPaused" => Some(format!("paused ({})", self.summary)),
+            // Until it has reported, nothing is known of what it can run.
+            _ if self.architecture.is_none() => Some("has not reported yet".into()),
             _ => None,
         }
     }
@@ -220,6 +258,7 @@ pub(crate) mod tests {
                 .collect(),
             summary: "Online".into(),
             lifecycle: "Enrolled".into(),
+            architecture: Some("amd64".into()),
             generation: 1,
             rendered: 1,
             reported: 1,
@@ -308,10 +347,10 @@ pub(crate) mod tests {
     fn an_odd_device_is_read_as_far_as_it_goes() {
         let device = DeviceView::of(&json!({
             "metadata": {"name": "d", "labels": {"n": 5}, "generation": "x"},
-            "status": {"applications": "none", "systemInfo": {"cpuCores": "many"}},
+            "status": {"applications": "none", "systemInfo": {"cpuCores": "many", "memoryTotalKb": "-5"}},
         }))
         .unwrap();
-        assert_eq!(device.cpu_cores, None);
+        assert_eq!((device.cpu_cores, device.memory_kb), (None, None));
         assert!(DeviceView::of(&json!({})).is_none());
     }
 }

@@ -23,9 +23,13 @@ pub struct Sight<'a> {
     pub device: &'a DeviceView,
     /// The device runs a version that holds the pod's present revision.
     pub applied: bool,
+    /// Why the device refuses the pod, as reason and sentence.
+    pub refused: Option<(&'a str, &'a str)>,
     /// It has shown the same for longer than two of its status intervals: what
     /// only passes by is over.
     pub settled: bool,
+    /// And the device was heard of since: what it does not show is not there.
+    pub confirmed: bool,
 }
 
 /// What it means.
@@ -54,9 +58,9 @@ pub fn facts(expected: &Expected, sight: &Sight<'_>) -> Seen {
     let status = sight.device.app_status.get(sight.app);
     match status {
         _ if !sight.applied => story.on_its_way(sight),
-        // The agent has just restarted, or someone took it away.
+        // The agent has just restarted.
         None => {}
-        Some(status) => story.shown(status, sight.settled),
+        Some(status) => story.shown(status, sight),
     }
     story.told(sight, status.filter(|_| sight.applied))
 }
@@ -113,6 +117,10 @@ impl Story<'_> {
             self.trouble = self.refused(sight);
             return;
         }
+        if let Some((reason, message)) = sight.refused {
+            self.all(&waiting(reason, message));
+            return;
+        }
         if let Some(why) = &device.spec_invalid {
             self.all(&waiting("CreateContainerConfigError", why.as_str()));
             self.trouble = Some(("DeviceSpecInvalid", why.clone()));
@@ -166,18 +174,18 @@ impl Story<'_> {
     }
 
     /// The application's status of the right version.
-    fn shown(&mut self, status: &AppStatus, settled: bool) {
+    fn shown(&mut self, status: &AppStatus, sight: &Sight<'_>) {
         let (up, seen) = counts(&status.ready).unwrap_or_default();
         match status.status.as_str() {
             "Preparing" | "Starting" => self.starting(up, seen, status.restarts),
             "Running" => self.running(up, seen, status.restarts),
             "Completed" => self.completed(seen),
-            "Error" => self.error(seen, settled),
+            "Error" => self.error(seen, sight.confirmed),
             "Stopping" | "Stopped" => self.all(&waiting(
                 STOPPED,
                 "an operator stopped the application in Flight Control",
             )),
-            _ => self.unheard_of(settled),
+            _ => self.unheard_of(sight),
         }
     }
 
@@ -236,7 +244,7 @@ impl Story<'_> {
         }
     }
 
-    fn error(&mut self, seen: usize, settled: bool) {
+    fn error(&mut self, seen: usize, confirmed: bool) {
         if self.expected.restart_policy != Policy::Never {
             if !self.init_failed(
                 seen,
@@ -268,7 +276,7 @@ impl Story<'_> {
             ),
         ) {
             self.ended = true;
-        } else if seen == self.total() || settled {
+        } else if seen == self.total() || confirmed {
             self.all(&end);
             self.inits_succeeded();
             self.ended = true;
@@ -277,12 +285,12 @@ impl Story<'_> {
         }
     }
 
-    /// `Unknown 0/0`: usual for the first moments.
-    fn unheard_of(&mut self, settled: bool) {
-        if !settled {
-            return;
-        }
+    /// `Unknown 0/0`: usual for the first moments, and until the next report.
+    fn unheard_of(&mut self, sight: &Sight<'_>) {
         if self.expected.restart_policy == Policy::Never {
+            if !sight.confirmed {
+                return;
+            }
             // It was started once, and that is all it gets: by now it ended
             // unseen (a reboot), or never came to be.
             self.all(&ended_somehow(
@@ -290,7 +298,7 @@ impl Story<'_> {
                 "the device shows nothing of the container and does not start it again",
             ));
             self.ended = true;
-        } else {
+        } else if sight.settled {
             let message = "the device created no container; its journal says why (a port in use, a missing command, resources it cannot limit)";
             self.all(&waiting(CREATE_ERROR, message));
             self.trouble = Some((CREATE_ERROR, message.to_owned()));
@@ -393,7 +401,7 @@ impl Story<'_> {
 
     /// Everything that keeps running runs, and everything was created.
     fn whole(&self, up: usize, seen: usize) -> bool {
-        seen == self.total() && up + self.expected.count(Role::Init) == seen
+        seen == self.total() && up.checked_add(self.expected.count(Role::Init)) == Some(seen)
     }
 
     fn all(&mut self, state: &ContainerState) {

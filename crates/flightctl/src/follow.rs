@@ -2,6 +2,8 @@
 //! expected of every second, and those that an event names. Every request goes
 //! through the client's budget.
 
+mod turns;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,6 +16,7 @@ use vk_provider::NodeSet;
 use crate::client::{Client, ClientError};
 use crate::device::DeviceView;
 use crate::world::{Changes, World};
+use turns::Turns;
 
 /// Between looks at devices that something is expected of: users wait for it.
 const EXPECTING: Duration = Duration::from_secs(1);
@@ -26,12 +29,23 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 /// Failing longer than this is an outage that the nodes show; a restart of the
 /// service is shorter.
 const OUTAGE: Duration = Duration::from_secs(15);
-/// More devices than this are cheaper to read in one paged list than by name:
-/// names are 52 characters and a URL has 2,000.
+/// More devices than this are cheaper to read in one paged list than by name.
 const BY_NAME: usize = 25;
+/// Names in one request, in bytes: a URL has 2,000, of which the rest is left
+/// for the service's own path and an organization.
+const NAMES: usize = 1500;
+/// What a name takes beside itself: an encoded comma.
+const COMMA: usize = 3;
 /// Rendered documents read in one round, so that a restart over a large estate
 /// does not use up the request budget at once.
 const VERIFY: usize = 20;
+/// Devices that a list lacks and that are asked for by name after it: a list
+/// that is wrong must not use up the request budget either.
+const CONFIRM: usize = 50;
+
+/// Between looks for a sign of life of devices that show nothing of a pod that
+/// may run only once: their long poll, which counts as one, takes two minutes.
+const SIGNS: Duration = Duration::from_secs(60);
 
 /// The follower; clones share it.
 #[derive(Clone, Debug)]
@@ -42,6 +56,12 @@ pub struct Follower {
     wake: Arc<Notify>,
     nudge: Arc<Notify>,
     poll: Duration,
+    /// Whose rendered document is read next.
+    verifying: Arc<Mutex<Turns>>,
+    /// Whose absence is confirmed next.
+    confirming: Arc<Mutex<Turns>>,
+    /// Whose sign of life is looked for next.
+    awaiting: Arc<Mutex<Turns>>,
 }
 
 impl Follower {
@@ -60,6 +80,9 @@ impl Follower {
             wake,
             nudge: Arc::default(),
             poll,
+            verifying: Arc::default(),
+            confirming: Arc::default(),
+            awaiting: Arc::default(),
         }
     }
 
@@ -88,10 +111,15 @@ impl Follower {
     pub async fn run(&self) {
         let mut sweep_at = Instant::now();
         let mut events_at = Instant::now() + EVENTS;
+        let mut signs_at = Instant::now() + SIGNS;
         let mut cursor = None;
         let mut failing: Option<(Instant, Duration)> = None;
         loop {
-            let round = self.round(&mut sweep_at, &mut events_at, &mut cursor).await;
+            let mut round = self.round(&mut sweep_at, &mut events_at, &mut cursor).await;
+            if round.is_ok() && Instant::now() >= signs_at {
+                round = self.look_for_signs().await;
+                signs_at = Instant::now() + SIGNS;
+            }
             let wait = match round {
                 Ok(()) => {
                     if failing.take().is_some() {
@@ -152,34 +180,60 @@ impl Follower {
     /// # Errors
     /// Flight Control did not answer; nothing changed.
     pub async fn sweep(&self) -> Result<(), ClientError> {
-        let before = self.world().device_names();
+        let asked = Instant::now();
         let views = self.list(None).await?;
         debug!(devices = views.len(), "read all devices");
-        let present: BTreeSet<&str> = views.iter().map(|v| v.name.as_str()).collect();
-        let missing: Vec<String> = before
-            .into_iter()
-            .filter(|n| !present.contains(n.as_str()))
-            .collect();
-        let changes = self.world().read(views, true);
-        for name in missing {
-            // A list that is paged is no snapshot: only a 404 is certain.
-            match self.client.get_device(&name).await {
-                Err(ClientError::NotFound { .. }) => {
-                    warn!(device = name, "device was deleted");
-                    self.world().device_deleted(&name);
-                }
-                Err(error) => return Err(error),
-                Ok(json) => {
-                    let views = DeviceView::of(&json).into_iter().collect();
-                    self.world().read(views, false);
-                }
-            }
-        }
+        let missing = {
+            let present: BTreeSet<&str> = views.iter().map(|v| v.name.as_str()).collect();
+            let mut missing = self.world().expected_devices();
+            missing.retain(|name| !present.contains(name.as_str()));
+            missing
+        };
+        let changes = self.world().read(views, asked, true);
+        let confirmed = self.confirm(missing).await;
         self.publish(&Changes {
             nodes: true,
             ..changes
         });
+        confirmed
+    }
+
+    /// Looks for devices that a list lacks: one that is paged is no snapshot,
+    /// and any may be wrong. Only a 404 is certain.
+    async fn confirm(&self, missing: BTreeSet<String>) -> Result<(), ClientError> {
+        let names = turns(&self.confirming).take(missing, CONFIRM);
+        for name in names {
+            let asked = Instant::now();
+            let answer = self.client.get_device(&name).await;
+            if let Some(error) = turns(&self.confirming).answered(&name, answer.as_ref().err()) {
+                return Err(error);
+            }
+            match answer {
+                Err(ClientError::NotFound { .. }) => {
+                    warn!(device = name, "device was deleted");
+                    self.world().device_deleted(&name);
+                }
+                Err(error) => warn!(device = name, %error, "a device could not be read"),
+                Ok(json) => {
+                    let views = DeviceView::of(&json).into_iter().collect();
+                    self.world().read(views, asked, false);
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// Reads one device that has just refused something: it is not as we know it.
+    pub async fn look_at(&self, name: &str) {
+        let asked = Instant::now();
+        match self.client.get_device(name).await {
+            Ok(json) => {
+                let views = DeviceView::of(&json).into_iter().collect();
+                let changes = self.world().read(views, asked, false);
+                self.publish(&changes);
+            }
+            Err(error) => debug!(device = name, %error, "not read; a sweep will"),
+        }
     }
 
     /// Reads some devices.
@@ -187,12 +241,18 @@ impl Follower {
         if names.is_empty() {
             return Ok(());
         }
-        let selector = (names.len() <= BY_NAME).then(|| {
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            format!("metadata.name in ({})", names.join(","))
-        });
-        let views = self.list(selector.as_deref()).await?;
-        let changes = self.world().read(views, false);
+        let asked = Instant::now();
+        let views = if names.len() > BY_NAME {
+            self.list(None).await?
+        } else {
+            let mut views = Vec::new();
+            for some in by_length(names) {
+                let selector = format!("metadata.name in ({})", some.join(","));
+                views.extend(self.list(Some(&selector)).await?);
+            }
+            views
+        };
+        let changes = self.world().read(views, asked, false);
         self.publish(&changes);
         Ok(())
     }
@@ -204,23 +264,44 @@ impl Follower {
 
     /// Looks up which rendered version holds what was written.
     async fn verify(&self) -> Result<(), ClientError> {
-        let names: Vec<String> = {
+        let names: BTreeSet<String> = {
             let world = self.world();
-            let names: BTreeSet<&str> = world
+            world
                 .pods()
                 .filter(|p| world.device(&p.device).is_some_and(|d| p.unverified(d)))
-                .map(|p| p.device.as_str())
-                .collect();
-            names.into_iter().take(VERIFY).map(str::to_owned).collect()
+                .map(|p| p.device.clone())
+                .collect()
         };
+        let names = turns(&self.verifying).take(names, VERIFY);
         for name in names {
-            let rendered = match self.client.rendered(&name).await {
-                Ok(rendered) => rendered,
-                Err(ClientError::NotFound { .. }) => continue,
-                Err(error) => return Err(error),
-            };
-            self.world().rendered(&name, &rendered);
-            self.wake.notify_one();
+            let answer = self.client.rendered(&name).await;
+            if let Some(error) = turns(&self.verifying).answered(&name, answer.as_ref().err()) {
+                return Err(error);
+            }
+            match answer {
+                Ok(rendered) => {
+                    self.world().rendered(&name, &rendered);
+                    self.wake.notify_one();
+                }
+                Err(error) => debug!(device = name, %error, "no rendered document"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether devices live that show nothing of a pod any more.
+    async fn look_for_signs(&self) -> Result<(), ClientError> {
+        let names = self.world().silent();
+        let names = turns(&self.awaiting).take(names, VERIFY);
+        for name in names {
+            let answer = self.client.last_seen(&name).await;
+            if let Some(error) = turns(&self.awaiting).answered(&name, answer.as_ref().err()) {
+                return Err(error);
+            }
+            if let Ok(Some(last_seen)) = answer {
+                self.world().seen(&name, &last_seen);
+                self.wake.notify_one();
+            }
         }
         Ok(())
     }
@@ -262,5 +343,42 @@ impl Follower {
 
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn turns(turns: &Mutex<Turns>) -> MutexGuard<'_, Turns> {
+    turns.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Names in as many groups as their length needs.
+fn by_length(names: &BTreeSet<String>) -> Vec<Vec<&str>> {
+    let mut groups: Vec<Vec<&str>> = Vec::new();
+    let mut left = 0;
+    for name in names {
+        let takes = name.len() + COMMA;
+        match groups.last_mut() {
+            Some(group) if takes <= left => group.push(name),
+            _ => {
+                groups.push(vec![name]);
+                left = NAMES;
+            }
+        }
+        left = left.saturating_sub(takes);
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_are_asked_for_in_several_requests() {
+        let long: BTreeSet<String> = (0..BY_NAME).map(|n| format!("{n:0>253}")).collect();
+        let groups = by_length(&long);
+        assert_eq!(groups.concat().len(), BY_NAME);
+        assert!(groups.iter().all(|g| g.join("%2C").len() <= NAMES));
+        let usual: BTreeSet<String> = (0..BY_NAME).map(|n| format!("{n:0>52}")).collect();
+        assert_eq!(by_length(&usual).len(), 1);
     }
 }

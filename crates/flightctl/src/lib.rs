@@ -11,7 +11,8 @@
 //!
 //! - Pure: [`device`] (reads a device), [`fleet`] (device to node), [`place`]
 //!   (pod to device), [`mapping`] and [`quadlet`] (pod to units), [`marker`]
-//!   (whose application it is), [`facts`] and [`report`] (status to facts).
+//!   (whose application it is), [`facts`] and [`report`] (status to facts),
+//!   [`contest`] (patience with other writers).
 //! - State: [`world`], and in it each pod as [`placed`].
 //! - I/O: [`client`], [`follow`], [`writer`]; [`backend`] ties them to the
 //!   contract, [`run`] to the framework.
@@ -19,6 +20,7 @@
 pub mod backend;
 pub mod client;
 pub mod config;
+pub mod contest;
 pub mod device;
 pub mod facts;
 pub mod fleet;

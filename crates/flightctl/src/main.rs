@@ -74,6 +74,7 @@ async fn serve(config: Config) -> Result<()> {
         rules: config.rules,
         poll: config.poll,
         clock: Clock::live(),
+        identity: config.identity,
         listener: Some(listener),
     };
     run(parts, stop).await

@@ -19,7 +19,21 @@ pub const MARKER_FILE: &str = "virtual-kubelet.json";
 
 /// Longer ones are not ours: names in it are bounded by Kubernetes, containers
 /// by the size of a pod (1.5 MiB in etcd, and these are its names alone).
-const MARKER_LIMIT: usize = 256 * 1024;
+pub(crate) const MARKER_LIMIT: usize = 256 * 1024;
+
+/// Fields of an application that we never set and that change what runs.
+/// Others are left alone: a newer service may fill in some of its own.
+const CHANGES_IT: [&str; 6] = ["envVars", "image", "ports", "resources", "runAs", "volumes"];
+
+fn is_empty(value: Option<&Value>) -> bool {
+    match value {
+        None | Some(Value::Null) => true,
+        Some(Value::String(text)) => text.is_empty(),
+        Some(Value::Array(list)) => list.is_empty(),
+        Some(Value::Object(map)) => map.is_empty(),
+        Some(Value::Bool(_) | Value::Number(_)) => false,
+    }
+}
 
 /// Whose application it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,14 +80,25 @@ impl Marker {
         })
     }
 
-    /// Whether the files of an application are as we wrote them, whichever
-    /// version of us that was.
+    /// Whether an application is the one of this name that we wrote. A name
+    /// holds the pod's UID: where someone's edit dropped or broke the marker,
+    /// it is still ours, unless the marker says whose it is instead.
+    pub fn ours(app: &Value, name: &str, cluster: &str) -> bool {
+        app["name"] == name && Self::of(app).is_none_or(|m| m.cluster == cluster)
+    }
+
+    /// Whether an application is as we wrote it, whichever version of us that was.
     pub fn intact(app: &Value) -> bool {
         let Some(content) = content(app) else {
             return false;
         };
-        serde_json::from_value::<Application>(app.clone())
-            .is_ok_and(|app| digest(&app.inline) == content.digest)
+        serde_json::from_value::<Application>(app.clone()).is_ok_and(|app| {
+            app.app_type == "quadlet"
+                && CHANGES_IT
+                    .iter()
+                    .all(|field| is_empty(app.extra.get(*field)))
+                && digest(&app.inline) == content.digest
+        })
     }
 
     /// The marker file for an application of these files.
@@ -171,6 +196,19 @@ mod tests {
     }
 
     #[test]
+    fn an_application_whose_marker_was_lost_is_ours_by_its_name() {
+        let ours = application_of(&pod(
+            json!({"containers": [{"name": "app", "image": "nginx"}]}),
+        ));
+        let name = ours["name"].as_str().unwrap();
+        let bare = json!({"name": name, "appType": "quadlet", "inline": []});
+        assert!(Marker::ours(&ours, name, "cluster-uid"));
+        assert!(Marker::ours(&bare, name, "cluster-uid"));
+        assert!(!Marker::ours(&ours, name, "another cluster"));
+        assert!(!Marker::ours(&bare, "vk-other", "cluster-uid"));
+    }
+
+    #[test]
     fn what_the_server_adds_or_sorts_does_not_matter() {
         let mut app = application_of(&pod(
             json!({"containers": [{"name": "app", "image": "nginx"}]}),
@@ -200,6 +238,27 @@ mod tests {
         let mut copy = ours.clone();
         copy["name"] = json!("other");
         assert_eq!(Marker::of(&copy), None);
+    }
+
+    #[test]
+    fn an_edit_beside_the_files_shows_too() {
+        let ours = application_of(&pod(
+            json!({"containers": [{"name": "app", "image": "nginx"}]}),
+        ));
+        for (field, value) in [
+            ("envVars", json!({"A": "b"})),
+            ("runAs", json!("flightctl")),
+            ("volumes", json!([{"name": "v"}])),
+            ("appType", json!("compose")),
+        ] {
+            let mut edited = ours.clone();
+            edited[field] = value;
+            assert!(!Marker::intact(&edited), "{field}");
+        }
+        let mut newer = ours.clone();
+        newer["envVars"] = json!({});
+        newer["ofTheFuture"] = json!("x");
+        assert!(Marker::intact(&newer));
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct Candidate {
     pub allocatable: Resources,
     /// What is left now.
     pub free: Resources,
+    /// Its size is not known yet: it has never reported.
+    pub unheard: bool,
     /// Why it takes no pods now, if so.
     pub closed: Option<String>,
     /// Pods on it of the same controller as the one to place.
@@ -157,6 +159,9 @@ fn matching<'a>(
 
 /// Too big for every matching device, whatever runs on it.
 fn too_big(wanted: &Resources, matching: &[&Candidate], all: &[Candidate]) -> Option<NoPlace> {
+    if matching.iter().any(|c| c.unheard) {
+        return None;
+    }
     let mut resource = None;
     for candidate in matching {
         match wanted.exceeds(&candidate.allocatable) {
@@ -294,6 +299,7 @@ mod tests {
             labels: [("zone".to_owned(), name.to_owned())].into(),
             allocatable: amounts(cpu),
             free: amounts(free),
+            unheard: false,
             closed: None,
             siblings: 0,
             pods: 0,
@@ -343,6 +349,18 @@ mod tests {
             message.starts_with("Insufficient resources: requested cpu=100, memory=1000Gi; available cpu=7500m, memory=8Gi"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn nothing_is_too_big_for_a_device_that_has_not_reported() {
+        let pod = request("a", "1", "100", "1Gi");
+        let mut devices = [candidate("a", 4000, 4000), candidate("b", 4000, 4000)];
+        devices[1].unheard = true;
+        devices[1].closed = Some("has not reported yet".into());
+        assert!(matches!(
+            place(&pod, &none(), &devices),
+            Err(NoPlace::NotNow(_))
+        ));
     }
 
     #[test]

@@ -9,12 +9,31 @@ use serde_json::Value;
 use tokio::time::Instant;
 use vk_provider::{PodEvents, PodKey, PodRequest, Revision};
 
+use crate::contest::Contest;
 use crate::device::DeviceView;
+use crate::mapping::{Expected, Policy};
 use crate::marker::Marker;
 
 /// A status that stands this long is no passing one: agents report every 60 s
 /// by default, and two reports of it were seen then.
 const SETTLED: Duration = Duration::from_secs(130);
+
+/// A device that is heard of so long after it showed a status would have shown
+/// another one if there were one: agents report every minute by default, every
+/// five where they are told to spare the network.
+const SILENCE: Duration = Duration::from_secs(600);
+
+/// What was heard of a device since it showed a pod's present status.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Sign {
+    /// Nothing that counts.
+    #[default]
+    None,
+    /// It had been last seen at this time when it was first asked for.
+    Seen(String),
+    /// It reported again, or was seen again, and showed the same.
+    Again,
+}
 
 /// A pod on a device.
 pub struct Placed {
@@ -32,8 +51,14 @@ pub struct Placed {
     pub stage: Stage,
     /// When its status last became another.
     pub shown_since: Instant,
+    /// Whether the device has confirmed it since.
+    pub sign: Sign,
     /// Where its story is told.
     pub events: Option<Arc<dyn PodEvents>>,
+    /// Why the last write was refused, as reason and sentence.
+    pub refused: Option<(String, String)>,
+    /// How often it was restored after edits of others.
+    pub contest: Contest,
     /// What was told already, so that it is told once.
     pub told: BTreeSet<&'static str>,
 }
@@ -61,7 +86,7 @@ pub enum Stage {
     },
     /// The device runs a version without it and does not list it any more.
     Gone,
-    /// The device itself was deleted from Flight Control.
+    /// The device itself was deleted from Flight Control, or decommissioned.
     DeviceDeleted,
 }
 
@@ -85,7 +110,8 @@ impl Placed {
     pub fn unsettled(&self, device: &DeviceView) -> bool {
         match &self.stage {
             Stage::Reserved | Stage::Gone | Stage::DeviceDeleted => false,
-            Stage::Removed { .. } => true,
+            // A device that is silent for longer is left to events and sweeps.
+            Stage::Removed { .. } => !self.settled(),
             Stage::Written { version, .. } => {
                 let applied = version.is_some_and(|v| device.reported >= v);
                 let status = device.app_status.get(&self.app).map(|s| s.status.as_str());
@@ -113,11 +139,36 @@ impl Placed {
         }
     }
 
+    /// Its device is not the one it was, or was set back: no version that was
+    /// seen means anything now.
+    pub(crate) fn forget_versions(&mut self) {
+        if let Stage::Written { version, after, .. } | Stage::Removed { version, after } =
+            &mut self.stage
+        {
+            *version = None;
+            *after = 0;
+        }
+    }
+
+    /// Its device was deleted, and another has its name: what was leaving is gone.
+    pub(crate) fn device_made_anew(&mut self) {
+        if matches!(self.stage, Stage::Removed { .. }) {
+            self.stage = Stage::Gone;
+        }
+        self.forget_versions();
+    }
+
+    /// Its device is gone for good. What was not written yet goes elsewhere.
+    pub(crate) fn device_gone(&mut self) {
+        if !matches!(self.stage, Stage::Reserved | Stage::Gone) {
+            self.stage = Stage::DeviceDeleted;
+        }
+    }
+
     /// Takes the rendered document `version`, whose applications are `apps`.
-    pub fn rendered(&mut self, version: u64, apps: &[Value]) {
-        let marker = apps
-            .iter()
-            .find(|a| a["name"] == self.app.as_str())
+    pub fn rendered(&mut self, version: u64, apps: &[Value], cluster: &str) {
+        let held = apps.iter().find(|a| Marker::ours(a, &self.app, cluster));
+        let marker = held
             .and_then(Marker::of)
             .filter(|m| m.key.uid == self.key.uid);
         match &mut self.stage {
@@ -131,7 +182,7 @@ impl Placed {
             Stage::Removed {
                 version: known,
                 after,
-            } if version > *after && marker.is_none() => {
+            } if version > *after && held.is_none() => {
                 *known = Some(version);
             }
             _ => {}
@@ -143,8 +194,19 @@ impl Placed {
         let found = view
             .applications
             .iter()
-            .find(|a| a["name"] == self.app.as_str());
+            .find(|a| Marker::ours(a, &self.app, cluster));
         match &mut self.stage {
+            // Someone put it back: only later versions can lack it again.
+            Stage::Removed { version, after } if found.is_some() => {
+                *version = None;
+                *after = view.rendered.max(*after);
+            }
+            Stage::Gone if found.is_some() => {
+                self.stage = Stage::Removed {
+                    version: None,
+                    after: view.rendered,
+                };
+            }
             Stage::Removed {
                 version: Some(version),
                 ..
@@ -189,14 +251,67 @@ impl Placed {
                 revision,
                 version: Some(version),
                 ..
-            } if device.reported >= *version => Some(revision.clone()),
+            } if device.reported >= *version && !self.taken_away(device) => Some(revision.clone()),
             _ => None,
         }
+    }
+
+    /// Neither the device's spec has it nor its status: a Fleet or a user took
+    /// it away. Missing from the status alone it may well run, the agent has
+    /// just restarted; missing from the spec alone it is about to end.
+    fn taken_away(&self, device: &DeviceView) -> bool {
+        self.application(device).is_none() && !device.app_status.contains_key(&self.app)
     }
 
     /// Its status has been the same for longer than what only passes by.
     pub fn settled(&self) -> bool {
         self.shown_since.elapsed() > SETTLED
+    }
+
+    /// Silence alone says nothing: the device has confirmed what has settled.
+    pub fn confirmed(&self) -> bool {
+        self.settled() && self.sign == Sign::Again
+    }
+
+    /// Something about it begins to be shown.
+    pub fn shown_anew(&mut self) {
+        self.shown_since = Instant::now();
+        self.sign = Sign::None;
+    }
+
+    /// The device has reported, and this pod's status is the same.
+    pub(crate) fn shown_again(&mut self) {
+        if self.settled() {
+            self.sign = Sign::Again;
+        }
+    }
+
+    /// Whether a sign of life of the device would end this pod.
+    pub(crate) fn awaits_sign(&self, device: &DeviceView) -> bool {
+        self.sign != Sign::Again
+            && self.shown_since.elapsed() > SILENCE
+            && self.applied(device).is_some()
+            && device
+                .app_status
+                .get(&self.app)
+                .is_some_and(|s| matches!(s.status.as_str(), "Unknown" | "Error"))
+            && self
+                .application(device)
+                .and_then(Expected::of_application)
+                .is_some_and(|e| e.restart_policy == Policy::Never)
+    }
+
+    /// The device was last seen then; returns whether that confirms the status.
+    pub(crate) fn seen(&mut self, last_seen: &str) -> bool {
+        match &self.sign {
+            Sign::None => self.sign = Sign::Seen(last_seen.to_owned()),
+            Sign::Seen(before) if before != last_seen => {
+                self.sign = Sign::Again;
+                return true;
+            }
+            Sign::Seen(_) | Sign::Again => {}
+        }
+        false
     }
 
     /// The revision that the device's spec holds as we left it; `None` when it

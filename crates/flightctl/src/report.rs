@@ -22,7 +22,12 @@ pub fn containers(placed: &Placed, device: &DeviceView, applied: bool) -> Option
         app: &placed.app,
         device,
         applied,
+        refused: placed
+            .refused
+            .as_ref()
+            .map(|(reason, message)| (reason.as_str(), message.as_str())),
         settled: placed.settled(),
+        confirmed: placed.confirmed(),
     };
     Some(facts(&expected, &sight))
 }

@@ -20,7 +20,7 @@ use vk_provider::{Backend, Clock};
 
 use crate::backend::FlightControl;
 use crate::client::{Client, chain};
-use crate::fleet::Rules;
+use crate::fleet::{self, Rules};
 use crate::metrics::Counters;
 use crate::world::World;
 
@@ -47,6 +47,9 @@ pub struct Parts {
     pub poll: Duration,
     /// Time.
     pub clock: Clock,
+    /// Tells this process from others that serve the same nodes; at random
+    /// where nothing does.
+    pub identity: Option<String>,
     /// Where `/healthz`, `/readyz` and `/metrics` are served, if anywhere.
     pub listener: Option<TcpListener>,
 }
@@ -79,6 +82,13 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<()> {
     };
     readiness.not_ready("Flight Control's devices have not been read yet");
 
+    // One Flight Control may serve a cluster through several providers, each with
+    // a node of its own beside the fleets'.
+    let instance = format!(
+        "flightctl {} {}",
+        parts.flightctl.scope(),
+        parts.rules.node_name
+    );
     let world = World::new(&cluster, parts.rules);
     let counters = Counters::new(&metrics);
     let flightctl = {
@@ -89,10 +99,15 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<()> {
     };
     let backend = FlightControl::new(flightctl, world, parts.clock.clone(), parts.poll);
     // The rules hold all taints: the default one is among them.
-    let node = NodeSettings {
+    let mut node = NodeSettings {
         taints: Vec::new(),
+        instance,
+        outage: Some(fleet::outage()),
         ..NodeSettings::new("flightctl", VERSION_SUFFIX)
     };
+    if let Some(identity) = parts.identity {
+        node.identity = identity;
+    }
     let settings = Settings {
         client: parts.kube.clone(),
         lease_client: parts.lease,
@@ -103,6 +118,8 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<()> {
     };
     let host = Host::new(settings, Arc::new(backend.clone()));
     let mut ready = host.ready();
+    let noting = admin::note_standby(host.leadership(), readiness.clone(), stop.clone());
+    let noting = tokio::spawn(noting);
     let following = {
         let (backend, stop) = (backend.clone(), stop.clone());
         tokio::spawn(async move {
@@ -119,6 +136,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<()> {
     tokio::join!(host.run(stop.clone()), becoming_ready);
     following.abort();
     counting.abort();
+    noting.abort();
     if let Some(serving) = serving {
         let _ = serving.await;
     }

@@ -1,24 +1,21 @@
 //! What the provider knows: devices as last read, and its pods on them.
 //! Synchronous and without I/O; the follower and the writers feed it.
 
+mod copies;
+mod room;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::Instant;
-use vk_provider::quantity::{Amount, Resources, pod_requests};
-use vk_provider::{PodEvents, PodKey, PodRequest, Uid};
+use vk_provider::{PodKey, Uid};
 
+use crate::contest::Contest;
 use crate::device::DeviceView;
 use crate::fleet::{Grouping, Rules, group};
 use crate::marker::Marker;
-use crate::place::{Candidate, NoPlace, host_ports, place};
-use crate::placed::{Placed, Stage};
-
-/// After a start, devices that hold pods whose requests are not known yet take
-/// no new ones for this long: the framework names every living pod well within.
-const ADOPTION: Duration = Duration::from_secs(10);
+use crate::placed::{Placed, Sign, Stage};
 
 /// All state.
 pub struct World {
@@ -26,7 +23,10 @@ pub struct World {
     pub cluster: Arc<str>,
     rules: Rules,
     devices: BTreeMap<String, DeviceView>,
+    /// When each device's present reading came.
+    received: HashMap<String, Instant>,
     pods: HashMap<Uid, Placed>,
+    copies: copies::Copies,
     grouping: Grouping,
     reachable: Result<(), String>,
     /// Every device has been read once.
@@ -65,7 +65,9 @@ impl World {
             cluster: cluster.into(),
             rules,
             devices: BTreeMap::new(),
+            received: HashMap::new(),
             pods: HashMap::new(),
+            copies: copies::Copies::new(),
             grouping,
             reachable: Ok(()),
             synced: false,
@@ -118,9 +120,39 @@ impl World {
         }
     }
 
-    /// Names of all devices.
-    pub fn device_names(&self) -> Vec<String> {
-        self.devices.keys().cloned().collect()
+    /// Names of the devices that are known, and of those that pods are on.
+    pub fn expected_devices(&self) -> BTreeSet<String> {
+        let placed = self.pods.values().filter(|p| p.holds_room());
+        self.devices
+            .keys()
+            .chain(placed.map(|p| &p.device))
+            .cloned()
+            .collect()
+    }
+
+    /// Devices whose next sign of life ends a pod that shows nothing any more.
+    pub fn silent(&self) -> BTreeSet<String> {
+        self.pods
+            .values()
+            .filter(|p| {
+                self.devices
+                    .get(&p.device)
+                    .is_some_and(|d| p.awaits_sign(d))
+            })
+            .map(|p| p.device.clone())
+            .collect()
+    }
+
+    /// The device was last seen then.
+    pub fn seen(&mut self, name: &str, last_seen: &str) {
+        let Some(view) = self.devices.get(name) else {
+            return;
+        };
+        for (uid, placed) in self.pods.iter_mut().filter(|(_, p)| p.device == name) {
+            if placed.awaits_sign(view) && placed.seen(last_seen) {
+                self.dirty.insert(uid.clone());
+            }
+        }
     }
 
     /// Takes the rendered document of a device.
@@ -132,7 +164,7 @@ impl World {
             return;
         };
         for (uid, placed) in self.pods.iter_mut().filter(|(_, p)| p.device == device) {
-            placed.rendered(rendered.rendered, &rendered.applications);
+            placed.rendered(rendered.rendered, &rendered.applications, &self.cluster);
             placed.see(view, &self.cluster);
             self.dirty.insert(uid.clone());
         }
@@ -145,9 +177,12 @@ impl World {
 
     /// Forgets a pod and gives its room to those that wait.
     pub fn forget(&mut self, uid: &Uid) {
-        self.pods.remove(uid);
+        let forgotten = self.pods.remove(uid);
         self.dirty.remove(uid);
         self.waiting.remove(uid);
+        if let Some(forgotten) = forgotten {
+            self.find_again(&forgotten);
+        }
     }
 
     /// The next rising number for facts.
@@ -176,17 +211,14 @@ impl World {
         news
     }
 
-    /// Takes a reading of devices; `complete` when these are all there are.
-    pub fn read(&mut self, views: Vec<DeviceView>, complete: bool) -> Changes {
-        let names: BTreeSet<String> = views.iter().map(|v| v.name.clone()).collect();
+    /// Takes a reading of devices that was asked for at `asked`; `complete` when a list gave them as all there
+    /// are. One that it lacks is dropped only when it is known to be deleted.
+    pub fn read(&mut self, views: Vec<DeviceView>, asked: Instant, complete: bool) -> Changes {
         let mut opened = false;
         for view in views {
-            opened |= self.take_view(view);
+            opened |= self.take_view(view, asked);
         }
-        if complete {
-            self.synced = true;
-            self.devices.retain(|name, _| names.contains(name));
-        }
+        self.synced |= complete;
         let (nodes, problems) = self.regroup();
         if opened {
             self.mark_waiting();
@@ -197,9 +229,11 @@ impl World {
     /// The device does not exist any more; its pods cannot be managed.
     pub fn device_deleted(&mut self, name: &str) {
         self.devices.remove(name);
+        self.received.remove(name);
+        self.copies.retain(|(device, _), _| device != name);
         for (uid, placed) in &mut self.pods {
             if placed.device == name {
-                placed.stage = Stage::DeviceDeleted;
+                placed.device_gone();
                 self.dirty.insert(uid.clone());
             }
         }
@@ -207,26 +241,51 @@ impl World {
     }
 
     /// One device; returns whether it may take pods that it did not take before.
-    fn take_view(&mut self, view: DeviceView) -> bool {
-        let known = self.devices.get(&view.name);
-        let older = |k: &DeviceView| k.created == view.created && k.version > view.version;
-        if known.is_some_and(|k| older(k) || *k == view) {
-            return false;
+    fn take_view(&mut self, view: DeviceView, asked: Instant) -> bool {
+        let name = view.name.clone();
+        let known = self.devices.get(&name);
+        let pods = self.pods.values_mut().filter(|p| p.device == name);
+        if let Some(known) = known {
+            // Readings cross on their way. One that was asked for after the known
+            // one had come is the present, whatever its number: a database that
+            // was restored counts from further back.
+            let crossed = self.received.get(&name).is_none_or(|at| asked <= *at);
+            if *known == view || (known.newer(&view) && crossed) {
+                return false;
+            }
+            if view.made_anew(known) {
+                pods.for_each(Placed::device_made_anew);
+            } else if known.newer(&view) {
+                pods.for_each(Placed::forget_versions);
+            }
         }
         let opened = view.usable() && !known.is_some_and(DeviceView::usable);
-        let name = view.name.clone();
+        self.copies.retain(|(device, _), _| *device != name);
         self.adopt(&view);
         let known = self.devices.get(&name);
         let mut freed = false;
         for (uid, placed) in self.pods.iter_mut().filter(|(_, p)| p.device == name) {
-            if known
-                .is_none_or(|k| k.app_status.get(&placed.app) != view.app_status.get(&placed.app))
-            {
-                placed.shown_since = Instant::now();
+            let shown = view.app_status.get(&placed.app);
+            if known.is_none_or(|k| k.app_status.get(&placed.app) != shown) {
+                placed.shown_anew();
+            } else if known.is_some_and(|k| view.reported_since(k)) {
+                placed.shown_again();
             }
             freed |= placed.see(&view, &self.cluster);
+            if matches!(placed.stage, Stage::Removed { .. }) && placed.application(&view).is_some()
+            {
+                let place = (name.clone(), placed.app.clone());
+                self.copies.insert(place, uid.clone());
+            }
             self.dirty.insert(uid.clone());
         }
+        if view.decommissioned() {
+            self.pods
+                .values_mut()
+                .filter(|p| p.device == name)
+                .for_each(Placed::device_gone);
+        }
+        self.received.insert(name.clone(), Instant::now());
         self.devices.insert(name, view);
         opened || freed
     }
@@ -239,16 +298,23 @@ impl World {
                 continue;
             };
             let uid = marker.key.uid.clone();
-            if self.pods.contains_key(&uid) {
-                continue;
+            let name = app["name"].as_str().unwrap_or_default();
+            match self.pods.get(&uid) {
+                Some(placed) if placed.device != view.name => {
+                    self.second_copy(view, name, &marker);
+                    continue;
+                }
+                Some(_) => continue,
+                None => {}
             }
+            self.dirty.insert(uid.clone());
             self.pods.insert(
                 uid,
                 Placed {
                     node: marker.node.as_str().into(),
                     key: marker.key,
                     device: view.name.clone(),
-                    app: app["name"].as_str().unwrap_or_default().to_owned(),
+                    app: name.to_owned(),
                     request: None,
                     stage: Stage::Written {
                         revision: marker.revision,
@@ -256,7 +322,10 @@ impl World {
                         after: 0,
                     },
                     shown_since: Instant::now(),
+                    sign: Sign::None,
                     events: None,
+                    refused: None,
+                    contest: Contest::default(),
                     told: BTreeSet::new(),
                 },
             );
@@ -286,130 +355,12 @@ impl World {
     pub fn is_waiting(&self, uid: &Uid) -> Option<PodKey> {
         self.waiting.get(uid).cloned()
     }
-
-    /// Where a pod would go now. `remember` lets it be told when that changes.
-    ///
-    /// # Errors
-    /// Why nowhere.
-    pub fn choose(&mut self, pod: &PodRequest, remember: bool) -> Result<String, NoPlace> {
-        let candidates = self.candidates(pod);
-        let none = BTreeMap::new();
-        let labels = self
-            .grouping
-            .nodes
-            .get(&*pod.node)
-            .map_or(&none, |n| &n.labels);
-        let chosen = place(pod, labels, &candidates);
-        if remember && chosen.is_err() {
-            self.waiting.insert(pod.key.uid.clone(), pod.key.clone());
-        } else {
-            self.waiting.remove(&pod.key.uid);
-        }
-        chosen
-    }
-
-    /// Reserves a device for a pod, before anything is written.
-    ///
-    /// # Errors
-    /// Why there is none.
-    pub fn reserve(
-        &mut self,
-        pod: &PodRequest,
-        app: String,
-        events: Arc<dyn PodEvents>,
-    ) -> Result<String, NoPlace> {
-        let device = self.choose(pod, true)?;
-        let placed = Placed {
-            key: pod.key.clone(),
-            node: pod.node.clone(),
-            device: device.clone(),
-            app,
-            request: Some(Arc::new(pod.clone())),
-            stage: Stage::Reserved,
-            shown_since: Instant::now(),
-            events: Some(events),
-            told: BTreeSet::new(),
-        };
-        self.pods.insert(pod.key.uid.clone(), placed);
-        Ok(device)
-    }
-
-    fn candidates(&self, pod: &PodRequest) -> Vec<Candidate> {
-        let owner = controller(pod);
-        let mut on: HashMap<&str, Vec<&Placed>> = HashMap::new();
-        for placed in self
-            .pods
-            .values()
-            .filter(|p| p.holds_room() && p.key.uid != pod.key.uid)
-        {
-            on.entry(&placed.device).or_default().push(placed);
-        }
-        self.devices
-            .values()
-            .filter(|d| {
-                self.grouping
-                    .node_of
-                    .get(&d.name)
-                    .is_some_and(|n| **n == *pod.node)
-            })
-            .map(|device| {
-                let pods = on.get(device.name.as_str()).map_or(&[][..], Vec::as_slice);
-                self.candidate(device, pods, owner.as_deref())
-            })
-            .collect()
-    }
-
-    fn candidate(&self, device: &DeviceView, pods: &[&Placed], owner: Option<&str>) -> Candidate {
-        let allocatable = self
-            .grouping
-            .allocatable
-            .get(&device.name)
-            .cloned()
-            .unwrap_or_default();
-        let mut used = Resources::new();
-        let (mut siblings, mut unknown, mut ports) = (0, 0, Vec::new());
-        for placed in pods {
-            match &placed.request {
-                Some(request) => {
-                    used.add(&pod_requests(request.spec()));
-                    ports.extend(host_ports(request));
-                    siblings +=
-                        usize::from(owner.is_some() && controller(request).as_deref() == owner);
-                }
-                None => {
-                    unknown += 1;
-                    used.add(&Resources::new().with("pods", Amount::units(1)));
-                }
-            }
-        }
-        let learning = unknown > 0 && self.started.elapsed() < ADOPTION;
-        Candidate {
-            name: device.name.clone(),
-            alias: device.alias.clone(),
-            labels: device.labels.clone(),
-            free: allocatable.minus(&used),
-            allocatable,
-            closed: device
-                .closed()
-                .or_else(|| learning.then(|| "its pods are still being counted".into())),
-            siblings,
-            pods: pods.len(),
-            ports,
-        }
-    }
-}
-
-/// Name of the controller that owns a pod: its siblings are spread.
-fn controller(pod: &PodRequest) -> Option<String> {
-    let owners = pod.pod.metadata.owner_references.as_ref()?;
-    owners
-        .iter()
-        .find(|o| o.controller == Some(true))
-        .map(|o| o.uid.clone())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::device::tests::device;
 
@@ -423,14 +374,38 @@ mod tests {
         let mut view = device("a", &[]);
         view.version = 9;
         view.created = "2026-01-01T00:00:00Z".into();
-        world.read(vec![view.clone()], true);
+        let now = Instant::now();
+        world.read(vec![view.clone()], now, true);
         view.version = 8;
         view.summary = "Unknown".into();
-        world.read(vec![view.clone()], false);
+        world.read(vec![view.clone()], now, false);
         assert_eq!(world.device("a").unwrap().summary, "Online");
         view.version = 1;
         view.created = "2026-01-02T00:00:00Z".into();
-        world.read(vec![view], false);
+        world.read(vec![view.clone()], now, false);
+        assert_eq!(world.device("a").unwrap().summary, "Unknown");
+        view.version = 10;
+        view.created = "2026-01-01T00:00:00Z".into();
+        view.summary = "Online".into();
+        world.read(vec![view], now, false);
+        assert_eq!(
+            world.device("a").unwrap().summary,
+            "Unknown",
+            "the one before"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_was_set_back_is_believed() {
+        let mut world = world();
+        let mut view = device("a", &[]);
+        view.version = 9;
+        world.read(vec![view.clone()], Instant::now(), true);
+        let asked = Instant::now() + Duration::from_millis(1);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        view.version = 3;
+        view.summary = "Unknown".into();
+        world.read(vec![view], asked, true);
         assert_eq!(world.device("a").unwrap().summary, "Unknown");
     }
 }

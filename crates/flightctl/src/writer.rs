@@ -29,6 +29,11 @@ const ATTEMPTS: u32 = 10;
 /// more (measured: 245/s with 8, 168/s with 32).
 const WRITES_AT_ONCE: usize = 8;
 
+/// A write that got no answer may still take effect for this long, as long as
+/// nothing else was written: what stands in between gives up after a minute by
+/// default, and the service then finishes what it has begun.
+const LATE: Duration = Duration::from_secs(120);
+
 /// One change of a device's applications.
 #[derive(Clone, Debug)]
 pub enum Change {
@@ -38,11 +43,22 @@ pub enum Change {
     Remove(String),
 }
 
+impl Change {
+    fn app(&self) -> &str {
+        match self {
+            Self::Put(app) => app["name"].as_str().unwrap_or_default(),
+            Self::Remove(name) => name,
+        }
+    }
+}
+
 /// The device after the write.
 #[derive(Clone, Debug)]
 pub struct Written {
     /// As the service answered it.
     pub device: Arc<DeviceView>,
+    /// When it was asked.
+    pub asked: Instant,
     /// The last rendered version that cannot hold the change yet; 0 when there
     /// was nothing to change, because then any version may.
     pub after: u64,
@@ -58,12 +74,45 @@ pub struct Writers {
     world: Arc<Mutex<World>>,
     devices: Arc<Mutex<HashMap<String, Lane>>>,
     permits: Arc<Semaphore>,
+    /// Writes without an answer by device: when, and over which generation.
+    unsure: Arc<Mutex<HashMap<String, (Instant, i64)>>>,
 }
 
 /// One device's lane; there while it has work or has to keep its distance.
 #[derive(Debug, Default)]
 struct Lane {
-    waiting: Vec<(Change, oneshot::Sender<Outcome>)>,
+    waiting: Vec<Waiting>,
+}
+
+/// A change that is not under way yet, and those who wait for it.
+#[derive(Debug)]
+struct Waiting {
+    change: Change,
+    replies: Vec<oneshot::Sender<Outcome>>,
+}
+
+impl Lane {
+    /// A change said again takes the place of the one that waits: while the
+    /// service makes us wait for minutes, callers come back again and again.
+    fn add(&mut self, change: Change, reply: oneshot::Sender<Outcome>) {
+        let last = self
+            .waiting
+            .iter_mut()
+            .rfind(|w| w.change.app() == change.app());
+        match last {
+            Some(last)
+                if std::mem::discriminant(&last.change) == std::mem::discriminant(&change) =>
+            {
+                last.change = change;
+                last.replies.retain(|reply| !reply.is_closed());
+                last.replies.push(reply);
+            }
+            _ => self.waiting.push(Waiting {
+                change,
+                replies: vec![reply],
+            }),
+        }
+    }
 }
 
 impl Writers {
@@ -74,6 +123,7 @@ impl Writers {
             world,
             devices: Arc::default(),
             permits: Arc::new(Semaphore::new(WRITES_AT_ONCE)),
+            unsure: Arc::default(),
         }
     }
 
@@ -83,18 +133,14 @@ impl Writers {
     ///
     /// # Errors
     /// `Waiting` where the device refuses for a reason that may pass,
-    /// `Rejected` where the application itself is refused, `Unavailable` when
-    /// the outcome is not known.
+    /// `Rejected` where the application itself is refused, alone and by its
+    /// name, `Unavailable` when the outcome is not known.
     pub async fn submit(&self, device: &str, change: Change) -> Outcome {
         let (reply, answer) = oneshot::channel();
         let idle = {
             let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
             let idle = !devices.contains_key(device);
-            devices
-                .entry(device.into())
-                .or_default()
-                .waiting
-                .push((change, reply));
+            devices.entry(device.into()).or_default().add(change, reply);
             idle
         };
         if idle {
@@ -127,8 +173,22 @@ impl Writers {
         }
     }
 
-    async fn write_batch(&self, device: &str, batch: Vec<(Change, oneshot::Sender<Outcome>)>) {
-        let changes: Vec<&Change> = batch.iter().map(|(change, _)| change).collect();
+    /// How long a write to this device that got no answer may still take effect.
+    pub fn unsure(&self, device: &str) -> Option<Duration> {
+        let now = self.world().device(device).map(|d| d.generation);
+        let mut unsure = self.unsure.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, generation) = *unsure.get(device)?;
+        // Its guard does not hold any more once the device has moved on.
+        let left = LATE.checked_sub(at.elapsed());
+        let left = left.filter(|_| now.is_some_and(|now| now <= generation));
+        if left.is_none() {
+            unsure.remove(device);
+        }
+        left
+    }
+
+    async fn write_batch(&self, device: &str, batch: Vec<Waiting>) {
+        let changes: Vec<&Change> = batch.iter().map(|w| &w.change).collect();
         debug!(
             operation = "write",
             device,
@@ -137,31 +197,28 @@ impl Writers {
         );
         let outcome = self.write(device, &changes).await;
         let alone = batch.len() == 1;
-        match outcome {
+        for Waiting { change, replies } in batch {
             // One bad application must not take the others with it: one by one.
-            Err(BackendError::Rejected { .. }) if !alone => {
-                for (change, reply) in batch {
-                    let outcome = self.write(device, &[&change]).await;
-                    let _ = reply.send(outcome);
-                }
-            }
-            outcome => {
-                for (_, reply) in batch {
-                    let _ = reply.send(outcome.clone());
-                }
+            let outcome = match &outcome {
+                Err(ClientError::Invalid { .. }) if !alone => self.write(device, &[&change]).await,
+                outcome => outcome.clone(),
+            };
+            let outcome = outcome.map_err(|e| refusal(device, &e, &change));
+            for reply in replies {
+                let _ = reply.send(outcome.clone());
             }
         }
     }
 
-    async fn write(&self, device: &str, changes: &[&Change]) -> Outcome {
-        let Ok(_permit) = self.permits.acquire().await else {
-            return Err(unavailable(device, "shutting down", None));
-        };
+    async fn write(&self, device: &str, changes: &[&Change]) -> Result<Written, ClientError> {
+        // Never closed; without a permit the writes would only be less orderly.
+        let _permit = self.permits.acquire().await;
         let (cluster, mut known) = {
             let world = self.world();
             (world.cluster.clone(), world.device(device).cloned())
         };
         for attempt in 1..=ATTEMPTS {
+            let mut asked = Instant::now();
             let fresh = known.is_none();
             let view = match known.take() {
                 Some(view) => view,
@@ -172,6 +229,7 @@ impl Writers {
                 if fresh {
                     return Ok(Written {
                         device: Arc::new(view),
+                        asked,
                         after: 0,
                     });
                 }
@@ -182,13 +240,14 @@ impl Writers {
                 {"op": "test", "path": "/metadata/generation", "value": view.generation},
                 {"op": "add", "path": "/spec/applications", "value": apps},
             ]);
+            asked = Instant::now();
             match self.client.patch_device(device, &patch).await {
                 Ok(json) => {
-                    let view = DeviceView::of(&json)
-                        .ok_or_else(|| unavailable(device, "the answer is no device", None))?;
+                    let view = DeviceView::of(&json).ok_or_else(|| no_device(device))?;
                     let after = view.rendered;
                     return Ok(Written {
                         device: Arc::new(view),
+                        asked,
                         after,
                     });
                 }
@@ -198,27 +257,29 @@ impl Writers {
                         device, attempt, "someone else wrote first, repeating"
                     );
                 }
-                Err(error) => return Err(refusal(device, &error)),
+                Err(error) => {
+                    if error.outcome_unknown() {
+                        self.unsure
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .insert(device.to_owned(), (Instant::now(), view.generation));
+                    }
+                    return Err(error);
+                }
             }
         }
         warn!(
             operation = "write",
             device, "gave way to other writers too often"
         );
-        Err(unavailable(
-            device,
-            "other writers change it all the time",
-            None,
-        ))
+        Err(ClientError::TestFailed {
+            object: device.into(),
+        })
     }
 
-    async fn read(&self, device: &str) -> Result<DeviceView, BackendError> {
-        let json = self
-            .client
-            .get_device(device)
-            .await
-            .map_err(|e| refusal(device, &e))?;
-        DeviceView::of(&json).ok_or_else(|| unavailable(device, "the answer is no device", None))
+    async fn read(&self, device: &str) -> Result<DeviceView, ClientError> {
+        let json = self.client.get_device(device).await?;
+        DeviceView::of(&json).ok_or_else(|| no_device(device))
     }
 
     fn world(&self) -> std::sync::MutexGuard<'_, World> {
@@ -230,25 +291,43 @@ impl Writers {
 /// where they are.
 fn apply(apps: &[Value], changes: &[&Change], cluster: &str) -> Vec<Value> {
     let mut result = apps.to_vec();
-    let ours = |app: &Value, name: &Value| {
-        app["name"] == *name && Marker::of(app).is_some_and(|m| *m.cluster == *cluster)
-    };
+    let ours = |app: &Value, name: &str| Marker::ours(app, name, cluster);
     for change in changes {
         match change {
-            Change::Put(app) => match result.iter_mut().find(|a| ours(a, &app["name"])) {
-                Some(place) => *place = app.clone(),
-                None => result.push(app.clone()),
-            },
-            Change::Remove(name) => {
-                let name = Value::String(name.clone());
-                result.retain(|a| !ours(a, &name));
+            Change::Put(app) => {
+                let name = app["name"].as_str().unwrap_or_default();
+                match result.iter_mut().find(|a| ours(a, name)) {
+                    Some(place) => *place = app.clone(),
+                    None => result.push(app.clone()),
+                }
             }
+            Change::Remove(name) => result.retain(|a| !ours(a, name)),
         }
     }
     result
 }
 
-fn refusal(device: &str, error: &ClientError) -> BackendError {
+fn no_device(device: &str) -> ClientError {
+    ClientError::Decode {
+        object: device.into(),
+        why: "it is no device".into(),
+    }
+}
+
+/// Whether Flight Control's refusal is about this application, and not about
+/// the device or another of its applications.
+fn blames(message: &str, app: &str) -> bool {
+    message.lines().any(|line| {
+        line.contains(app)
+            || line
+                .split("spec.applications")
+                .skip(1)
+                .any(|rest| rest.strip_prefix('[').is_none_or(|r| r.starts_with(']')))
+    })
+}
+
+/// What a failed write means for the pod of this change.
+fn refusal(device: &str, error: &ClientError, change: &Change) -> BackendError {
     match error {
         ClientError::NotFound { .. } => BackendError::NotFound,
         ClientError::Owned { .. } => BackendError::Waiting {
@@ -258,10 +337,24 @@ fn refusal(device: &str, error: &ClientError) -> BackendError {
             ),
             retry: None,
         },
-        ClientError::Invalid { .. } => BackendError::Rejected {
-            reason: "InvalidWorkload".into(),
-            message: format!("Flight Control refuses the workload: {error}"),
+        ClientError::Invalid { message, .. } => match change {
+            // Final for the pod, so only what is certainly about it.
+            Change::Put(app) if blames(message, app["name"].as_str().unwrap_or_default()) => {
+                BackendError::Rejected {
+                    reason: "InvalidWorkload".into(),
+                    message: format!("Flight Control refuses the workload: {error}"),
+                }
+            }
+            Change::Put(_) => BackendError::Waiting {
+                reason: "RefusedByFlightControl".into(),
+                message: error.to_string(),
+                retry: None,
+            },
+            Change::Remove(_) => unavailable(device, &error.to_string(), None),
         },
+        ClientError::TestFailed { .. } => {
+            unavailable(device, "other writers change it all the time", None)
+        }
         ClientError::TooManyRequests { retry_after, .. } => {
             unavailable(device, &error.to_string(), Some(*retry_after))
         }
@@ -273,5 +366,65 @@ fn unavailable(device: &str, why: &str, retry: Option<Duration>) -> BackendError
     BackendError::Unavailable {
         message: format!("device {device}: {why}"),
         retry,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_said_again_takes_the_place_of_the_one_that_waits() {
+        let mut lane = Lane::default();
+        let mut answers = Vec::new();
+        let mut add = |change| {
+            let (reply, answer) = oneshot::channel();
+            lane.add(change, reply);
+            answers.push(answer);
+            lane.waiting.len()
+        };
+        let put = |image: &str| Change::Put(json!({"name": "a", "image": image}));
+        assert_eq!(add(put("1")), 1);
+        assert_eq!(add(put("2")), 1);
+        assert_eq!(add(Change::Remove("b".into())), 2);
+        assert_eq!(add(Change::Remove("a".into())), 3, "in its order");
+        assert_eq!(add(put("3")), 4, "not before its removal");
+        let Change::Put(first) = &lane.waiting[0].change else {
+            panic!()
+        };
+        assert_eq!(first["image"], "2");
+        assert_eq!(lane.waiting[0].replies.len(), 2, "nobody is forgotten");
+    }
+
+    #[test]
+    fn only_a_refusal_of_the_application_itself_is_final() {
+        let put = Change::Put(json!({"name": "vk-u1"}));
+        let judge = |message: &str, change: &Change| {
+            let error = ClientError::Invalid {
+                object: "dev0".into(),
+                message: message.into(),
+            };
+            refusal("dev0", &error, change)
+        };
+        for message in [
+            "spec.applications[vk-u1].envVars: Required value",
+            "spec.applications[].inline[1].content: Too long: may not be more than 1048576 bytes",
+            "metadata.labels: odd\nduplicate application name: vk-u1",
+        ] {
+            let error = judge(message, &put);
+            assert!(matches!(error, BackendError::Rejected { .. }), "{error}");
+        }
+        for message in [
+            "spec.decommissioning cannot be changed via patch request",
+            "spec.applications[theirs].envVars: Required value",
+            "API Error: request body has an error: reading failed",
+            "",
+        ] {
+            let error = judge(message, &put);
+            assert!(matches!(error, BackendError::Waiting { .. }), "{error}");
+        }
+        let remove = Change::Remove("vk-u1".into());
+        let error = judge("spec.applications[vk-u1]: odd", &remove);
+        assert!(matches!(error, BackendError::Unavailable { .. }), "{error}");
     }
 }

@@ -294,6 +294,61 @@ async fn more_events_than_a_page_within_the_overlap_are_all_told_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_flood_of_events_of_one_moment_is_read_on_and_holds_nothing_up() {
+    let event = |n: usize, at: &str| {
+        json!({
+            "metadata": {"name": format!("event-{n}"), "creationTimestamp": at},
+            "involvedObject": {"kind": "Device", "name": format!("device-{n}")},
+        })
+    };
+    let page = |n: usize, next: Option<&str>| {
+        let events = [event(n, "2026-01-01T00:00:01Z")];
+        (
+            200,
+            json!({"items": events, "metadata": {"continue": next}}),
+        )
+    };
+    let mut answers = vec![page(0, None)];
+    answers.extend((1..=10).map(|n| page(n, Some("next"))));
+    answers.push(page(11, None));
+    answers.push((
+        200,
+        json!({"items": [event(12, "2026-01-01T00:00:02Z")], "metadata": {}}),
+    ));
+    let (client, asked) = scripted(answers);
+    let mut cursor = EventCursor::default();
+    let mut counts = Vec::new();
+    for _ in 0..4 {
+        counts.push(client.devices_in_events(&mut cursor).await.unwrap().len());
+    }
+    assert_eq!(counts, [0, 10, 1, 1]);
+    let asked = asked.lock().unwrap();
+    assert!(asked[11].ends_with("continue=next"), "{}", asked[11]);
+    assert!(!asked[12].contains("continue"), "{}", asked[12]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_too_large_to_read_is_asked_for_in_smaller_ones() {
+    let large = json!({"items": ["x".repeat(65 << 20)], "metadata": {}});
+    let small = json!({"items": [{"metadata": {"name": "a"}}], "metadata": {}});
+    let (client, asked) = scripted(vec![
+        (200, large.clone()),
+        (200, large),
+        (200, small.clone()),
+        (200, small),
+    ]);
+    assert_eq!(client.list_devices(None).await.unwrap().len(), 1);
+    client.list_devices(None).await.unwrap();
+    let limits: Vec<String> = asked
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|uri| uri.split("limit=").nth(1).unwrap().to_owned())
+        .collect();
+    assert_eq!(limits, ["1000", "500", "250", "250"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_events_of_the_service_name_the_devices_that_changed() {
     let service = flight_control("token");
     service.spawn_devices(2, 0, 2);

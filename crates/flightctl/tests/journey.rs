@@ -4,6 +4,7 @@
 #![allow(
     unreachable_pub,
     missing_debug_implementations,
+    dead_code,
     clippy::unwrap_used,
     reason = "modules of one test or example"
 )]
@@ -219,7 +220,7 @@ async fn others_are_left_alone_and_ours_are_restored() {
     stage.ready("ours").await;
     let foreign = json!({"name": "theirs", "appType": "quadlet", "inline": [
         {"path": "a.container", "content": "[Container]\nImage=quay.io/other/app:1\n[Install]\nWantedBy=default.target\n"}]});
-    edit_applications(&stage, "device-1", &json!([foreign])).await;
+    stage.edit_applications("device-1", &json!([foreign])).await;
     app_count(&stage, "device-1", 2).await;
     assert_eq!(
         stage.applications("device-1"),
@@ -248,7 +249,9 @@ async fn a_device_that_someone_deletes_fails_its_pods() {
     let stage = Stage::new(1, 0, 1).await;
     stage.create(pod("stranded", NODE, "nginx:alpine"));
     stage.ready("stranded").await;
-    request(&stage, "DELETE", "/api/v1/devices/device-1", Value::Null).await;
+    stage
+        .request("DELETE", "/api/v1/devices/device-1", Value::Null)
+        .await;
     let failed = stage.phase("stranded", "Failed").await;
     assert_eq!(failed["status"]["reason"], "DeviceDeleted");
     delete(&stage, "stranded", None);
@@ -401,33 +404,4 @@ async fn app_count(stage: &Stage, device: &str, count: usize) {
             }
         })
         .await;
-}
-
-async fn edit_applications(stage: &Stage, device: &str, applications: &Value) {
-    let patch = json!([{"op": "add", "path": "/spec/applications", "value": applications}]);
-    request(stage, "PATCH", &format!("/api/v1/devices/{device}"), patch).await;
-}
-
-/// Someone else at Flight Control's API.
-async fn request(stage: &Stage, method: &str, path: &str, body: Value) {
-    use http_body_util::Full;
-    let http = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
-        .build(stage.flightctl.endpoint().connector());
-    let request = http::Request::builder()
-        .method(method)
-        .uri(format!("http://flightctl.test{path}"))
-        .header("authorization", "Bearer secret")
-        .header("content-type", "application/json-patch+json")
-        .body(Full::new(bytes::Bytes::from(if body.is_null() {
-            String::new()
-        } else {
-            body.to_string()
-        })))
-        .unwrap();
-    let answer = http.request(request).await.unwrap();
-    assert!(
-        answer.status().is_success(),
-        "{method} {path}: {}",
-        answer.status()
-    );
 }

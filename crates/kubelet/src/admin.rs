@@ -1,8 +1,8 @@
 //! `/healthz`, `/readyz` and `/metrics`, for probes and Prometheus.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::extract::State;
+use axum::extract;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -10,16 +10,26 @@ use axum::{Router, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::leadership::Leadership;
 use crate::metrics::Metrics;
 
 /// Whether the process does its work, and why not; clones share it.
 #[derive(Clone, Debug)]
-pub struct Readiness(Arc<Mutex<Option<String>>>);
+pub struct Readiness(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    waits: Option<String>,
+    note: Option<String>,
+}
 
 impl Readiness {
     /// Not ready yet, for this reason.
     pub fn waiting(reason: &str) -> Self {
-        Self(Arc::new(Mutex::new(Some(reason.into()))))
+        Self(Arc::new(Mutex::new(State {
+            waits: Some(reason.into()),
+            note: None,
+        })))
     }
 
     /// Ready from now on.
@@ -34,14 +44,49 @@ impl Readiness {
 
     /// The reason, while not ready.
     pub fn reason(&self) -> Option<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.lock().waits.clone()
+    }
+
+    /// What `/readyz` says beside `ok`. A standby is ready: a rolling update waits
+    /// for that before it ends the process it stands by for.
+    pub fn note(&self, note: Option<String>) {
+        self.lock().note = note;
     }
 
     fn set(&self, reason: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+        self.lock().waits = reason;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many nodes a note names; it is read by people.
+const NAMED: usize = 5;
+
+/// Notes which nodes another process serves, until `stop`.
+pub async fn note_standby(leadership: Leadership, readiness: Readiness, stop: CancellationToken) {
+    let mut changes = leadership.changes();
+    loop {
+        changes.mark_unchanged();
+        let standby = leadership.standby();
+        let named: Vec<String> = standby
+            .iter()
+            .take(NAMED)
+            .map(|(node, holder)| format!("{node} is served by {holder}"))
+            .collect();
+        let more = if standby.len() > NAMED { ", …" } else { "" };
+        let note = format!(
+            "standby for {} nodes: {}{more}",
+            standby.len(),
+            named.join(", ")
+        );
+        readiness.note((!standby.is_empty()).then_some(note));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = changes.changed() => if changed.is_err() { return },
+        }
     }
 }
 
@@ -71,14 +116,16 @@ pub async fn run(
     }
 }
 
-async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
-    match readiness.reason() {
-        None => (StatusCode::OK, "ok".to_owned()),
-        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+async fn readyz(extract::State(readiness): extract::State<Readiness>) -> impl IntoResponse {
+    let state = readiness.lock();
+    match (&state.waits, &state.note) {
+        (Some(reason), _) => (StatusCode::SERVICE_UNAVAILABLE, reason.clone()),
+        (None, Some(note)) => (StatusCode::OK, format!("ok, {note}")),
+        (None, None) => (StatusCode::OK, "ok".to_owned()),
     }
 }
 
-async fn text(State(metrics): State<Metrics>) -> impl IntoResponse {
+async fn text(extract::State(metrics): extract::State<Metrics>) -> impl IntoResponse {
     (
         [(header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)],
         metrics.text(),
@@ -114,6 +161,19 @@ mod tests {
 
         readiness.ready();
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+
+        let leadership = Leadership::default();
+        let noting = note_standby(leadership.clone(), readiness.clone(), stop.clone());
+        let noting = tokio::spawn(noting);
+        let _role = leadership.contend("vk-1");
+        leadership.lost("vk-1", Some("vk-1_other"));
+        while readiness.lock().note.is_none() {
+            tokio::task::yield_now().await;
+        }
+        let answer = get(address, "/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let text = "ok, standby for 1 nodes: vk-1 is served by vk-1_other";
+        assert!(answer.ends_with(text), "{answer}");
         readiness.not_ready("draining");
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503"));
 
@@ -126,5 +186,6 @@ mod tests {
 
         stop.cancel();
         serving.await.unwrap().unwrap();
+        noting.await.unwrap();
     }
 }

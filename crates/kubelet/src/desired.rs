@@ -8,6 +8,8 @@ use k8s_openapi::api::core::v1::Pod;
 use vk_provider::quantity::{Resources, pod_requests};
 use vk_provider::{PodKey, Revision};
 
+use crate::status::resize;
+
 /// The annotation that holds a backend's journal.
 pub const JOURNAL_ANNOTATION: &str = "virtual-kubelet.io/journal";
 
@@ -44,6 +46,14 @@ pub struct Desired {
 impl Desired {
     /// Reads a pod; `None` for one without identity or node.
     pub fn of(pod: &Pod) -> Option<Self> {
+        Self::after(pod, None)
+    }
+
+    /// The same, where the pod as it was before is known: a fingerprint is
+    /// expensive, and specs hardly ever change.
+    pub fn after(pod: &Pod, before: Option<(&Pod, &Self)>) -> Option<Self> {
+        let before = before.filter(|(known, _)| known.spec == pod.spec);
+        let before = before.map(|(_, desired)| desired);
         let spec = pod.spec.as_ref()?;
         let meta = &pod.metadata;
         let deletion = meta.deletion_timestamp.as_ref().map(|_| {
@@ -56,8 +66,11 @@ impl Desired {
         Some(Self {
             key: PodKey::of(pod)?,
             node: spec.node_name.as_deref()?.into(),
-            revision: Revision::of(spec),
-            requests: pod_requests(spec),
+            revision: before.map_or_else(|| Revision::of(spec), |b| b.revision.clone()),
+            requests: match before {
+                Some(before) => before.requests.clone(),
+                None => pod_requests(&*resize::as_started(pod)?),
+            },
             deletion,
             expires: expires(pod),
             terminal: matches!(phase, Some("Succeeded" | "Failed")),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use vk_provider::{Backend, BackendError, Change};
@@ -16,10 +16,9 @@ use crate::table::Table;
 
 /// Between listings: heals lost changes; a listing is one call to the backend.
 const LIST_INTERVAL: Duration = Duration::from_secs(60);
-/// Between the first listings: the second one confirms orphans after a start.
+/// The same while workloads without a pod wait for the listing that confirms
+/// them: they cost something, and pods are synced within seconds.
 const CONFIRM_INTERVAL: Duration = Duration::from_secs(10);
-/// Listings at that shorter interval after a start.
-const CONFIRMATIONS: u32 = 2;
 /// Before the remote has been listed once nothing can start: ask again soon.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 /// Deadline of one listing; large estates are paged inside.
@@ -64,29 +63,33 @@ async fn list_again_and_again(
     queue: &Queue,
     resync: &Notify,
 ) {
-    let mut listings = 0;
+    let mut listed = false;
     loop {
         let wait = match list(backend, table, queue).await {
             Ok(true) => {
-                listings += 1;
-                if listings <= CONFIRMATIONS {
-                    CONFIRM_INTERVAL
-                } else {
-                    LIST_INTERVAL
-                }
+                listed = true;
+                LIST_INTERVAL
             }
             Ok(false) => RETRY_INTERVAL,
             Err(error) => {
                 warn!(operation = "list", %error, "listing the remote failed");
-                if listings == 0 {
-                    RETRY_INTERVAL
-                } else {
+                if listed {
                     CONFIRM_INTERVAL
+                } else {
+                    RETRY_INTERVAL
                 }
             }
         };
+        let until = Instant::now() + wait;
         // A resync that was asked for meanwhile is kept by the Notify.
-        let _ = timeout(wait, resync.notified()).await;
+        while timeout(wait.min(CONFIRM_INTERVAL), resync.notified())
+            .await
+            .is_err()
+        {
+            if Instant::now() >= until || table.doubts_orphans() {
+                break;
+            }
+        }
     }
 }
 

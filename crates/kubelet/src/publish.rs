@@ -16,12 +16,17 @@ use tokio::time::timeout;
 use vk_provider::{BackendError, Journal, PodKey};
 
 use crate::desired::JOURNAL_ANNOTATION;
+use crate::leadership::Gate;
+use crate::lean::LeanPod;
 
 /// Deadline of one write. The API server's own limit is a minute; a write that
 /// takes longer than this is better repeated.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// Wait after a write that failed, where the server names no time.
 pub const WRITE_RETRY: Duration = Duration::from_secs(2);
+/// Wait after a write that was not made, because the node's lease is not held:
+/// about when it should have been renewed again.
+pub const NOT_LEADING: Duration = Duration::from_secs(5);
 /// Writes under way at once. Each holds a connection (HTTP/1.1), and beyond
 /// some dozens an API server answers no faster.
 const WRITES_AT_ONCE: usize = 32;
@@ -52,6 +57,7 @@ pub enum Written {
 pub struct Publisher {
     client: Client,
     permits: Arc<Semaphore>,
+    gate: Option<Gate>,
 }
 
 impl std::fmt::Debug for Publisher {
@@ -67,14 +73,22 @@ impl Publisher {
         Self {
             client,
             permits: Arc::new(Semaphore::new(WRITES_AT_ONCE)),
+            gate: None,
         }
+    }
+
+    /// The same, writing only what this process may.
+    #[must_use]
+    pub fn gated(mut self, gate: Gate) -> Self {
+        self.gate = Some(gate);
+        self
     }
 
     /// A strategic-merge patch of `pods/NAME/status`.
     pub async fn status(&self, key: &PodKey, body: &Value) -> Written {
         let (api, params) = (self.api(key), PatchParams::default());
         let patch = Patch::Strategic(body);
-        self.bounded(key, api.patch_status(&key.name, &params, &patch))
+        self.bounded(key, || api.patch_status(&key.name, &params, &patch))
             .await
     }
 
@@ -89,7 +103,8 @@ impl Publisher {
             "uid": key.uid.as_str(), "labels": labels, "annotations": annotations,
         }});
         let (api, params) = (self.api(key), PatchParams::default());
-        self.bounded(key, api.patch(&key.name, &params, &Patch::Merge(&body)))
+        let patch = Patch::Merge(&body);
+        self.bounded(key, || api.patch(&key.name, &params, &patch))
             .await
     }
 
@@ -104,11 +119,11 @@ impl Publisher {
             ..Default::default()
         };
         let api = self.api(key);
-        let call = async {
+        self.bounded(key, || async {
             let answer = api.delete(&key.name, &params).await?;
             Ok(answer.left().unwrap_or_default())
-        };
-        self.bounded(key, call).await
+        })
+        .await
     }
 
     /// The pod of this name, if it still is the one of this UID. `None` only
@@ -132,22 +147,29 @@ impl Publisher {
                 Ok(None)
             }
             Ok(Err(error)) => Err(error.to_string()),
-            Ok(Ok(pod)) => {
+            Ok(Ok(LeanPod(pod))) => {
                 Ok(Some(pod).filter(|p| p.metadata.uid.as_deref() == Some(key.uid.as_str())))
             }
         }
     }
 
-    async fn bounded(
-        &self,
-        key: &PodKey,
-        call: impl Future<Output = kube::Result<Pod>>,
-    ) -> Written {
+    /// A call is made, and takes memory, when its turn has come: thousands may
+    /// wait, and a request of kube's has several kilobytes.
+    async fn bounded<F>(&self, key: &PodKey, call: impl FnOnce() -> F) -> Written
+    where
+        F: Future<Output = kube::Result<LeanPod>>,
+    {
         let Ok(_permit) = self.permits.acquire().await else {
             return failed("shutting down".into());
         };
-        match timeout(WRITE_DEADLINE, call).await {
-            Ok(Ok(pod)) => Written::Stored(Box::new(pod)),
+        if self.gate.as_ref().is_some_and(|gate| !gate.pod(&key.uid)) {
+            return Written::Failed {
+                retry: NOT_LEADING,
+                message: "the lease of the pod's node is not held".into(),
+            };
+        }
+        match timeout(WRITE_DEADLINE, Box::pin(call())).await {
+            Ok(Ok(pod)) => Written::Stored(Box::new(pod.0)),
             Ok(Err(error)) => match classify(&error) {
                 Ok(written) => written,
                 Err(doubt) => match self.read_now(key).await {
@@ -160,7 +182,7 @@ impl Publisher {
         }
     }
 
-    fn api(&self, key: &PodKey) -> Api<Pod> {
+    fn api(&self, key: &PodKey) -> Api<LeanPod> {
         Api::namespaced(self.client.clone(), &key.namespace)
     }
 }

@@ -3,6 +3,8 @@
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 
+use crate::status::resize;
+
 /// `phase: Running` with every container ready to be called so.
 pub fn running(status: &PodStatus) -> bool {
     status.phase.as_deref() == Some("Running")
@@ -25,6 +27,17 @@ pub fn started(have: &PodStatus, want: &PodStatus) -> Vec<(&'static str, String)
             ]
         })
         .collect()
+}
+
+/// `ResizeInfeasible` when a resize has just been answered so.
+pub fn resize_refused(have: &PodStatus, want: &PodStatus) -> Option<(&'static str, String)> {
+    let refused = |status: &PodStatus| {
+        let mut all = status.conditions.iter().flatten();
+        all.find(|c| c.reason.as_deref() == Some(resize::INFEASIBLE))
+            .and_then(|c| c.message.clone())
+    };
+    let message = refused(want)?;
+    (refused(have).as_ref() != Some(&message)).then_some(("ResizeInfeasible", message))
 }
 
 /// `Killing` for each container that runs.

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
@@ -12,11 +11,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use vk_provider::{PodKey, Uid};
 
+use crate::lean::LeanPod;
+use crate::pace::paced;
 use crate::queue::Queue;
 use crate::table::Table;
 
-/// Follows the pods of `node` until `stop`. A watch that breaks is opened again
-/// with back-off; a delete that happened meanwhile is found by the new list.
+/// Follows the pods of `node` until `stop`. A watch that ends is opened again as
+/// [`crate::pace`] allows; a delete that happened meanwhile is found by the new list.
 pub async fn watch_pods(
     client: Client,
     node: Arc<str>,
@@ -25,9 +26,8 @@ pub async fn watch_pods(
     stop: CancellationToken,
 ) {
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
-    let mut events = watcher::watcher(Api::<Pod>::all(client), config)
+    let mut events = watcher::watcher(Api::<LeanPod>::all(paced(client)), config)
         .default_backoff()
-        .modify(|pod| pod.metadata.managed_fields = None)
         .boxed();
     let mut seen = HashSet::new();
     loop {
@@ -43,11 +43,11 @@ pub async fn watch_pods(
     }
 }
 
-fn take(event: Event<Pod>, node: &str, seen: &mut HashSet<Uid>, table: &Table, queue: &Queue) {
+fn take(event: Event<LeanPod>, node: &str, seen: &mut HashSet<Uid>, table: &Table, queue: &Queue) {
     match event {
         Event::Init => seen.clear(),
         Event::InitApply(pod) => {
-            if let Some(key) = PodKey::of(&pod) {
+            if let Some(key) = PodKey::of(&pod.0) {
                 seen.insert(key.uid);
             }
             apply(pod, table, queue);
@@ -65,7 +65,7 @@ fn take(event: Event<Pod>, node: &str, seen: &mut HashSet<Uid>, table: &Table, q
             seen.clear();
         }
         Event::Delete(pod) => {
-            if let Some(key) = PodKey::of(&pod) {
+            if let Some(key) = PodKey::of(&pod.0) {
                 table.gone(&key.uid);
                 queue.mark(&key.uid);
             }
@@ -73,8 +73,8 @@ fn take(event: Event<Pod>, node: &str, seen: &mut HashSet<Uid>, table: &Table, q
     }
 }
 
-fn apply(pod: Pod, table: &Table, queue: &Queue) {
-    if let Some(uid) = table.apply(Arc::new(pod)) {
+fn apply(pod: LeanPod, table: &Table, queue: &Queue) {
+    if let Some(uid) = table.apply(Arc::new(pod.0)) {
         queue.mark(&uid);
     }
 }

@@ -47,6 +47,7 @@ async fn survives(effect: Effect, times: u32) {
         1,
         "the workload is started once"
     );
+    struck(&cluster, times);
     // The user's own delete must not be the one that fails.
     world.remote.hold_stops(true);
     world.delete("flaky", Some(60)).await;
@@ -55,19 +56,16 @@ async fn survives(effect: Effect, times: u32) {
     world.remote.exit(&uid(&created), 0);
     world.gone("flaky", &uid(&created)).await;
     world.emptied().await;
-    let unspent = cluster
-        .faults()
-        .rules()
-        .iter()
-        .filter(|r| r.times == Some(times))
-        .count();
-    assert_eq!(
-        unspent,
-        0,
-        "every fault struck: {:?}",
-        cluster.faults().rules()
-    );
+    struck(&cluster, times);
     world.stop().await;
+}
+
+/// Every fault struck at least once; what is left of them ends.
+fn struck(cluster: &Cluster, times: u32) {
+    let rules = cluster.faults().rules();
+    let unspent = rules.iter().filter(|r| r.times == Some(times)).count();
+    assert_eq!(unspent, 0, "every fault struck: {rules:?}");
+    cluster.faults().clear();
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,6 +13,9 @@ pub enum Effect {
     Latency(u64),
     /// 429 with this Retry-After, in seconds.
     TooManyRequests(u64),
+    /// The same as plain text, as API Priority and Fairness and proxies send it:
+    /// clients that look for a Status in the body find no time there.
+    PlainTooManyRequests(u64),
     /// This status, without doing anything.
     Status(u16),
     /// The connection closes before the request is served.

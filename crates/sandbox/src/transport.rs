@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::Body;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use http::{Request, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -73,6 +73,11 @@ impl Endpoint {
                         StatusCode::TOO_MANY_REQUESTS,
                         Some(after),
                     ));
+                }
+                Some(Effect::PlainTooManyRequests(after)) => {
+                    let after = [(http::header::RETRY_AFTER, after.to_string())];
+                    let text = "Too many requests, please try again later.\n";
+                    return Ok((StatusCode::TOO_MANY_REQUESTS, after, text).into_response());
                 }
                 Some(Effect::Status(code)) => {
                     let code =

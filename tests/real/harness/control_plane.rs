@@ -36,6 +36,17 @@ impl ControlPlane {
     /// Brings everything up; returns when the API server is ready and the
     /// default ServiceAccount exists.
     pub fn start(tools: &Path) -> Self {
+        let mut plane = Self::start_server(tools);
+        plane.start_controllers();
+        plane.wait("the default ServiceAccount exists", |p| {
+            p.kubectl(&["get", "serviceaccount", "default", "-n", "default"])
+                .success
+        });
+        plane
+    }
+
+    /// The API server and etcd alone: nothing is scheduled, nothing controlled.
+    pub fn start_server(tools: &Path) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let port = free_port();
         let mut plane = Self {
@@ -48,11 +59,6 @@ impl ControlPlane {
         plane.start_etcd_and_apiserver(port);
         plane.wait("the API server is ready", |p| {
             p.kubectl(&["get", "--raw", "/readyz"]).success
-        });
-        plane.start_controllers();
-        plane.wait("the default ServiceAccount exists", |p| {
-            p.kubectl(&["get", "serviceaccount", "default", "-n", "default"])
-                .success
         });
         plane
     }

@@ -99,6 +99,7 @@ fn parts(cluster: &Cluster, flightctl: &FlightControl) -> Parts {
         rules,
         poll: Duration::from_secs(5),
         clock: Clock::live(),
+        identity: None,
         listener: None,
     }
 }

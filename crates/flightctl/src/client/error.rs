@@ -56,7 +56,8 @@ pub enum ClientError {
         /// The device.
         object: String,
     },
-    /// The request is refused for what it says.
+    /// Flight Control itself refuses the request for what it says; a proxy's
+    /// refusal is a [`ClientError::Server`].
     #[error("Flight Control refuses {object}: {message}")]
     Invalid {
         /// The object.
@@ -94,6 +95,12 @@ pub enum ClientError {
         /// The deadline.
         seconds: u64,
     },
+    /// The answer is larger than what is read of one.
+    #[error("Flight Control's answer about {object} is too large")]
+    TooLarge {
+        /// The object.
+        object: String,
+    },
     /// The answer is not what it should be.
     #[error("Flight Control's answer about {object} cannot be read: {why}")]
     Decode {
@@ -130,7 +137,7 @@ impl ClientError {
             {
                 Self::TestFailed { object }
             }
-            400 | 413 | 422 => Self::Invalid { object, message },
+            400 | 422 if is_status(body) => Self::Invalid { object, message },
             429 => Self::TooManyRequests {
                 retry_after: retry_after.unwrap_or(RETRY_AFTER),
             },
@@ -152,6 +159,31 @@ impl ClientError {
             base: base.into(),
             why,
         }
+    }
+
+    /// Whether a write that ended so may have taken effect, or still may.
+    pub fn outcome_unknown(&self) -> bool {
+        match self {
+            Self::Transport { .. }
+            | Self::Timeout { .. }
+            | Self::TooLarge { .. }
+            | Self::Decode { .. } => true,
+            Self::Server { status, .. } => *status >= 500,
+            _ => false,
+        }
+    }
+
+    /// Whether the next request will most likely end the same way, whatever it
+    /// is about.
+    pub fn concerns_all(&self) -> bool {
+        matches!(
+            self,
+            Self::Token(_)
+                | Self::Unauthorized { .. }
+                | Self::TooManyRequests { .. }
+                | Self::Transport { .. }
+                | Self::Timeout { .. }
+        )
     }
 
     /// When to ask again, where the service named a time.
@@ -177,6 +209,12 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
+/// Whether an answer is Flight Control's own: what stands in front of it says
+/// the same codes for reasons of its own.
+fn is_status(body: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(body).is_ok_and(|json| json["kind"] == "Status")
+}
+
 fn message(body: &[u8]) -> String {
     let text = serde_json::from_slice::<Value>(body)
         .ok()
@@ -190,7 +228,7 @@ mod tests {
     use super::*;
 
     fn error(status: u16, message: &str) -> ClientError {
-        let body = serde_json::json!({"message": message}).to_string();
+        let body = serde_json::json!({"kind": "Status", "message": message}).to_string();
         ClientError::of(
             StatusCode::from_u16(status).unwrap(),
             None,
@@ -243,6 +281,20 @@ mod tests {
             error(400, "no paths provided"),
             ClientError::Invalid { .. }
         ));
+    }
+
+    #[test]
+    fn what_a_proxy_refuses_is_not_refused_by_flight_control() {
+        for (status, body) in [
+            (413, "<html>413 Request Entity Too Large</html>"),
+            (413, r#"{"kind":"Status","message":"spec.applications"}"#),
+            (400, "<html>400 Bad Request</html>"),
+            (422, r#"{"message":"spec.applications[].name"}"#),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let error = ClientError::of(status, None, body.as_bytes(), "dev0");
+            assert!(matches!(error, ClientError::Server { .. }), "{error}");
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct EventCursor {
     since: Option<Timestamp>,
     /// Events of the overlap that were told already.
     told: BTreeMap<String, Timestamp>,
+    /// Where the last call left a listing that was longer than it reads.
+    rest: Option<String>,
 }
 
 impl Client {
@@ -53,9 +55,18 @@ impl Client {
             "/events?order=asc&limit={PAGE}&fieldSelector={}",
             encode(&selector)
         );
-        let (mut newest, mut told, mut names) = (since, BTreeMap::new(), BTreeSet::new());
-        let mut page_path = path.clone();
+        let (mut newest, mut names) = (since, BTreeSet::new());
+        // What a longer listing has told already is told only once, too.
+        let mut told = match cursor.rest {
+            Some(_) => cursor.told.clone(),
+            None => BTreeMap::new(),
+        };
+        let mut rest = cursor.rest.take();
         for _ in 0..PAGES {
+            let page_path = match &rest {
+                Some(token) => format!("{path}&continue={token}"),
+                None => path.clone(),
+            };
             let page = self
                 .call("events", Method::GET, &page_path, None, "events")
                 .await?;
@@ -71,17 +82,28 @@ impl Client {
                     names.insert(device.to_owned());
                 }
             }
-            match super::next_page(&page) {
-                Some(token) => page_path = format!("{path}&continue={}", encode(token)),
-                None => break,
+            rest = super::next_page(&page).map(encode);
+            if rest.is_none() {
+                break;
             }
         }
         // Only what the next call reads again has to be known then.
         let again = newest.saturating_sub(OVERLAP).unwrap_or(newest);
         told.retain(|_, at| *at >= again);
+        if rest.is_some() {
+            // More than one call reads, perhaps all of one moment: the next one
+            // goes on here, from the same time.
+            *cursor = EventCursor {
+                since: Some(since),
+                told,
+                rest,
+            };
+            return Ok(names);
+        }
         *cursor = EventCursor {
             since: Some(newest),
             told,
+            rest: None,
         };
         Ok(names)
     }

@@ -8,6 +8,7 @@ mod budget;
 mod error;
 mod events;
 mod https;
+mod paging;
 mod token;
 
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Uri, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -29,12 +30,14 @@ pub use error::ClientError;
 pub(crate) use error::chain;
 pub use events::EventCursor;
 pub use https::{ConnectError, Tls};
+use paging::Paging;
 pub use token::{TokenError, TokenSource};
 
 /// Deadline of one request. The service answers an expired token only after
 /// 10 s, and that answer must arrive.
 const DEADLINE: Duration = Duration::from_secs(15);
-/// Largest answer read: a page of 1,000 devices of some 30 KB each.
+/// Largest answer read: a page of 1,000 devices of some 60 KB each; where theirs
+/// are larger, pages get smaller.
 const ANSWER_LIMIT: usize = 64 << 20;
 /// Devices of one page, the most the service gives.
 const PAGE: usize = 1000;
@@ -82,6 +85,7 @@ pub struct Client {
     token: TokenSource,
     organization: Option<Arc<str>>,
     budget: Budget,
+    paging: Arc<Paging>,
     observer: Observer,
 }
 
@@ -114,7 +118,16 @@ impl Client {
             token,
             organization: None,
             budget: Budget::default(),
+            paging: Arc::default(),
             observer: Arc::new(|_| {}),
+        }
+    }
+
+    /// The service and the organization in it, as one text.
+    pub fn scope(&self) -> String {
+        match &self.organization {
+            None => self.base.to_string(),
+            Some(organization) => format!("{} {organization}", self.base),
         }
     }
 
@@ -160,15 +173,33 @@ impl Client {
         field_selector: Option<&str>,
     ) -> Result<Vec<Value>, ClientError> {
         let mut devices = Vec::new();
-        let mut path = format!("/devices?limit={PAGE}");
-        if let Some(selector) = field_selector {
-            path = format!("{path}&fieldSelector={}", encode(selector));
-        }
-        let mut page_path = path.clone();
+        let selector = field_selector.map_or_else(String::new, |selector| {
+            format!("&fieldSelector={}", encode(selector))
+        });
+        let mut from = String::new();
         for _ in 0..PAGES {
-            let mut page = self
-                .call("list_devices", Method::GET, &page_path, None, "devices")
-                .await?;
+            let limit = self.paging.limit();
+            let path = format!("/devices?limit={limit}{selector}{from}");
+            let begun = Instant::now();
+            let page = self
+                .call("list_devices", Method::GET, &path, None, "devices")
+                .await;
+            let mut page = match page {
+                Err(error @ ClientError::TooLarge { .. }) => {
+                    if self.paging.too_large(limit) {
+                        continue;
+                    }
+                    return Err(error);
+                }
+                Err(error) => {
+                    if matches!(error, ClientError::Timeout { .. }) {
+                        self.paging.too_slow(limit);
+                    }
+                    return Err(error);
+                }
+                Ok(page) => page,
+            };
+            self.paging.answered(begun.elapsed());
             let next = next_page(&page).map(encode);
             // An answer without a list is no empty list: that would mean that
             // every device is gone.
@@ -177,7 +208,7 @@ impl Client {
                 devices.append(items);
             }
             match next {
-                Some(token) => page_path = format!("{path}&continue={token}"),
+                Some(token) => from = format!("&continue={token}"),
                 None => return Ok(devices),
             }
         }
@@ -216,6 +247,19 @@ impl Client {
             name,
         )
         .await
+    }
+
+    /// When the device was last heard of, in Flight Control's own words; `None`
+    /// for one that never was.
+    ///
+    /// # Errors
+    /// `NotFound` when it does not exist.
+    pub async fn last_seen(&self, name: &str) -> Result<Option<String>, ClientError> {
+        let path = format!("/devices/{}/lastseen", encode(name));
+        let json = self
+            .call("last_seen", Method::GET, &path, None, name)
+            .await?;
+        Ok(json["lastSeen"].as_str().map(str::to_owned))
     }
 
     /// A JSON Patch; answers the device as it then is.
@@ -264,6 +308,11 @@ impl Client {
                     seconds: DEADLINE.as_secs(),
                 });
             }
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                return Err(ClientError::TooLarge {
+                    object: object.into(),
+                });
+            }
             Ok(Err(error)) => return Err(ClientError::transport(&self.base, &*error)),
             Ok(Ok(answer)) => answer,
         };
@@ -276,6 +325,9 @@ impl Client {
                 self.token.refused();
             }
             return Err(error);
+        }
+        if answer.status == http::StatusCode::NO_CONTENT {
+            return Ok(Value::Null);
         }
         serde_json::from_slice(&answer.body).map_err(|e| ClientError::Decode {
             object: object.into(),

@@ -106,6 +106,8 @@ pub struct Environment {
     pub node_name: Option<String>,
     /// `LOG_LEVEL`.
     pub log_level: Option<String>,
+    /// `POD_UID`: of the pod this process runs in.
+    pub pod_uid: Option<String>,
 }
 
 impl Environment {
@@ -119,6 +121,7 @@ impl Environment {
             insecure_tls: read("FLIGHTCTL_INSECURE_TLS"),
             node_name: read("NODE_NAME"),
             log_level: read("LOG_LEVEL"),
+            pod_uid: read("POD_UID"),
         }
     }
 }
@@ -146,6 +149,9 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Where health and metrics are served.
     pub listen: SocketAddr,
+    /// The same for a container that is started again in its pod, which need not
+    /// wait for the lease of the one before it.
+    pub identity: Option<String>,
     /// Kubernetes; without one the cluster's own account, or `~/.kube/config`.
     pub kubeconfig: Option<PathBuf>,
 }
@@ -195,6 +201,7 @@ impl Config {
                 .map_or_else(|| "info".into(), Clone::clone),
             log_format: file.logging.format.unwrap_or_default(),
             listen: listen(file)?,
+            identity: environment.pod_uid.clone(),
             kubeconfig: cli.kubeconfig.clone(),
         })
     }

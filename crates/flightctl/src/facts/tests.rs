@@ -1,5 +1,6 @@
+mod on_its_way;
+
 use super::*;
-use crate::device::Updating;
 use proptest::prelude::*;
 
 const APP: &str = "vk-u1";
@@ -42,7 +43,9 @@ fn see(expected: &Expected, device: &DeviceView, applied: bool, settled: bool) -
             app: APP,
             device,
             applied,
+            refused: None,
             settled,
+            confirmed: settled,
         },
     )
 }
@@ -316,6 +319,35 @@ fn what_stays_unknown_is_judged_only_when_it_has_settled() {
 }
 
 #[test]
+fn silence_alone_ends_nothing() {
+    let never = expected(Policy::Never, &[Role::App]);
+    for (status, ready) in [("Unknown", "0/0"), ("Error", "0/0")] {
+        let device = device(status, ready, 0);
+        let sight = |confirmed| Sight {
+            app: APP,
+            device: &device,
+            applied: true,
+            refused: None,
+            settled: true,
+            confirmed,
+        };
+        assert!(!facts(&never, &sight(false)).ended, "{status}");
+        assert!(facts(&never, &sight(true)).ended, "{status}");
+    }
+}
+
+#[test]
+fn a_count_beyond_all_numbers_is_no_count() {
+    let seen = see(
+        &expected(Policy::Always, &[Role::Init, Role::App]),
+        &device("Running", "18446744073709551615/2", 0),
+        true,
+        false,
+    );
+    assert!(seen.containers.iter().all(|c| c.ready == Some(false)));
+}
+
+#[test]
 fn an_application_that_is_not_listed_is_unknown() {
     let seen = see(
         &expected(Policy::Never, &[Role::App]),
@@ -381,105 +413,6 @@ fn a_running_container_has_the_name_it_has_on_the_device() {
         seen.containers[0].container_id,
         Some(format!("flightctl://dev/{id}-c0"))
     );
-}
-
-fn updating(active: bool, reason: &str, message: &str) -> DeviceView {
-    DeviceView {
-        updating: Updating {
-            active,
-            reason: reason.into(),
-            message: message.into(),
-        },
-        ..DeviceView::default()
-    }
-}
-
-#[test]
-fn an_update_that_names_our_image_says_how_the_pull_goes() {
-    let two = expected(Policy::Always, &[Role::App, Role::App]);
-    let rows = [
-        (
-            true,
-            "Preparing",
-            "0/1 images complete, pending: docker.io/library/c0:1",
-            "|ContainerCreating ContainerCreating",
-            None,
-        ),
-        (
-            true,
-            "Preparing",
-            "1/2 images complete, retrying: docker.io/library/c1:1: image not found",
-            "|ContainerCreating ImagePullBackOff",
-            Some("ErrImagePull"),
-        ),
-        (
-            false,
-            "Error",
-            "[2026-11-21 04:38:50] While Preparing: prefetch failed for docker.io/library/c0:1: authentication failed",
-            "|ErrImagePull ContainerCreating",
-            Some("ErrImagePull"),
-        ),
-        (
-            false,
-            "Error",
-            "While Preparing: prefetch failed for docker.io/library/c0:1.27: x",
-            "|ContainerCreating ContainerCreating",
-            Some("DeviceUpdateFailed"),
-        ),
-        (
-            false,
-            "Error",
-            "While Preparing: prefetch failed for vk-u1: internal error occurred",
-            "|CreateContainerError CreateContainerError",
-            Some("DeviceUpdateFailed"),
-        ),
-        (
-            false,
-            "Error",
-            "While Rebooting: unknown failed: an error occurred",
-            "|ContainerCreating ContainerCreating",
-            Some("DeviceUpdateFailed"),
-        ),
-        (
-            true,
-            "ApplyingUpdate",
-            "Device is applying renderedVersion: 2",
-            "|ContainerCreating ContainerCreating",
-            None,
-        ),
-    ];
-    for (active, reason, message, want, trouble) in rows {
-        let seen = see(&two, &updating(active, reason, message), false, false);
-        assert_eq!(told(&seen), want, "{message}");
-        assert_eq!(seen.trouble.map(|(reason, _)| reason), trouble, "{message}");
-    }
-}
-
-#[test]
-fn an_invalid_spec_is_a_configuration_error() {
-    let device = DeviceView {
-        spec_invalid: Some("1 invalid configuration".into()),
-        ..DeviceView::default()
-    };
-    let seen = see(
-        &expected(Policy::Always, &[Role::App]),
-        &device,
-        false,
-        false,
-    );
-    assert_eq!(told(&seen), "|CreateContainerConfigError");
-}
-
-#[test]
-fn while_a_new_revision_is_on_its_way_the_old_one_is_left_as_it_was() {
-    let seen = see(
-        &expected(Policy::Always, &[Role::App]),
-        &device("Completed", "0/1", 3),
-        false,
-        true,
-    );
-    assert_eq!(told(&seen), "|?");
-    assert_eq!(seen.containers[0].restarts, None);
 }
 
 proptest! {

@@ -28,7 +28,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use vk_provider::{BackendError, PodRequest, Uid};
 
-use crate::marker::Marker;
+use crate::marker::{MARKER_LIMIT, Marker};
 use crate::quadlet::is_name;
 use crate::types::Application;
 use shape::Shape;
@@ -89,7 +89,16 @@ pub fn application(pod: &PodRequest, cluster: &str) -> Result<Value, BackendErro
         node: pod.node.to_string(),
         revision: pod.spec_revision.clone(),
     };
-    inline.insert(0, marker.file(&Expected::of(pod), &inline));
+    let marker = marker.file(&Expected::of(pod), &inline);
+    if marker.content.len() > MARKER_LIMIT {
+        return Err(BackendError::Unsupported {
+            field: "spec.containers".to_owned(),
+            message: format!(
+                "names and images of all containers take more than {MARKER_LIMIT} bytes; use fewer"
+            ),
+        });
+    }
+    inline.insert(0, marker);
     let application = Application {
         name: shape.app.clone(),
         app_type: "quadlet".to_owned(),

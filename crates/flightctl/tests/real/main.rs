@@ -126,17 +126,19 @@ impl World {
                     })
                 })
         });
-        let node = self
-            .plane
-            .ok(&["describe", "node", "vk-flightctl-edge-fleet-1"]);
-        for text in [
-            "flightctl.io/fleet=edge-fleet-1",
-            "type=virtual-kubelet",
-            "11250m",
-            "-vk-flightctl",
-        ] {
-            assert!(node.contains(text), "{text} in\n{node}");
-        }
+        // A device that has just enrolled counts from its first saved sign on.
+        self.until("they show labels, version and the devices' room", |w| {
+            let node = ["describe", "node", "vk-flightctl-edge-fleet-1"];
+            let node = w.plane.kubectl(&node).text;
+            [
+                "flightctl.io/fleet=edge-fleet-1",
+                "type=virtual-kubelet",
+                "11250m",
+                "-vk-flightctl",
+            ]
+            .iter()
+            .all(|text| node.contains(text))
+        });
         assert_eq!(self.http("/readyz").0, 200);
         assert_eq!(self.http("/healthz").0, 200);
         let metrics = self.http("/metrics").1;

@@ -2,8 +2,12 @@
 //! Control with devices, and the provider between them.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::rt::TokioExecutor;
 use jiff::Timestamp;
@@ -29,6 +33,8 @@ pub struct Stage {
     pub devices: Vec<Device>,
     pub rules: Rules,
     pub token: TokenSource,
+    /// The next write gets no answer, and takes effect after 25 s.
+    pub late: Arc<AtomicBool>,
     start: Timestamp,
     begun: tokio::time::Instant,
     _controllers: Controllers,
@@ -76,6 +82,7 @@ impl Stage {
             devices: Vec::new(),
             rules,
             token: TokenSource::fixed("secret"),
+            late: Arc::default(),
             start,
             begun: tokio::time::Instant::now(),
             provider: None,
@@ -89,6 +96,21 @@ impl Stage {
         let kube = || kube::Client::new(base.layer(http()), "default");
         let flightctl =
             Http::builder(TokioExecutor::new()).build(self.flightctl.endpoint().connector());
+        let late = self.late.clone();
+        let flightctl = tower::service_fn(move |request: http::Request<Full<Bytes>>| {
+            let (flightctl, late): (Http<_, _>, _) = (flightctl.clone(), late.clone());
+            async move {
+                let write = request.method() == http::Method::PATCH;
+                if !write || !late.swap(false, Ordering::SeqCst) {
+                    return flightctl.request(request).await;
+                }
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_secs(25)).await;
+                    let _ = flightctl.request(request).await;
+                });
+                std::future::pending().await
+            }
+        });
         let parts = Parts {
             kube: kube(),
             lease: kube(),
@@ -100,6 +122,7 @@ impl Stage {
             rules: self.rules.clone(),
             poll: Duration::from_secs(30),
             clock: Clock::stepped(self.start.checked_add(self.begun.elapsed()).unwrap()),
+            identity: None,
             listener: None,
         };
         let stop = CancellationToken::new();
@@ -206,6 +229,46 @@ impl Stage {
             .flatten()
             .map(|a| a["name"].as_str().unwrap_or_default().to_owned())
             .collect()
+    }
+
+    /// What a device's spec holds.
+    pub fn spec_applications(&self, device: &str) -> Value {
+        self.flightctl.device_value(device).unwrap_or_default()["spec"]["applications"].clone()
+    }
+
+    /// Someone else sets a device's applications.
+    pub async fn edit_applications(&self, device: &str, applications: &Value) {
+        let patch = json!([{"op": "add", "path": "/spec/applications", "value": applications}]);
+        self.request("PATCH", &format!("/api/v1/devices/{device}"), patch)
+            .await;
+    }
+
+    /// Someone else at Flight Control's API.
+    pub async fn request(&self, method: &str, path: &str, body: Value) {
+        let http = Http::builder(TokioExecutor::new()).build(self.flightctl.endpoint().connector());
+        let kind = if method == "PATCH" {
+            "application/json-patch+json"
+        } else {
+            "application/json"
+        };
+        let content = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("http://flightctl.test{path}"))
+            .header("authorization", "Bearer secret")
+            .header("content-type", kind)
+            .body(Full::new(Bytes::from(content)))
+            .unwrap();
+        let answer = http.request(request).await.unwrap();
+        assert!(
+            answer.status().is_success(),
+            "{method} {path}: {}",
+            answer.status()
+        );
     }
 
     pub fn device_of(&self, pod: &Value) -> &Device {

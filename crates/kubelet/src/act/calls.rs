@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use vk_provider::{Admission, BackendError, Grace, NodeUse, PodChange, PodCx, PodKey, PodRequest};
 
-use super::Actor;
+use super::{Actor, QUICK, Say};
 use crate::plan::{Absence, View};
 use crate::publish::PodJournal;
 use crate::story;
@@ -17,17 +17,15 @@ use crate::story;
 const ENSURE_DEADLINE: Duration = Duration::from_secs(60);
 /// Deadline of `stop` and `release`, for the same reason.
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
-/// An `ensure` that takes longer than this does not hold the first status back.
-const QUICK: Duration = Duration::from_millis(500);
-/// A pod came before its node's facts did.
-const NODE_UNKNOWN: Duration = Duration::from_secs(1);
 
 impl Actor {
-    pub(super) fn admit(&self, key: &PodKey, view: &View) {
+    pub(super) fn admit(&self, key: &PodKey, view: &View) -> Say {
         let Some(request) = self.request(key, PodChange::First) else {
-            return;
+            return Say::Now;
         };
-        let Some(desired) = &view.desired else { return };
+        let Some(desired) = &view.desired else {
+            return Say::Now;
+        };
         let decision = {
             let _one_at_a_time = self
                 .admission
@@ -35,7 +33,9 @@ impl Actor {
                 .unwrap_or_else(PoisonError::into_inner);
             let node = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
             let Some(node) = node.get(&*desired.node) else {
-                return self.queue.mark_after(&key.uid, NODE_UNKNOWN);
+                let message = format!("the provider has nothing behind node {}", desired.node);
+                self.wait(key, "NodeNotServed", &message, None);
+                return Say::Now;
             };
             let bound = NodeUse {
                 node: node.clone(),
@@ -52,7 +52,10 @@ impl Actor {
             decision
         };
         match decision {
-            Admission::Accept => self.queue.mark(&key.uid),
+            Admission::Accept => {
+                self.queue.mark(&key.uid);
+                return Say::Soon;
+            }
             // The controller would recreate it for ever.
             Admission::Reject {
                 reason, message, ..
@@ -68,11 +71,12 @@ impl Actor {
             }
             Admission::Wait { reason, message } => self.wait(key, &reason, &message, None),
         }
+        Say::Now
     }
 
-    pub(super) async fn ensure(&self, key: &PodKey, change: PodChange) {
+    pub(super) async fn ensure(&self, key: &PodKey, change: PodChange) -> Say {
         let Some(request) = self.request(key, change) else {
-            return;
+            return Say::Now;
         };
         let cancel = CancellationToken::new();
         let wanted = self.table.with(&key.uid, |record| {
@@ -83,7 +87,8 @@ impl Actor {
             wanted
         });
         if wanted != Some(true) {
-            return self.queue.mark(&key.uid);
+            self.queue.mark(&key.uid);
+            return Say::Now;
         }
         let cx = PodCx {
             events: self.events.for_pod(key),
@@ -111,7 +116,9 @@ impl Actor {
         let (answer, ()) = tokio::join!(call, early_status);
         self.table.with(&key.uid, |record| record.in_flight = None);
         // Cancelled: the pod is wanted otherwise now, and is marked already.
-        let Some(answer) = answer else { return };
+        let Some(answer) = answer else {
+            return Say::Soon;
+        };
         match answer.unwrap_or_else(|_| Err(late("ensure", ENSURE_DEADLINE))) {
             Ok(()) => {
                 let now = self.clock.now();
@@ -125,8 +132,8 @@ impl Actor {
                     record.stopped = false;
                     record.reset_back_off();
                 });
-                // The image may have changed again meanwhile.
-                self.queue.mark(&key.uid);
+                // If the image has changed again meanwhile, the pod is marked.
+                return Say::Soon;
             }
             Err(BackendError::Rejected { reason, message }) => {
                 self.fail(key, &reason, &message, None)
@@ -143,9 +150,10 @@ impl Actor {
             }
             Err(error) => self.unavailable(key, "ensure", &error),
         }
+        Say::Now
     }
 
-    pub(super) async fn stop(&self, key: &PodKey, view: &View, grace: Duration) {
+    pub(super) async fn stop(&self, key: &PodKey, view: &View, grace: Duration) -> Say {
         if view.desired.is_none() && matches!(view.absence, Absence::Orphan { .. }) {
             match self.publisher.read(key).await {
                 Ok(None) => {
@@ -153,14 +161,16 @@ impl Actor {
                 }
                 Ok(Some(pod)) => {
                     self.table.adopt(Arc::new(pod));
-                    return self.queue.mark(&key.uid);
+                    self.queue.mark(&key.uid);
+                    return Say::Now;
                 }
                 Err(message) => {
                     let error = BackendError::Unavailable {
                         message,
                         retry: None,
                     };
-                    return self.unavailable(key, "stop", &error);
+                    self.unavailable(key, "stop", &error);
+                    return Say::Now;
                 }
             }
         }
@@ -174,6 +184,7 @@ impl Actor {
                 if first {
                     self.tell_killing(key, grace);
                 }
+                return Say::Soon;
             }
             Err(BackendError::NotFound) => {
                 self.table.with(&key.uid, |record| {
@@ -181,9 +192,13 @@ impl Actor {
                     record.stopped = true;
                 });
             }
-            Err(error) => return self.unavailable(key, "stop", &error),
+            Err(error) => {
+                self.unavailable(key, "stop", &error);
+                return Say::Now;
+            }
         }
         self.queue.mark(&key.uid);
+        Say::Now
     }
 
     fn tell_killing(&self, key: &PodKey, grace: Duration) {

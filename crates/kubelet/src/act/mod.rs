@@ -18,9 +18,10 @@ use tracing::{debug, error};
 use vk_provider::{Backend, Clock, NodeFacts, Uid};
 
 use crate::events::Recorder;
+use crate::leadership::Gate;
 use crate::metrics::Metrics;
 use crate::plan::{Step, plan};
-use crate::publish::Publisher;
+use crate::publish::{NOT_LEADING, Publisher};
 use crate::queue::Queue;
 use crate::table::Table;
 
@@ -29,6 +30,20 @@ const DRAIN: Duration = Duration::from_secs(3);
 
 /// The nodes that are served, with their present facts.
 pub type Nodes = Arc<RwLock<HashMap<String, NodeFacts>>>;
+
+/// News that does not come within this does not hold a status back.
+const QUICK: Duration = Duration::from_millis(500);
+
+/// When a status is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Say {
+    /// Now.
+    Now,
+    /// A call was just accepted, and the remote may say at once what came of
+    /// it: one status instead of two. After [`QUICK`] without news what is
+    /// known is written.
+    Soon,
+}
 
 /// Everything a step needs.
 pub struct Actor {
@@ -46,6 +61,8 @@ pub struct Actor {
     pub clock: Clock,
     /// Served nodes.
     pub nodes: Nodes,
+    /// What this process may write.
+    pub gate: Gate,
     /// Admission is one at a time, so that two pods never share the last core.
     pub admission: Mutex<()>,
     /// The remote.
@@ -98,6 +115,12 @@ impl Actor {
         let Some(key) = self.table.with(uid, |record| record.key.clone()) else {
             return;
         };
+        if !self.gate.pod(uid) {
+            if view.desired.is_some() {
+                self.queue.mark_after(uid, NOT_LEADING);
+            }
+            return;
+        }
         if self.backend.capabilities().restarts {
             view.restart = None;
         }
@@ -105,16 +128,17 @@ impl Actor {
         let step = plan(&view, self.clock.now());
         debug!(pod = %key, ?step, "planned");
         let name = step_name(&step);
+        let mut say = Say::Now;
         match step {
             Step::Idle => {}
             Step::Later(wait) => self.queue.mark_after(uid, wait),
-            Step::Admit => self.admit(&key, &view),
-            Step::Ensure(change) => self.ensure(&key, change).await,
+            Step::Admit => say = self.admit(&key, &view),
+            Step::Ensure(change) => say = self.ensure(&key, change).await,
             Step::Fail(why) => {
                 let (reason, message) = why.words();
                 self.fail(&key, reason, message, None);
             }
-            Step::Stop(grace) => self.stop(&key, &view, grace).await,
+            Step::Stop(grace) => say = self.stop(&key, &view, grace).await,
             Step::Delete => self.delete(&key).await,
             Step::Release => self.release(&key).await,
             Step::Forget => self.table.forget(uid),
@@ -122,7 +146,10 @@ impl Actor {
         if name != "idle" {
             self.metrics.observe_step(name, started.elapsed());
         }
-        self.publish(&key).await;
+        match say {
+            Say::Now => self.publish(&key).await,
+            Say::Soon => self.queue.mark_after(uid, QUICK),
+        }
     }
 
     /// A fault of the backend's (or ours) in one pod stays with that pod, which

@@ -7,7 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
-use vk_provider::PodKey;
+use vk_provider::{PodKey, Revision};
 
 use super::Actor;
 use crate::publish::Written;
@@ -28,6 +28,7 @@ impl Actor {
         if self.paused(key, |writes| writes.not_before) {
             return;
         }
+        let _ahead = self.events.ahead();
         match self.publisher.delete(key).await {
             Written::Stored(_) => {
                 info!(operation = "delete", pod = %key, "pod deleted");
@@ -72,8 +73,9 @@ impl Actor {
             .as_ref()
             .map(|(reason, message)| (reason.as_str(), message.as_str()));
         let now = self.clock.now();
-        let want = status::compute(
+        let want = status::compute_at(
             &draft.pod,
+            Some(&draft.revision),
             draft.facts.as_deref(),
             &draft.verdict,
             waiting,
@@ -92,11 +94,15 @@ impl Actor {
         }
         if let Some(body) = body {
             self.metrics.status_patch();
+            let _ahead = self.events.ahead();
             match self.publisher.status(key, &body).await {
                 Written::Stored(pod) => {
                     let events = self.events.for_pod(key);
                     for (reason, message) in story::started(&have, &want) {
                         events.normal(reason, &message);
+                    }
+                    if let Some((reason, message)) = story::resize_refused(&have, &want) {
+                        events.warning(reason, &message);
                     }
                     if !story::running(&have) && story::running(&want) {
                         self.metrics.pod_started(&draft.pod, now);
@@ -152,6 +158,7 @@ impl Actor {
 /// What a status is computed from, taken out of the table in one go.
 struct Draft {
     pod: Arc<Pod>,
+    revision: Revision,
     facts: Option<Arc<vk_provider::PodFacts>>,
     verdict: PodVerdict,
     waiting: Option<(String, String)>,
@@ -160,7 +167,8 @@ struct Draft {
 impl Draft {
     fn of(record: &Record, remote_restarts: bool) -> Option<Self> {
         let pod = record.api.clone()?;
-        let deleting = record.desired.as_ref()?.deletion.is_some();
+        let desired = record.desired.as_ref()?;
+        let deleting = desired.deletion.is_some();
         let verdict = match (&record.verdict, deleting) {
             (Some((reason, message)), _) => PodVerdict::Failed {
                 reason: reason.clone(),
@@ -181,6 +189,7 @@ impl Draft {
         });
         Some(Self {
             pod,
+            revision: desired.revision.clone(),
             facts,
             verdict,
             waiting: record.waiting.clone(),

@@ -17,25 +17,31 @@
 mod series;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client};
-use tokio::sync::mpsc;
+use kube::api::{Patch, PatchParams, PostParams, Request};
+use kube::{Api, Client, Resource};
+use serde::de::IgnoredAny;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 use tracing::{debug, warn};
-use vk_provider::{Clock, PodEvents, PodKey};
+use vk_provider::{Clock, PodEvents, PodKey, Uid};
 
+use crate::leadership::Gate;
 use crate::metrics::Metrics;
 pub use series::SERIES;
 use series::{Outgoing, Series};
 
-/// Events that may wait. A start of 500 pods tells about 2000; at 20 to 100 a
-/// second the last of these is then half a minute late, later ones are noise.
-const LANE: usize = 2048;
+/// Events that may wait: what a burst of 5,000 pods tells, with room for its
+/// end. Each takes some 400 bytes; they go out at several hundred a second.
+const LANE: usize = 16_384;
+/// A waiting event goes out at least this often, however many statuses are
+/// written meanwhile: slow news of a flood, but news.
+const AT_LEAST_EVERY: Duration = Duration::from_millis(100);
 /// Deadline of one event: one that hangs must not hold up all others for long.
 const SEND_DEADLINE: Duration = Duration::from_secs(5);
 /// Pause after the API server asked for one without naming a time.
@@ -68,13 +74,48 @@ struct Told {
     severity: Severity,
     reason: String,
     message: String,
+    /// The node it is about; while another process serves that, it is not sent.
+    node: Option<Arc<str>>,
+}
+
+/// Writes under way that go before events: the API server has as much time as
+/// it has, and statuses are what people and controllers wait for.
+#[derive(Debug, Default)]
+struct Ahead {
+    writes: AtomicUsize,
+    none: Notify,
+}
+
+impl Ahead {
+    async fn passed(&self) {
+        let none_left = async {
+            while self.writes.load(Ordering::Relaxed) > 0 {
+                self.none.notified().await;
+            }
+        };
+        let _ = timeout(AT_LEAST_EVERY, none_left).await;
+    }
+}
+
+/// Held while a write goes before events.
+#[derive(Debug)]
+pub struct Hold(Arc<Ahead>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if self.0.writes.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.none.notify_one();
+        }
+    }
 }
 
 /// The sending end of the lane; clones share it.
 #[derive(Clone)]
 pub struct Recorder {
     lane: mpsc::Sender<Told>,
+    ahead: Arc<Ahead>,
     metrics: Metrics,
+    gate: Arc<OnceLock<Gate>>,
 }
 
 impl fmt::Debug for Recorder {
@@ -87,13 +128,40 @@ impl fmt::Debug for Recorder {
 
 /// The receiving end, for [`run_events`].
 #[derive(Debug)]
-pub struct Lane(mpsc::Receiver<Told>);
+pub struct Lane {
+    told: mpsc::Receiver<Told>,
+    ahead: Arc<Ahead>,
+    gate: Arc<OnceLock<Gate>>,
+}
 
 impl Recorder {
     /// A recorder and the lane that [`run_events`] drains.
     pub fn new(metrics: Metrics) -> (Self, Lane) {
-        let (lane, receiver) = mpsc::channel(LANE);
-        (Self { lane, metrics }, Lane(receiver))
+        Self::with_room(LANE, metrics)
+    }
+
+    fn with_room(events: usize, metrics: Metrics) -> (Self, Lane) {
+        let (lane, told) = mpsc::channel(events);
+        let ahead = Arc::<Ahead>::default();
+        let gate = Arc::new(OnceLock::new());
+        let recorder = Self {
+            lane,
+            ahead: ahead.clone(),
+            metrics,
+            gate: gate.clone(),
+        };
+        (recorder, Lane { told, ahead, gate })
+    }
+
+    /// A write that matters more than events goes out while this is held.
+    pub fn ahead(&self) -> Hold {
+        self.ahead.writes.fetch_add(1, Ordering::Relaxed);
+        Hold(self.ahead.clone())
+    }
+
+    /// From now on only what this process may write is sent. The first gate stays.
+    pub fn gated(&self, gate: Gate) {
+        let _ = self.gate.set(gate);
     }
 
     /// A recorder together with the task that drains it; `controller` is what
@@ -115,6 +183,7 @@ impl Recorder {
     pub fn for_pod(&self, key: &PodKey) -> Arc<dyn PodEvents> {
         Arc::new(On {
             recorder: self.clone(),
+            node: About::Pod(key.uid.clone()),
             regarding: ObjectReference {
                 api_version: Some("v1".into()),
                 kind: Some("Pod".into()),
@@ -129,8 +198,18 @@ impl Recorder {
     /// Events on one node. As the kubelet's they carry the node's name for its
     /// UID; kubectl looks for both.
     pub fn for_node(&self, name: &str) -> Arc<dyn PodEvents> {
+        self.on_node(name, About::Node(name.into()))
+    }
+
+    /// Events on a node that this process does not serve, on why it does not.
+    pub fn for_node_of_another(&self, name: &str) -> Arc<dyn PodEvents> {
+        self.on_node(name, About::Another)
+    }
+
+    fn on_node(&self, name: &str, node: About) -> Arc<dyn PodEvents> {
         Arc::new(On {
             recorder: self.clone(),
+            node,
             regarding: ObjectReference {
                 api_version: Some("v1".into()),
                 kind: Some("Node".into()),
@@ -148,14 +227,28 @@ impl Recorder {
     }
 }
 
+/// Whose events these are.
+enum About {
+    Pod(Uid),
+    Node(Arc<str>),
+    Another,
+}
+
 struct On {
     recorder: Recorder,
+    node: About,
     regarding: ObjectReference,
 }
 
 impl On {
     fn tell(&self, severity: Severity, reason: &str, message: &str) {
+        let node = match &self.node {
+            About::Pod(uid) => self.recorder.gate.get().and_then(|g| g.node_of(uid)),
+            About::Node(node) => Some(node.clone()),
+            About::Another => None,
+        };
         self.recorder.tell(Told {
+            node,
             regarding: self.regarding.clone(),
             severity,
             reason: reason.into(),
@@ -184,7 +277,14 @@ pub async fn run_events(
     clock: Clock,
 ) {
     let mut series = Series::new(&controller);
-    while let Some(told) = lane.0.recv().await {
+    while let Some(told) = lane.told.recv().await {
+        if let (Some(gate), Some(node)) = (lane.gate.get(), &told.node)
+            && !gate.node(node)
+        {
+            metrics.event_dropped();
+            continue;
+        }
+        lane.ahead.passed().await;
         if let Some(pause) = send(&client, &mut series, &told, &metrics, &clock).await {
             tokio::time::sleep(pause).await;
         }
@@ -206,11 +306,11 @@ async fn send(
         let next = series.next(told, clock.now());
         let call = async {
             match &next {
-                Outgoing::First(event) => api.create(&PostParams::default(), event).await,
-                Outgoing::Again { name, body } => {
-                    api.patch(name, &PatchParams::default(), &Patch::Merge(body))
-                        .await
-                }
+                Outgoing::First(event) => create(client, namespace, event).await,
+                Outgoing::Again { name, body } => api
+                    .patch(name, &PatchParams::default(), &Patch::Merge(body))
+                    .await
+                    .map(drop),
             }
         };
         match timeout(SEND_DEADLINE, call).await {
@@ -255,6 +355,15 @@ async fn send(
     }
     metrics.event_dropped();
     None
+}
+
+/// Creates an event without reading back what was stored.
+async fn create(client: &Client, namespace: &str, event: &Event) -> kube::Result<()> {
+    let body = serde_json::to_vec(event).map_err(kube::Error::SerdeError)?;
+    let request = Request::new(Event::url_path(&(), Some(namespace)))
+        .create(&PostParams::default(), body)
+        .map_err(kube::Error::BuildRequest)?;
+    client.request::<IgnoredAny>(request).await.map(drop)
 }
 
 #[cfg(test)]
@@ -315,23 +424,49 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_overflow_and_an_api_server_that_refuses_are_counted_and_hold_nobody_up() {
+        const ROOM: usize = 64;
         let (cluster, metrics) = (cluster(), Metrics::default());
-        let recorder = recorder(&cluster, &metrics);
+        let (recorder, lane) = Recorder::with_room(ROOM, metrics.clone());
+        let (client, clock) = (client(&cluster), Clock::stepped(start()));
+        tokio::spawn(run_events(
+            lane,
+            client,
+            "vk-test".into(),
+            metrics.clone(),
+            clock,
+        ));
         cluster
             .faults()
             .add(Rule::always("/events", Effect::TooManyRequests(5)).times(1));
         let pod = recorder.for_pod(&PodKey::new("default", "nginx", "u1"));
-        for number in 0..LANE + 10 {
+        for number in 0..ROOM + 10 {
             pod.normal("Flood", &number.to_string());
         }
         assert_eq!(metrics.events_dropped(), 10);
         let begun = tokio::time::Instant::now();
-        events(&cluster, |all| all.len() == LANE - 1).await;
+        events(&cluster, |all| all.len() == ROOM - 1).await;
         assert!(
             begun.elapsed() >= Duration::from_secs(5),
             "Retry-After is obeyed"
         );
         assert_eq!(metrics.events_dropped(), 11);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_let_writes_pass_but_not_for_ever() {
+        let (cluster, metrics) = (cluster(), Metrics::default());
+        let recorder = recorder(&cluster, &metrics);
+        let pod = recorder.for_pod(&PodKey::new("default", "nginx", "u1"));
+        let begun = tokio::time::Instant::now();
+        let hold = recorder.ahead();
+        pod.normal("First", "waits");
+        pod.normal("Second", "waits");
+        events(&cluster, |all| all.len() == 1).await;
+        assert!(begun.elapsed() >= AT_LEAST_EVERY, "a write was under way");
+        drop(hold);
+        let freed = tokio::time::Instant::now();
+        events(&cluster, |all| all.len() == 2).await;
+        assert!(freed.elapsed() < AT_LEAST_EVERY);
     }
 
     #[tokio::test(start_paused = true)]

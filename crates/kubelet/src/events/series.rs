@@ -196,6 +196,7 @@ mod tests {
             severity: Severity::Normal,
             reason: "Created".into(),
             message: message.into(),
+            node: None,
         }
     }
 

@@ -3,17 +3,20 @@
 //!
 //! # Flow
 //! A task per node follows its own Node object and the facts. Whatever wakes it,
-//! it does the same: create the Node if there is none, correct what is ours in
-//! labels, annotations and taints, then correct the status, which is written
-//! anyway every [`STATUS_EVERY`]. Beside it [`crate::lease`] keeps the heartbeat.
+//! it does the same: see whether the Node is ours to keep, and while this process
+//! holds the lease ([`crate::lease`]), create the Node if there is none, correct
+//! what is ours in labels, annotations and taints, then correct the status, which
+//! is written anyway every [`STATUS_EVERY`].
 //!
 //! # Guarantees
 //! Labels, annotations, taints, conditions and resources of others are kept, and
 //! `spec.unschedulable` is never written. At the end the Node and its Lease stay:
-//! Kubernetes must not evict what a successor finds running.
+//! Kubernetes must not evict what a successor finds running. A Node of this name
+//! that is a machine's is left alone.
 
 mod difference;
 mod object;
+mod recorded;
 mod register;
 
 #[cfg(test)]
@@ -31,12 +34,16 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
+use vk_provider::node::ConditionFact;
 use vk_provider::{Clock, NodeFacts};
 
 use crate::events::Recorder;
+use crate::leadership::Leadership;
 use crate::lease::keep_lease;
 use crate::metrics::Metrics;
-pub use object::OWNED;
+pub use object::{INSTANCE, OWNED};
+pub use recorded::facts_of;
+pub(crate) use recorded::instance;
 
 /// The kubelet's `nodeStatusReportFrequency`: the lease is the heartbeat, the
 /// status only carries news.
@@ -52,6 +59,15 @@ pub struct NodeSettings {
     pub name: String,
     /// Short name of the provider: the value of the default taint.
     pub provider: String,
+    /// Tells the nodes of this provider from those of others in the cluster, and
+    /// is the same after a restart: recorded on each Node.
+    pub instance: String,
+    /// Tells this process from others that serve the same nodes; no two that are
+    /// alive may have the same.
+    pub identity: String,
+    /// What a node shows that was found in Kubernetes while the backend does not
+    /// say what nodes it has.
+    pub outage: Option<Outage>,
     /// Appended to the API server's version: `vk-flightctl` makes
     /// `v1.36.3-vk-flightctl`. A whole version (`v1.0.0-orca`) stands as it is.
     pub version_suffix: String,
@@ -75,6 +91,9 @@ impl NodeSettings {
         Self {
             name: String::new(),
             provider: provider.into(),
+            instance: provider.into(),
+            identity: random_identity(),
+            outage: None,
             version_suffix: version_suffix.into(),
             role: "agent".into(),
             listen_port: None,
@@ -90,30 +109,84 @@ impl NodeSettings {
     }
 }
 
-/// Keeps one node registered until `stop`; the Node and its Lease then stay.
-///
-/// `lease_client` is best a client of its own without automatic retries, so that
-/// nothing queues before a heartbeat.
-pub async fn run_node(
-    client: Client,
-    lease_client: Client,
-    settings: NodeSettings,
-    facts: watch::Receiver<NodeFacts>,
-    clock: Clock,
-    stop: CancellationToken,
-) {
-    let (uid_sender, uid) = watch::channel(None);
-    let lease = keep_lease(
-        lease_client,
-        settings.name.clone(),
-        uid,
-        clock.clone(),
-        settings.metrics.clone(),
-        stop.clone(),
-    );
-    let keeping = register::keep(client, settings, facts, clock, uid_sender, stop);
-    // Both end with `stop`.
-    tokio::join!(Box::pin(lease), Box::pin(keeping));
+/// What a node shows while its backend is not heard of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outage {
+    /// Its condition; Ready stays as it is.
+    pub condition: ConditionFact,
+    /// Keeps new pods away.
+    pub taint: Taint,
+}
+
+/// What is known of a node's registration.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Registration {
+    /// Not read yet.
+    #[default]
+    Unknown,
+    /// There is no such Node.
+    Absent,
+    /// It is ours to keep, and has this UID.
+    Ours(String),
+    /// It is none of ours and is left alone.
+    Foreign,
+}
+
+/// One node to be kept; clones share what they tell.
+#[derive(Clone)]
+pub struct NodeTask {
+    /// For the Node object.
+    pub client: Client,
+    /// For its lease: best a client of its own without automatic retries, so
+    /// that nothing queues before a heartbeat.
+    pub lease_client: Client,
+    /// With the node's name.
+    pub settings: NodeSettings,
+    /// What the backend says of it.
+    pub facts: watch::Receiver<NodeFacts>,
+    /// Told how the Node stands.
+    pub registration: watch::Sender<Registration>,
+    /// Told how the lease stands; asked before each write.
+    pub leadership: Leadership,
+    /// Time.
+    pub clock: Clock,
+}
+
+impl std::fmt::Debug for NodeTask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeTask")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl NodeTask {
+    /// Keeps the Node registered until `stop`, while this process leads; it then
+    /// stays as it is.
+    pub async fn keep_registered(&self, stop: CancellationToken) {
+        register::keep(self, stop).await;
+    }
+
+    /// Keeps its lease until `stop`; then gives it up.
+    pub async fn keep_lease(&self, stop: CancellationToken) {
+        keep_lease(self, stop).await;
+    }
+}
+
+impl NodeSettings {
+    /// The holder of this node's lease, when it is this process. It begins with
+    /// the node's name, which is all that a kubelet writes.
+    pub fn holder(&self) -> String {
+        format!("{}_{}", self.name, self.identity)
+    }
+}
+
+/// Another one in each process.
+fn random_identity() -> String {
+    use std::hash::{BuildHasher, Hasher};
+    // Keyed from the system's random numbers.
+    let hasher = std::hash::RandomState::new().build_hasher();
+    format!("{:016x}", hasher.finish())
 }
 
 /// Why a node could not be removed.
@@ -137,7 +210,7 @@ pub enum RemoveError {
 
 /// Deletes the Node, if it is one of ours; `false` if there is none or it is
 /// someone else's. Its Lease goes with it, through its owner reference. End
-/// [`run_node`] first: it would register the node again.
+/// [`NodeTask::keep_registered`] first: it would register the node again.
 ///
 /// # Errors
 /// The API server did not do it; may be repeated.

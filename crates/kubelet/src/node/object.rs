@@ -21,6 +21,11 @@ use super::NodeSettings;
 
 /// The annotation that names what is ours on a Node; a Node without it is not.
 pub const OWNED: &str = "virtual-kubelet.io/owned";
+/// The annotation that names the provider whose Node it is: see
+/// [`NodeSettings::instance`].
+pub const INSTANCE: &str = "virtual-kubelet.io/instance";
+/// The label of every virtual node, whoever made it, and its value.
+pub(super) const VIRTUAL: (&str, &str) = ("type", "virtual-kubelet");
 /// The API's limit on a label's value.
 const LABEL_LIMIT: usize = 63;
 
@@ -74,7 +79,7 @@ impl Wanted {
         Self {
             name: settings.name.clone(),
             labels: labels(settings, facts, os),
-            annotations: facts.annotations.clone(),
+            annotations: annotations(settings, facts),
             taints: taints(settings, facts),
             conditions: conditions(facts),
             capacity: facts.capacity.clone(),
@@ -236,10 +241,16 @@ fn conditions(facts: &NodeFacts) -> Vec<NodeCondition> {
     all
 }
 
+fn annotations(settings: &NodeSettings, facts: &NodeFacts) -> BTreeMap<String, String> {
+    let mut all = facts.annotations.clone();
+    all.insert(INSTANCE.into(), settings.instance.clone());
+    all
+}
+
 fn labels(settings: &NodeSettings, facts: &NodeFacts, os: &str) -> BTreeMap<String, String> {
     let mut labels = facts.labels.clone();
     let mut set = |name: &str, value: &str| labels.insert(name.into(), value.into());
-    set("type", "virtual-kubelet");
+    set(VIRTUAL.0, VIRTUAL.1);
     set("kubernetes.io/hostname", &label_value(&settings.name));
     set("kubernetes.io/os", os);
     if !facts.info.architecture.is_empty() {

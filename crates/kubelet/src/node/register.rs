@@ -4,18 +4,19 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Node;
+use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client};
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
-use vk_provider::{Clock, NodeFacts};
+use tracing::{error, info, warn};
+use vk_provider::NodeFacts;
 
 use super::object::Wanted;
-use super::{CALL_DEADLINE, NodeSettings, STATUS_EVERY, whole_seconds};
+use super::recorded::is_foreign;
+use super::{CALL_DEADLINE, NodeTask, Registration, STATUS_EVERY, whole_seconds};
+use crate::pace::paced;
 
 /// Between two passes that write: a fleet whose devices all report at once is
 /// written once, and two writers that disagree cannot spin.
@@ -24,6 +25,11 @@ const SETTLE: Duration = Duration::from_secs(1);
 const RETRY_MIN: Duration = Duration::from_secs(1);
 /// Kubernetes removes the pods of a missing node after 40 s.
 const RETRY_MAX: Duration = Duration::from_secs(10);
+/// Longest pause that the API server may ask for: a node that is not registered
+/// loses its pods after 40 s.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Between two words about a Node that is not ours to keep.
+const FOREIGN_AGAIN: Duration = Duration::from_secs(60);
 /// Conflicts and objects that came or went are read again at once, this often in
 /// a row; then they count as failures.
 const AT_ONCE: usize = 4;
@@ -39,17 +45,23 @@ enum Known {
     Present(Box<Node>),
 }
 
-struct Keeper {
+struct Keeper<'a> {
+    task: &'a NodeTask,
+    name: &'a str,
     api: Api<Node>,
-    client: Client,
-    settings: NodeSettings,
-    clock: Clock,
-    uid: watch::Sender<Option<String>>,
     version: Option<String>,
     known: Known,
     /// When the status was written last.
     written: Option<Instant>,
     registered: bool,
+}
+
+impl Drop for Keeper<'_> {
+    fn drop(&mut self) {
+        if let (true, Some(metrics)) = (self.registered, &self.task.settings.metrics) {
+            metrics.node_registered(false);
+        }
+    }
 }
 
 /// Why a pass could not finish.
@@ -58,34 +70,29 @@ enum Trouble {
     Stale(kube::Error),
     Failed(kube::Error),
     Late(&'static str),
+    /// The Node is a machine's.
+    Foreign(Box<Node>),
 }
 
-pub(super) async fn keep(
-    client: Client,
-    settings: NodeSettings,
-    mut facts: watch::Receiver<NodeFacts>,
-    clock: Clock,
-    uid: watch::Sender<Option<String>>,
-    stop: CancellationToken,
-) {
-    let api: Api<Node> = Api::all(client.clone());
-    let config = watcher::Config::default().fields(&format!("metadata.name={}", settings.name));
-    let mut events = watcher(api.clone(), config)
+pub(super) async fn keep(task: &NodeTask, stop: CancellationToken) {
+    let name = task.settings.name.as_str();
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut events = watcher(Api::<Node>::all(paced(task.client.clone())), config)
         .default_backoff()
         .modify(|node| node.metadata.managed_fields = None)
         .boxed();
     let mut listed = None;
     let mut keeper = Keeper {
-        api,
-        client,
-        settings,
-        clock,
-        uid,
+        task,
+        name,
+        api: Api::all(task.client.clone()),
         version: None,
         known: Known::Nothing,
         written: None,
         registered: false,
     };
+    let mut facts = task.facts.clone();
+    let mut role = task.leadership.contend(name);
     let mut due = Instant::now();
     let mut retry = RETRY_MIN;
     let mut told = true;
@@ -103,11 +110,17 @@ pub(super) async fn keep(
                     Ok(wrote) => {
                         retry = RETRY_MIN;
                         let now = Instant::now();
-                        due = keeper.written.unwrap_or(now) + STATUS_EVERY;
+                        // A standby has written nothing, or long ago.
+                        let beat = keeper.written.filter(|_| keeper.may_write());
+                        due = (beat.unwrap_or(now) + STATUS_EVERY).max(now + SETTLE);
                         if wrote {
                             // What a write left to the next one, and nothing otherwise.
                             due = now + SETTLE;
                         }
+                    }
+                    Err(trouble @ Trouble::Foreign(_)) => {
+                        retry = RETRY_MIN;
+                        due = Instant::now() + keeper.report(&trouble);
                     }
                     Err(trouble) => {
                         due = Instant::now() + keeper.report(&trouble).max(retry);
@@ -115,6 +128,8 @@ pub(super) async fn keep(
                     }
                 }
             }
+            // Nobody tells any more: what is known holds.
+            Ok(()) = role.changed() => due = Instant::now(),
             changed = facts.changed(), if told => {
                 // Without a sender the last facts hold until `stop`.
                 told = changed.is_ok();
@@ -127,21 +142,19 @@ pub(super) async fn keep(
                             keeper.look_soon(&mut due, retry);
                         }
                     }
-                    Err(error) => warn!(node = keeper.settings.name, %error, "node watch interrupted"),
+                    Err(error) => warn!(node = name, %error, "node watch interrupted"),
                 }
             }
         }
     }
-    if let (true, Some(metrics)) = (keeper.registered, &keeper.settings.metrics) {
-        metrics.node_registered(false);
-    }
 }
 
-impl Keeper {
+impl Keeper<'_> {
     /// Brings the next pass forward, but neither into a burst of writes nor into
     /// the pause after a failure.
     fn look_soon(&self, due: &mut Instant, retry: Duration) {
-        if retry > RETRY_MIN {
+        let foreign = *self.task.registration.borrow() == Registration::Foreign;
+        if retry > RETRY_MIN || foreign && matches!(self.known, Known::Present(_)) {
             return;
         }
         let now = Instant::now();
@@ -179,7 +192,7 @@ impl Keeper {
             Event::Delete(node) => match &self.known {
                 Known::Present(known) if known.metadata.uid == node.metadata.uid => {
                     info!(
-                        node = self.settings.name,
+                        node = self.name,
                         "someone deleted the node; registering it again"
                     );
                     self.known = Known::Absent;
@@ -218,41 +231,44 @@ impl Keeper {
 
     async fn attempt(&mut self, facts: &NodeFacts) -> Result<bool, Trouble> {
         let version = self.version().await?;
-        let want = Wanted::new(&self.settings, &version, facts);
+        let want = Wanted::new(&self.task.settings, &version, facts);
         if let Known::Nothing = self.known {
-            let found = called("get", self.api.get_opt(&self.settings.name)).await?;
+            let found = called("get", self.api.get_opt(self.name)).await?;
             self.known = found.map_or(Known::Absent, |node| Known::Present(Box::new(node)));
+        }
+        self.judge()?;
+        if !self.may_write() {
+            return Ok(false);
         }
         let mut wrote = false;
         let mut node = match std::mem::replace(&mut self.known, Known::Nothing) {
             Known::Present(node) => *node,
             Known::Absent | Known::Nothing => {
-                let object = want.object(whole_seconds(self.clock.now()));
+                let object = want.object(whole_seconds(self.task.clock.now()));
                 let node =
                     called("create", self.api.create(&PostParams::default(), &object)).await?;
                 self.written = Some(Instant::now());
                 wrote = true;
-                info!(
-                    node = self.settings.name,
-                    operation = "register",
-                    "node registered"
-                );
+                info!(node = self.name, operation = "register", "node registered");
                 node
             }
         };
-        let name = &self.settings.name;
         let params = PatchParams::default();
-        if let Some(body) = want.metadata_patch(&node) {
+        if let Some(body) = want.metadata_patch(&node)
+            && self.may_write()
+        {
             let patch = Patch::Merge(body);
-            node = called("patch", self.api.patch(name, &params, &patch)).await?;
+            node = called("patch", self.api.patch(self.name, &params, &patch)).await?;
             wrote = true;
         }
         let refresh = self.written.is_none_or(|at| at.elapsed() >= STATUS_EVERY);
-        let now = whole_seconds(self.clock.now());
-        if let Some(body) = want.status_patch(&node, refresh, now) {
+        let now = whole_seconds(self.task.clock.now());
+        if let Some(body) = want.status_patch(&node, refresh, now)
+            && self.may_write()
+        {
             let patch = Patch::Strategic(body);
-            let stored =
-                called("patch status", self.api.patch_status(name, &params, &patch)).await?;
+            let call = self.api.patch_status(self.name, &params, &patch);
+            let stored = called("patch status", call).await?;
             self.tell_turns(&want, &node);
             self.written = Some(Instant::now());
             wrote = true;
@@ -262,22 +278,52 @@ impl Keeper {
         Ok(wrote)
     }
 
-    /// The node is as it should be.
-    fn present(&mut self, node: Node, want: &Wanted) {
-        let uid = node.metadata.uid.clone();
-        self.uid.send_if_modified(|known| {
-            let changed = *known != uid;
-            known.clone_from(&uid);
+    /// Tells how the Node stands.
+    fn judge(&mut self) -> Result<(), Trouble> {
+        let registration = match &self.known {
+            Known::Nothing => Registration::Unknown,
+            Known::Absent => Registration::Absent,
+            Known::Present(node) if is_foreign(node) => Registration::Foreign,
+            Known::Present(node) => {
+                Registration::Ours(node.metadata.uid.clone().unwrap_or_default())
+            }
+        };
+        let foreign = registration == Registration::Foreign;
+        self.tell(registration);
+        match std::mem::replace(&mut self.known, Known::Nothing) {
+            Known::Present(node) if foreign => Err(Trouble::Foreign(node)),
+            known => {
+                self.known = known;
+                Ok(())
+            }
+        }
+    }
+
+    fn tell(&self, registration: Registration) {
+        self.task.registration.send_if_modified(|known| {
+            let changed = *known != registration;
+            *known = registration;
             changed
         });
+    }
+
+    fn may_write(&self) -> bool {
+        self.task.leadership.may_write(self.name)
+    }
+
+    /// The node is as it should be.
+    fn present(&mut self, node: Node, want: &Wanted) {
+        self.tell(Registration::Ours(
+            node.metadata.uid.clone().unwrap_or_default(),
+        ));
         if !self.registered {
             self.registered = true;
             info!(
                 "Virtual node '{}' initialized with capacity: {}",
-                self.settings.name,
+                self.name,
                 want.size()
             );
-            if let Some(metrics) = &self.settings.metrics {
+            if let Some(metrics) = &self.task.settings.metrics {
                 metrics.node_registered(true);
             }
         }
@@ -285,10 +331,10 @@ impl Keeper {
     }
 
     fn tell_turns(&self, want: &Wanted, have: &Node) {
-        let Some(events) = &self.settings.events else {
+        let Some(events) = &self.task.settings.events else {
             return;
         };
-        let events = events.for_node(&self.settings.name);
+        let events = events.for_node(self.name);
         for condition in want.turned(have) {
             let reason = condition.reason.as_deref().unwrap_or(&condition.type_);
             let message = condition.message.as_deref().unwrap_or_default();
@@ -305,7 +351,7 @@ impl Keeper {
         if let Some(version) = &self.version {
             return Ok(version.clone());
         }
-        let version = match called("version", self.client.apiserver_version()).await {
+        let version = match called("version", self.task.client.apiserver_version()).await {
             Ok(info) => info.git_version,
             Err(
                 Trouble::Failed(kube::Error::Api(status))
@@ -324,26 +370,39 @@ impl Keeper {
 
     /// Logs and counts; how long the server wants to be left alone.
     fn report(&mut self, trouble: &Trouble) -> Duration {
-        let node = &self.settings.name;
+        let node = self.name;
         // What was sent may have taken effect.
         self.known = Known::Nothing;
         match trouble {
             Trouble::Stale(error) | Trouble::Failed(error) => {
                 warn!(node, %error, "node not up to date in Kubernetes");
-                if let Some(metrics) = &self.settings.metrics {
+                if let Some(metrics) = &self.task.settings.metrics {
                     metrics.api_error("node", error);
                 }
                 match error {
                     kube::Error::Api(status) => {
                         let named = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
-                        Duration::from_secs(named.into())
+                        Duration::from_secs(named.into()).min(LONGEST_PAUSE)
                     }
                     _ => Duration::ZERO,
                 }
             }
+            Trouble::Foreign(found) => {
+                let message = format!(
+                    "a Node named {node} exists and is no virtual one; it is left alone, and nothing runs here under this name: rename one of the two"
+                );
+                error!(node, message);
+                if let Some(events) = &self.task.settings.events {
+                    events
+                        .for_node_of_another(node)
+                        .warning("NodeNameTaken", &message);
+                }
+                self.known = Known::Present(found.clone());
+                FOREIGN_AGAIN
+            }
             Trouble::Late(operation) => {
                 warn!(node, operation, "no answer from the API server");
-                if let Some(metrics) = &self.settings.metrics {
+                if let Some(metrics) = &self.task.settings.metrics {
                     metrics.count_error("node", 0);
                 }
                 Duration::ZERO

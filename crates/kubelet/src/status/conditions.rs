@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Statuses, is_terminal, phase, whole_seconds};
+use super::{Statuses, is_terminal, phase, resize, whole_seconds};
 
 pub(super) struct Input<'a> {
     pub(super) pod: &'a Pod,
@@ -44,6 +44,7 @@ fn no(reason: &str, message: String) -> Say {
 pub(super) fn conditions(input: &Input<'_>) -> Vec<PodCondition> {
     let containers = containers_ready(input);
     let ready = ready(input, &containers);
+    let resize = resize_pending(input).map(|say| (resize::PENDING, say));
     [
         ("PodReadyToStartContainers", ready_to_start(input)),
         ("Initialized", initialized(input)),
@@ -51,8 +52,27 @@ pub(super) fn conditions(input: &Input<'_>) -> Vec<PodCondition> {
         ("ContainersReady", containers),
         ("PodScheduled", yes()),
     ]
+    .into_iter()
+    .chain(resize)
     .map(|(kind, say)| condition(input, kind, say))
-    .into()
+    .collect()
+}
+
+/// Absent when no resize is asked for, or none counts any more.
+fn resize_pending(input: &Input<'_>) -> Option<Say> {
+    let mut names = resize::asked(input.spec, &input.statuses.init);
+    names.extend(resize::asked(input.spec, &input.statuses.regular));
+    if names.is_empty() || is_terminal(Some(input.phase)) {
+        return None;
+    }
+    Some(Say {
+        reason: resize::INFEASIBLE.into(),
+        message: format!(
+            "containers [{}] keep the resources they were started with: this node cannot resize a running pod; delete and create it instead",
+            names.join(" ")
+        ),
+        ..yes()
+    })
 }
 
 fn condition(input: &Input<'_>, kind: &str, say: Say) -> PodCondition {

@@ -17,6 +17,7 @@ mod container;
 mod patch;
 mod phase;
 mod qos;
+pub mod resize;
 
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,9 @@ mod tests;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodIP, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerStatus, HostIP, Pod, PodIP, PodSpec, PodStatus,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use vk_provider::{PodFacts, Reach, Revision};
 
@@ -70,13 +73,28 @@ pub fn compute(
     waiting: Option<(&str, &str)>,
     now: Timestamp,
 ) -> PodStatus {
+    let revision = pod.spec.as_ref().map(Revision::of);
+    compute_at(pod, revision.as_ref(), facts, verdict, waiting, now)
+}
+
+/// The same for a pod whose spec's revision is known.
+pub fn compute_at(
+    pod: &Pod,
+    revision: Option<&Revision>,
+    facts: Option<&PodFacts>,
+    verdict: &PodVerdict,
+    waiting: Option<(&str, &str)>,
+    now: Timestamp,
+) -> PodStatus {
     let (no_spec, no_status) = (PodSpec::default(), PodStatus::default());
     let spec = pod.spec.as_ref().unwrap_or(&no_spec);
     let have = pod.status.as_ref().unwrap_or(&no_status);
     let frozen = is_terminal(have.phase.as_deref());
     let reachable = facts.is_none_or(|f| f.reach == Reach::Reachable);
 
-    let mut statuses = statuses(spec, have, facts, waiting, frozen);
+    // Facts about an older revision do not tell about the image asked for now.
+    let current = facts.is_some_and(|f| f.applied.is_some() && f.applied.as_ref() == revision);
+    let mut statuses = statuses(spec, have, facts, waiting, (current, frozen));
     let over = if frozen && !matches!(verdict, PodVerdict::Terminating { .. }) {
         Over::No
     } else {
@@ -178,12 +196,11 @@ fn statuses(
     have: &PodStatus,
     facts: Option<&PodFacts>,
     waiting: Option<(&str, &str)>,
-    frozen: bool,
+    (current, frozen): (bool, bool),
 ) -> Statuses {
     let inits = spec.init_containers.as_deref().unwrap_or_default();
-    // Facts about an older revision do not tell about the image asked for now.
-    let current = facts.is_some_and(|f| f.applied.as_ref() == Some(&Revision::of(spec)));
-    let seen = |kind, name: &str, image: Option<&str>, policy| {
+    let seen = |kind, container: &Container, policy| {
+        let name = container.name.as_str();
         let (of_kind, before) = match kind {
             Kind::Init | Kind::Sidecar => (facts.map(|f| &f.init), &have.init_container_statuses),
             Kind::Regular => (facts.map(|f| &f.containers), &have.container_statuses),
@@ -194,10 +211,10 @@ fn statuses(
         if frozen && have.is_none() {
             return None;
         }
-        Some(container::status(&Seen {
+        let mut status = container::status(&Seen {
             kind,
             name,
-            image: image.unwrap_or_default(),
+            image: container.image.as_deref().unwrap_or_default(),
             policy,
             current,
             frozen,
@@ -205,18 +222,22 @@ fn statuses(
             have,
             waiting,
             after_init: !inits.is_empty(),
-        }))
+        });
+        status.resources = resize::started_with(container, have);
+        let requests = status.resources.as_ref();
+        status.allocated_resources = requests.and_then(|r| r.requests.clone());
+        Some(status)
     };
     let pod_policy = pod_policy(spec);
     let init = inits.iter().filter_map(|c| {
         let sidecar = c.restart_policy.as_deref() == Some("Always");
         let kind = if sidecar { Kind::Sidecar } else { Kind::Init };
         let policy = c.restart_policy.as_deref().unwrap_or(pod_policy);
-        seen(kind, &c.name, c.image.as_deref(), policy)
+        seen(kind, c, policy)
     });
     let regular = spec.containers.iter().filter_map(|c| {
         let policy = c.restart_policy.as_deref().unwrap_or(pod_policy);
-        seen(Kind::Regular, &c.name, c.image.as_deref(), policy)
+        seen(Kind::Regular, c, policy)
     });
     let ephemeral = spec.ephemeral_containers.iter().flatten().map(|c| {
         let mut before = have.ephemeral_container_statuses.iter().flatten();

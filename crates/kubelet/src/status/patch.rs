@@ -3,6 +3,8 @@
 use k8s_openapi::api::core::v1::{PodCondition, PodStatus};
 use serde_json::{Map, Value, json};
 
+use super::resize;
+
 /// Single values and lists that the API replaces whole (container statuses have
 /// no merge key).
 const WHOLE: [&str; 10] = [
@@ -24,9 +26,12 @@ const ADDRESSES: [&str; 2] = ["hostIPs", "podIPs"];
 /// the pod's UID as precondition; `None` if there is nothing to write.
 ///
 /// Only what changed is in it; conditions that `want` does not name are not
-/// touched. `observedGeneration` follows where the API server keeps it: one that
+/// touched, but for a resize that is no longer asked for. `observedGeneration` follows where the API server keeps it: one that
 /// drops it is not written to again and again.
 pub fn patch(have: &PodStatus, want: &PodStatus, uid: &str) -> Option<Value> {
+    if have == want {
+        return None;
+    }
     let (old, new) = (object(have), object(want));
     let mut status = Map::new();
     for field in WHOLE {
@@ -46,7 +51,7 @@ pub fn patch(have: &PodStatus, want: &PodStatus, uid: &str) -> Option<Value> {
             status.insert(field.into(), list.into());
         }
     }
-    let conditions: Vec<Value> = want
+    let mut conditions: Vec<Value> = want
         .conditions
         .iter()
         .flatten()
@@ -60,6 +65,17 @@ pub fn patch(have: &PodStatus, want: &PodStatus, uid: &str) -> Option<Value> {
             )
         })
         .collect();
+    let had = |status: &PodStatus| {
+        status
+            .conditions
+            .iter()
+            .flatten()
+            .any(|c| c.type_ == resize::PENDING)
+    };
+    if had(have) && !had(want) {
+        // The only condition of ours that comes and goes.
+        conditions.push(json!({"$patch": "delete", "type": resize::PENDING}));
+    }
     if !conditions.is_empty() {
         status.insert("conditions".into(), conditions.into());
     }

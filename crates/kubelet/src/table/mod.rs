@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 use vk_provider::quantity::Resources;
-use vk_provider::{Listing, PodFacts, Reach, Uid};
+use vk_provider::{Listing, PodFacts, PodKey, Reach, Uid};
 
 use crate::desired::Desired;
 use crate::plan::{Absence, View};
 
 mod record;
 
-pub use record::{BACK_OFF_FIRST, BACK_OFF_MAX, Record, Stopping, Writes};
+pub use record::{BACK_OFF_FIRST, BACK_OFF_MAX, Place, Record, Stopping, Writes};
 
 /// The table; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -101,6 +101,60 @@ impl Table {
         let mut inner = self.lock();
         inner.served = true;
         inner.unsynced.insert(node.into());
+        for record in inner.records.values_mut() {
+            if let Absence::Orphan { confirmed } = &mut record.absence {
+                *confirmed = false;
+                record.orphaned = None;
+            }
+        }
+    }
+
+    /// Whether all pods of a node that is served were listed.
+    pub fn is_synced(&self, node: &str) -> bool {
+        !self.lock().unsynced.contains(node)
+    }
+
+    /// Another process serves the node: its pods are none of ours. What is asked
+    /// of the remote for them stops being asked.
+    pub fn disown(&self, node: &str) {
+        let mut inner = self.lock();
+        inner.unsynced.remove(node);
+        for uid in inner.bound(node) {
+            if let Some(record) = inner.records.get_mut(&uid) {
+                record.interrupt();
+                record.desired = None;
+            }
+            inner.settle(&uid);
+            inner.records.remove(&uid);
+        }
+    }
+
+    /// The pods of a node are worth another look, whatever they waited for.
+    pub fn wake(&self, node: &str) -> Vec<Uid> {
+        let mut inner = self.lock();
+        let bound = inner.bound(node);
+        for uid in &bound {
+            if let Some(record) = inner.records.get_mut(uid) {
+                record.reset_back_off();
+            }
+        }
+        bound
+    }
+
+    /// The node that a pod is for.
+    pub fn place(&self, uid: &Uid) -> Option<Place> {
+        self.lock().records.get(uid)?.place()
+    }
+
+    /// Every node that some pod is for.
+    pub fn nodes(&self) -> HashSet<Arc<str>> {
+        let inner = self.lock();
+        let places = inner.records.values().filter_map(Record::place);
+        places
+            .map(|place| match place {
+                Place::Bound(node) | Place::Remote(node) => node,
+            })
+            .collect()
     }
 
     /// The node is no longer served.
@@ -133,6 +187,8 @@ impl Table {
         for facts in listing.pods {
             let uid = facts.key.uid.clone();
             seen.insert(uid.clone());
+            let known = inner.records.get(&uid);
+            let same = known.is_some_and(|r| r.desired.is_some() && r.says_nothing_new(&facts));
             inner.observe(facts);
             if let Some(record) = inner.records.get_mut(&uid)
                 && let Absence::Orphan { confirmed } = &mut record.absence
@@ -143,7 +199,10 @@ impl Table {
                     Some(before) => *confirmed = listing.as_of > before,
                 }
             }
-            changed.push(uid);
+            // Thousands of pods are listed every minute, and few have changed.
+            if !same {
+                changed.push(uid);
+            }
         }
         for (uid, record) in &mut inner.records {
             if seen.contains(uid) {
@@ -172,6 +231,14 @@ impl Table {
             inner.settle(uid);
         }
         changed
+    }
+
+    /// Whether the remote has pods that Kubernetes, fully known, does not have,
+    /// and only one listing says so yet.
+    pub fn doubts_orphans(&self) -> bool {
+        let inner = self.lock();
+        let doubtful = |r: &Record| r.absence == Absence::Orphan { confirmed: false };
+        inner.served && inner.unsynced.is_empty() && inner.records.values().any(doubtful)
     }
 
     /// What [`crate::plan::plan`] needs to know; `None` for an unknown pod.
@@ -239,12 +306,14 @@ impl Table {
         self.len() == 0
     }
 
-    /// Whether any pod is bound to this node.
+    /// Whether any pod is bound to this node, or was and is not ended yet.
     pub fn has_pods(&self, node: &str) -> bool {
-        self.lock()
-            .records
-            .values()
-            .any(|r| r.desired.as_ref().is_some_and(|d| &*d.node == node))
+        self.lock().records.values().any(|record| {
+            let (Some(Place::Bound(at)) | Some(Place::Remote(at))) = record.place() else {
+                return false;
+            };
+            &*at == node
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -253,9 +322,24 @@ impl Table {
 }
 
 impl Inner {
+    fn bound(&self, node: &str) -> Vec<Uid> {
+        let records = self.records.iter();
+        let bound = records.filter(|(_, record)| match &record.desired {
+            Some(desired) => &*desired.node == node,
+            None => false,
+        });
+        bound.map(|(uid, _)| uid.clone()).collect()
+    }
+
     fn apply(&mut self, pod: Arc<Pod>) -> Option<Uid> {
-        let desired = Desired::of(&pod)?;
-        let uid = desired.key.uid.clone();
+        let uid = PodKey::of(&pod)?.uid;
+        let known = self.records.get(&uid);
+        if known.and_then(|r| r.api.as_ref()) == Some(&pod) {
+            // The watch shows what the answer to a write of ours showed already.
+            return None;
+        }
+        let before = known.and_then(|r| Some((r.api.as_deref()?, r.desired.as_ref()?)));
+        let desired = Desired::after(&pod, before)?;
         let record = self
             .records
             .entry(uid.clone())
@@ -268,7 +352,9 @@ impl Inner {
             return None;
         }
         if let Some(before) = &record.desired
-            && (before.deletion != desired.deletion || before.revision != desired.revision)
+            && (before.revision != desired.revision
+                // Our own final delete sets the grace to 0 before the pod goes.
+                || (before.deletion != desired.deletion && !record.stopped))
         {
             record.interrupt();
         }
@@ -278,6 +364,7 @@ impl Inner {
         record.absence = Absence::Deleted;
         record.orphaned = None;
         record.api = Some(pod);
+        record.node = Some(desired.node.clone());
         record.desired = Some(desired);
         self.settle(&uid);
         Some(uid)

@@ -34,6 +34,8 @@ pub struct Record {
     pub api: Option<Arc<Pod>>,
     /// The same, read.
     pub desired: Option<Desired>,
+    /// The node it was bound to, also when it is no longer in Kubernetes.
+    pub node: Option<Arc<str>>,
     /// Why it is not in Kubernetes.
     pub absence: Absence,
     /// What the remote shows; `None` when it is not there.
@@ -68,6 +70,15 @@ pub struct Record {
     /// What the node's ledger holds for this pod: exactly this is taken away
     /// again, whatever became of the pod meanwhile.
     pub(super) counted: Option<(Arc<str>, Resources)>,
+}
+
+/// Which node a pod is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Kubernetes has bound it there.
+    Bound(Arc<str>),
+    /// Kubernetes does not have it, and was there or is so at the remote.
+    Remote(Arc<str>),
 }
 
 /// A stop that the backend took.
@@ -131,6 +142,7 @@ impl Record {
             key,
             api: None,
             desired: None,
+            node: None,
             absence: Absence::Deleted,
             facts: None,
             accepted: None,
@@ -193,6 +205,42 @@ impl Record {
         self.reset_back_off();
     }
 
+    /// Whether facts are the known ones, seen again.
+    pub(super) fn says_nothing_new(&self, facts: &PodFacts) -> bool {
+        let Some(known) = &self.facts else {
+            return false;
+        };
+        let PodFacts {
+            key: _,
+            node,
+            seq: _,
+            applied,
+            reach,
+            accepted,
+            containers,
+            init,
+            pod_ips,
+            host_ips,
+            labels,
+            verdict,
+            ended,
+        } = facts;
+        let accepted_as_known =
+            self.accepted.as_ref().map(|(revision, _)| revision) == accepted.as_ref();
+        accepted_as_known
+            && known.node == *node
+            && known.applied == *applied
+            && known.accepted == *accepted
+            && known.reach == *reach
+            && known.containers == *containers
+            && known.init == *init
+            && known.pod_ips == *pod_ips
+            && known.host_ips == *host_ips
+            && known.labels == *labels
+            && known.verdict == *verdict
+            && known.ended == *ended
+    }
+
     /// Takes newer facts; answers whether they were.
     pub(super) fn observe(&mut self, facts: PodFacts) -> bool {
         let newer = |known: &Arc<PodFacts>| known.seq > facts.seq;
@@ -222,6 +270,14 @@ impl Record {
         }
         self.facts = Some(Arc::new(facts));
         true
+    }
+
+    pub(super) fn place(&self) -> Option<Place> {
+        if let Some(desired) = &self.desired {
+            return Some(Place::Bound(desired.node.clone()));
+        }
+        let facts = self.facts.as_ref().map(|facts| &facts.node);
+        facts.or(self.node.as_ref()).cloned().map(Place::Remote)
     }
 
     /// What was wanted is no longer: what is being asked stops being asked.

@@ -2,7 +2,7 @@ use super::*;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use vk_provider::{PodKey, Revision};
@@ -265,4 +265,40 @@ async fn writes_that_are_not_kept_become_rare() {
     assert_eq!(later, [1, 2, 4, 8, 16, 32, 64, 64, 64, 64]);
     writes.nothing_left();
     assert!(writes.unkept_until.is_none());
+}
+
+#[test]
+fn what_is_known_already_marks_nothing() {
+    let table = Table::default();
+    let api = Arc::new(pod("a", "u"));
+    assert!(table.apply(api.clone()).is_some());
+    assert_eq!(table.apply(Arc::new(pod("a", "u"))), None, "an echo");
+    assert_eq!(table.listing(listing(vec![facts("u", 1)], 5)), [uid("u")]);
+    assert!(table.listing(listing(vec![facts("u", 2)], 6)).is_empty());
+    let mut other = facts("u", 3);
+    other.ended = true;
+    assert_eq!(table.listing(listing(vec![other], 7)), [uid("u")]);
+}
+
+#[test]
+fn the_final_delete_of_ours_is_no_news() {
+    let table = Table::default();
+    let deleting = |grace, version: &str| {
+        let mut pod = pod("a", "u");
+        pod.metadata.resource_version = Some(version.into());
+        pod.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+        pod.metadata.deletion_grace_period_seconds = Some(grace);
+        Arc::new(pod)
+    };
+    let waits = || table.view(&uid("u")).unwrap().back_off.is_some();
+    table.apply(deleting(30, "2"));
+    table.with(&uid("u"), |record| record.failed(None));
+    table.apply(deleting(5, "3"));
+    assert!(!waits(), "less grace does not wait");
+    table.with(&uid("u"), |record| {
+        record.stopped = true;
+        record.failed(None);
+    });
+    table.apply(deleting(0, "4"));
+    assert!(waits(), "nothing is left to hurry");
 }

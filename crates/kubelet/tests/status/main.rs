@@ -38,6 +38,10 @@ fn applied(have: &PodStatus, body: &Value) -> PodStatus {
             ("conditions", Value::Array(list)) => {
                 let mut all = status[field].as_array().cloned().unwrap_or_default();
                 for new in list {
+                    if new["$patch"] == "delete" {
+                        all.retain(|old| old["type"] != new["type"]);
+                        continue;
+                    }
                     let at = all
                         .iter()
                         .position(|old| old["type"] == new["type"])

@@ -6,8 +6,10 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
-use virtual_kubelet::status::patch;
+use serde_json::json;
+use virtual_kubelet::status::{PodVerdict, patch};
 
+use crate::builders::{facts, pod, running};
 use crate::harness;
 use crate::harness::control_plane::ControlPlane;
 use crate::stories::{any_story, look};
@@ -29,6 +31,8 @@ async fn a_real_api_server_takes_every_status_and_keeps_it_whole() {
         .await
         .unwrap();
     let pods: Api<Pod> = Api::namespaced(Client::try_from(config).unwrap(), "default");
+    // A resize is refused where the node does not exist or has no room.
+    plane.ok(&["create", "-f", &node(&plane)]);
     let mut runner = TestRunner::deterministic();
     let mut written = 0;
     for number in 0..STORIES {
@@ -58,11 +62,23 @@ async fn a_real_api_server_takes_every_status_and_keeps_it_whole() {
             written += 1;
         }
     }
+    resized(&pods).await;
     assert!(
         written > STORIES,
         "stories have something to tell: {written}"
     );
     println!("{written} statuses of {STORIES} pods taken and kept");
+}
+
+fn node(plane: &ControlPlane) -> String {
+    let path = plane.folder().join("node.json");
+    let size = json!({"cpu": "8", "memory": "8Gi", "pods": "1000"});
+    let node = json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": "elsewhere"},
+        "status": {"capacity": size, "allocatable": size},
+    });
+    std::fs::write(&path, node.to_string()).unwrap();
+    path.display().to_string()
 }
 
 async fn create(pods: &Api<Pod>, mut pod: Pod, name: &str) -> Pod {
@@ -74,4 +90,38 @@ async fn create(pods: &Api<Pod>, mut pod: Pod, name: &str) -> Pod {
     spec.node_name = Some("elsewhere".into());
     spec.automount_service_account_token = Some(false);
     pods.create(&PostParams::default(), &pod).await.unwrap()
+}
+
+/// A resize reaches the spec; the status that answers it is taken and kept.
+async fn resized(pods: &Api<Pod>) {
+    let sized = |cpu: &str| json!({"name": "a", "resources": {"requests": {"cpu": cpu}}});
+    let mut made = pod("Always", vec![], &["a"]);
+    let containers = &mut made.spec.as_mut().unwrap().containers;
+    containers[0].resources = serde_json::from_value(sized("1")["resources"].clone()).unwrap();
+    let seen = (
+        Some(facts(&made, &[], &[("a", running())])),
+        PodVerdict::None,
+        false,
+    );
+    let made = create(pods, made, "resized").await;
+    let uid = made.metadata.uid.clone().unwrap();
+    let write = async |pod: Pod| {
+        let have = pod.status.clone().unwrap_or_default();
+        let body = patch(&have, &look(&pod, &seen, 100), &uid).unwrap();
+        let (params, body) = (PatchParams::default(), Patch::Strategic(&body));
+        pods.patch_status("resized", &params, &body).await.unwrap()
+    };
+    write(made).await;
+    for (cpu, infeasible) in [("2", true), ("1", false)] {
+        let spec = json!({"spec": {"containers": [sized(cpu)]}});
+        let (params, body) = (PatchParams::default(), Patch::Strategic(&spec));
+        let asked = pods.patch_subresource("resize", "resized", &params, &body);
+        let shown = write(asked.await.unwrap()).await.status.unwrap();
+        let mut conditions = shown.conditions.iter().flatten();
+        assert_eq!(
+            conditions.any(|c| c.type_ == "PodResizePending" && c.status == "True"),
+            infeasible,
+            "{shown:#?}"
+        );
+    }
 }

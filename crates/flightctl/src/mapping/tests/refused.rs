@@ -263,3 +263,11 @@ fn what_is_meant_otherwise_is_warned_of_and_a_debug_container_does_not_end_the_p
         ["ImagePullPolicyIgnored", "EphemeralContainersUnsupported"]
     );
 }
+
+#[test]
+fn a_pod_whose_marker_could_not_be_read_again_is_refused() {
+    let many: Vec<_> = (0..2500)
+        .map(|n| json!({"name": format!("c{n}"), "image": format!("registry.example/{}:1", "x".repeat(80))}))
+        .collect();
+    assert_eq!(refused(json!({"containers": many})), "spec.containers");
+}

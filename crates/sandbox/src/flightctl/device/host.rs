@@ -14,7 +14,7 @@ use crate::flightctl::model::ApplicationStatus;
 
 /// The agent reads Podman's events this much later: a container that has just
 /// been started is still missing from the status pushed with the update.
-const MONITOR_LAG: Duration = Duration::from_millis(200);
+pub(crate) const MONITOR_LAG: Duration = Duration::from_millis(200);
 
 /// Where a unit's start job is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +76,8 @@ pub(super) struct Host {
     /// over updates.
     pub(super) highest: BTreeMap<String, u64>,
     pub(super) blind_until: Option<Instant>,
+    /// How much later than they happen the agent reads events.
+    pub(super) lag: Duration,
     pub(super) power: CancellationToken,
 }
 
@@ -87,10 +89,11 @@ impl Host {
     /// Records a container event.
     pub(super) fn event(&mut self, app: &str, container: &str, seen: Seen) {
         let now = Instant::now();
+        let lag = self.lag;
         if let Some(app) = self.apps.get_mut(app) {
             let events = app.containers.entry(container.into()).or_default();
             // Only the last event that is old enough will ever be shown.
-            if let Some(shown) = events.iter().rposition(|(at, _)| *at + MONITOR_LAG <= now) {
+            if let Some(shown) = events.iter().rposition(|(at, _)| *at + lag <= now) {
                 events.drain(..shown);
             }
             events.push((now, seen));
@@ -131,9 +134,14 @@ impl Host {
 
 impl AppRun {
     /// The agent's own rules, in its order.
-    pub(super) fn status(&self, now: Instant, restarts: u64) -> (ApplicationStatus, Health) {
+    pub(super) fn status(
+        &self,
+        now: Instant,
+        lag: Duration,
+        restarts: u64,
+    ) -> (ApplicationStatus, Health) {
         let shown = |events: &Vec<(Instant, Seen)>| {
-            let old = |(at, _): &&(Instant, Seen)| *at + MONITOR_LAG <= now;
+            let old = |(at, _): &&(Instant, Seen)| *at + lag <= now;
             events.iter().rfind(old).map(|(_, seen)| *seen)
         };
         let states: Vec<Seen> = self.containers.values().filter_map(shown).collect();

@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::agent::{Agent, Command, boot_id};
+use self::host::MONITOR_LAG;
 use self::journal::{Journal, JournalEntry};
 use self::link::{InProcess, Plugged};
 use self::runtime::Runtime;
@@ -57,6 +58,10 @@ pub struct DeviceSpec {
     pub architecture: String,
     /// How often the agent reports what changed between updates.
     pub status_interval: Duration,
+    /// How much later than it happens the agent reads what a container does.
+    /// With some seconds, an update's own report is `Unknown 0/0`, as slow
+    /// devices send it.
+    pub monitor_lag: Duration,
 }
 
 impl Default for DeviceSpec {
@@ -76,6 +81,7 @@ impl DeviceSpec {
             address: None,
             architecture: "amd64".into(),
             status_interval: STATUS_INTERVAL,
+            monitor_lag: MONITOR_LAG,
         }
     }
 
@@ -167,7 +173,12 @@ pub fn start_agent(
     let (commands, received) = mpsc::channel(COMMANDS);
     let scripts = Scripts::default();
     let journal = Journal::new(clock.clone());
-    let host = Simulated::new(scripts.clone(), journal.clone(), stop.clone());
+    let host = Simulated::new(
+        scripts.clone(),
+        journal.clone(),
+        spec.monitor_lag,
+        stop.clone(),
+    );
     let agent = Agent::new(
         &spec.name,
         Plugged::new(link, plugged),

@@ -161,7 +161,12 @@ impl Inner {
 pub(crate) struct Simulated(Arc<Inner>);
 
 impl Simulated {
-    pub(crate) fn new(scripts: Scripts, journal: Journal, stop: CancellationToken) -> Self {
+    pub(crate) fn new(
+        scripts: Scripts,
+        journal: Journal,
+        lag: Duration,
+        stop: CancellationToken,
+    ) -> Self {
         let host = Host {
             apps: BTreeMap::new(),
             files: BTreeSet::new(),
@@ -169,6 +174,7 @@ impl Simulated {
             pulls: BTreeMap::new(),
             highest: BTreeMap::new(),
             blind_until: None,
+            lag,
             power: stop.child_token(),
         };
         Self(Arc::new(Inner {
@@ -292,6 +298,7 @@ impl Runtime for Simulated {
         if host.blind_until.is_some_and(|until| now < until) {
             return Vec::new();
         }
+        let lag = host.lag;
         let highest = &mut host.highest;
         host.apps
             .values()
@@ -299,7 +306,7 @@ impl Runtime for Simulated {
                 let restarts: u64 = run.units.values().map(|unit| unit.restarts).sum();
                 let shown = highest.entry(run.app.name.clone()).or_default();
                 *shown = restarts.max(*shown);
-                run.status(now, *shown)
+                run.status(now, lag, *shown)
             })
             .collect()
     }

@@ -1,0 +1,119 @@
+//! While the device has not reached the version that holds the pod.
+
+use super::*;
+use crate::device::Updating;
+
+fn updating(active: bool, reason: &str, message: &str) -> DeviceView {
+    DeviceView {
+        updating: Updating {
+            active,
+            reason: reason.into(),
+            message: message.into(),
+        },
+        ..DeviceView::default()
+    }
+}
+
+#[test]
+fn an_update_that_names_our_image_says_how_the_pull_goes() {
+    let two = expected(Policy::Always, &[Role::App, Role::App]);
+    let rows = [
+        (
+            true,
+            "Preparing",
+            "0/1 images complete, pending: docker.io/library/c0:1",
+            "|ContainerCreating ContainerCreating",
+            None,
+        ),
+        (
+            true,
+            "Preparing",
+            "1/2 images complete, retrying: docker.io/library/c1:1: image not found",
+            "|ContainerCreating ImagePullBackOff",
+            Some("ErrImagePull"),
+        ),
+        (
+            false,
+            "Error",
+            "[2026-11-21 04:38:50] While Preparing: prefetch failed for docker.io/library/c0:1: authentication failed",
+            "|ErrImagePull ContainerCreating",
+            Some("ErrImagePull"),
+        ),
+        (
+            false,
+            "Error",
+            "While Preparing: prefetch failed for docker.io/library/c0:1.27: x",
+            "|ContainerCreating ContainerCreating",
+            Some("DeviceUpdateFailed"),
+        ),
+        (
+            false,
+            "Error",
+            "While Preparing: prefetch failed for vk-u1: internal error occurred",
+            "|CreateContainerError CreateContainerError",
+            Some("DeviceUpdateFailed"),
+        ),
+        (
+            false,
+            "Error",
+            "While Rebooting: unknown failed: an error occurred",
+            "|ContainerCreating ContainerCreating",
+            Some("DeviceUpdateFailed"),
+        ),
+        (
+            true,
+            "ApplyingUpdate",
+            "Device is applying renderedVersion: 2",
+            "|ContainerCreating ContainerCreating",
+            None,
+        ),
+    ];
+    for (active, reason, message, want, trouble) in rows {
+        let seen = see(&two, &updating(active, reason, message), false, false);
+        assert_eq!(told(&seen), want, "{message}");
+        assert_eq!(seen.trouble.map(|(reason, _)| reason), trouble, "{message}");
+    }
+}
+
+#[test]
+fn an_invalid_spec_is_a_configuration_error() {
+    let device = DeviceView {
+        spec_invalid: Some("1 invalid configuration".into()),
+        ..DeviceView::default()
+    };
+    let seen = see(
+        &expected(Policy::Always, &[Role::App]),
+        &device,
+        false,
+        false,
+    );
+    assert_eq!(told(&seen), "|CreateContainerConfigError");
+}
+
+#[test]
+fn what_the_device_refuses_waits_for_that_reason() {
+    let mut device = updating(false, "Updated", "");
+    device.app_status.clear();
+    let sight = Sight {
+        app: APP,
+        device: &device,
+        applied: false,
+        refused: Some(("FleetManaged", "owned")),
+        settled: true,
+        confirmed: false,
+    };
+    let seen = facts(&expected(Policy::Always, &[Role::App]), &sight);
+    assert_eq!(told(&seen), "|FleetManaged");
+}
+
+#[test]
+fn while_a_new_revision_is_on_its_way_the_old_one_is_left_as_it_was() {
+    let seen = see(
+        &expected(Policy::Always, &[Role::App]),
+        &device("Completed", "0/1", 3),
+        false,
+        true,
+    );
+    assert_eq!(told(&seen), "|?");
+    assert_eq!(seen.containers[0].restarts, None);
+}

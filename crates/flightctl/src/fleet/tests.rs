@@ -1,0 +1,205 @@
+use super::*;
+use crate::device::tests::device;
+use vk_provider::quantity::Amount;
+
+pub(crate) fn rules() -> Rules {
+    let cpu_memory = |cpu: i64, mib: i64| {
+        Resources::new()
+            .with("cpu", Amount::milli(cpu))
+            .with("memory", Amount::units(mib << 20))
+    };
+    Rules {
+        node_name: "vk-flightctl-node".into(),
+        fleet_label: "fleet".into(),
+        fleets: Vec::new(),
+        defaults: Sizes {
+            assumed: cpu_memory(4000, 8192).with("pods", Amount::units(110)),
+            reserve: cpu_memory(250, 512),
+        },
+        taints: Vec::new(),
+    }
+}
+
+fn rule(name: &str, selector: &str) -> FleetRule {
+    FleetRule {
+        name: name.into(),
+        selector: crate::select::parse(selector).unwrap(),
+        sizes: rules().defaults,
+        taints: None,
+    }
+}
+
+#[test]
+fn without_configuration_a_label_makes_the_nodes() {
+    let devices = [
+        device("a", &[("fleet", "one")]),
+        device("b", &[("fleet", "one"), ("zone", "x")]),
+        device("c", &[]),
+    ];
+    let grouping = group(&rules(), devices.iter(), &Ok(()));
+    let names: Vec<&String> = grouping.nodes.keys().collect();
+    assert_eq!(names, ["vk-flightctl-node", "vk-flightctl-one"]);
+    let one = &grouping.nodes["vk-flightctl-one"];
+    assert_eq!(one.capacity.get("cpu").show("cpu"), "8");
+    assert_eq!(one.allocatable.get("cpu").show("cpu"), "7500m");
+    assert_eq!(one.allocatable.get("memory").show("memory"), "15Gi");
+    assert_eq!(one.labels[FLEET_LABEL], "one");
+    assert!(!one.labels.contains_key("zone"), "not shared by all");
+}
+
+#[test]
+fn the_own_node_exists_without_devices() {
+    let grouping = group(&rules(), [].iter(), &Ok(()));
+    let node = &grouping.nodes["vk-flightctl-node"];
+    assert_eq!(node.allocatable.get("cpu"), Amount::ZERO);
+    assert!(
+        node.allocatable.iter().any(|(name, _)| name == "cpu"),
+        "named, as zero"
+    );
+}
+
+#[test]
+fn a_device_that_two_fleets_select_is_used_by_neither() {
+    let mut rules = rules();
+    rules.fleets = vec![rule("one", "zone=x"), rule("two", "tier=y")];
+    let devices = [device("a", &[("zone", "x"), ("tier", "y")])];
+    let grouping = group(&rules, devices.iter(), &Ok(()));
+    assert!(grouping.node_of.is_empty());
+    assert!(
+        grouping.problems[0].contains("fleets one and two"),
+        "{:?}",
+        grouping.problems
+    );
+}
+
+#[test]
+fn a_fleet_of_two_architectures_is_two_nodes() {
+    let mut arm = device("b", &[("fleet", "one")]);
+    arm.architecture = Some("arm64".into());
+    let devices = [device("a", &[("fleet", "one")]), arm];
+    let grouping = group(&rules(), devices.iter(), &Ok(()));
+    assert_eq!(&*grouping.node_of["a"], "vk-flightctl-one");
+    assert_eq!(&*grouping.node_of["b"], "vk-flightctl-one-arm64");
+}
+
+#[test]
+fn owned_devices_give_nothing_and_say_why() {
+    let mut owned = device("a", &[("fleet", "one")]);
+    owned.owner = Some("Fleet/factory".into());
+    let grouping = group(&rules(), [owned].iter(), &Ok(()));
+    let node = &grouping.nodes["vk-flightctl-one"];
+    assert_eq!(node.allocatable.get("cpu"), Amount::ZERO);
+    let condition = node
+        .conditions
+        .iter()
+        .find(|c| c.kind == "FleetManaged")
+        .unwrap();
+    assert_eq!(condition.status, Some(true));
+}
+
+#[test]
+fn an_outage_has_its_own_condition_and_taint() {
+    let grouping = group(&rules(), [].iter(), &Err("connection refused".into()));
+    let node = &grouping.nodes["vk-flightctl-node"];
+    assert_eq!(node.taints[0].key, "flightctl.io/unreachable");
+    assert!(
+        node.conditions
+            .iter()
+            .any(|c| c.kind == "FlightControlReachable" && c.status == Some(false))
+    );
+}
+
+#[test]
+fn reported_sizes_and_labels_win_over_the_assumed_one() {
+    let mut reporting = device("a", &[("flightctl.io/capacity-memory", "2Gi")]);
+    reporting.cpu_cores = Some(2);
+    let grouping = group(&rules(), [reporting].iter(), &Ok(()));
+    let node = &grouping.nodes["vk-flightctl-node"];
+    assert_eq!(node.capacity.get("cpu").show("cpu"), "2");
+    assert_eq!(node.capacity.get("memory").show("memory"), "2Gi");
+    assert!(
+        node.conditions
+            .iter()
+            .any(|c| c.kind == "CapacityAssumed" && c.status == Some(false))
+    );
+}
+
+#[test]
+fn a_label_that_makes_the_own_node_is_told() {
+    let devices = [device("a", &[("fleet", "node")])];
+    let grouping = group(&rules(), devices.iter(), &Ok(()));
+    assert!(grouping.problems[0].contains("fleet=node"));
+    assert!(grouping.node_of.is_empty());
+}
+
+#[test]
+fn a_label_that_makes_no_node_name_is_told() {
+    let devices = [device("a", &[("fleet", "Not_A_Name")])];
+    let grouping = group(&rules(), devices.iter(), &Ok(()));
+    assert!(grouping.problems[0].contains("Not_A_Name"));
+}
+
+fn arch(name: &str, fleet: &str, arch: Option<&str>) -> DeviceView {
+    let mut device = device(name, &[("fleet", fleet)]);
+    device.architecture = arch.map(str::to_owned);
+    device
+}
+
+#[test]
+fn a_device_that_has_not_reported_yet_moves_no_other_and_takes_nothing() {
+    let devices = [arch("pi", "edge", Some("arm64")), arch("new", "edge", None)];
+    let grouping = group(&rules(), devices.iter(), &Ok(()));
+    assert_eq!(&*grouping.node_of["pi"], "vk-flightctl-edge");
+    assert_eq!(&*grouping.node_of["new"], "vk-flightctl-edge");
+    let node = &grouping.nodes["vk-flightctl-edge"];
+    assert_eq!(node.info.architecture, "arm64");
+    assert_eq!(node.allocatable.get("cpu").show("cpu"), "3750m");
+}
+
+#[test]
+fn a_name_belongs_to_the_fleet_of_that_name() {
+    let devices = [
+        arch("a", "edge", Some("amd64")),
+        arch("b", "edge", Some("arm64")),
+        arch("c", "edge-arm64", Some("amd64")),
+    ];
+    let grouping = group(&rules(), devices.iter(), &Ok(()));
+    assert_eq!(&*grouping.node_of["a"], "vk-flightctl-edge");
+    assert_eq!(&*grouping.node_of["c"], "vk-flightctl-edge-arm64");
+    assert!(!grouping.node_of.contains_key("b"));
+    assert!(
+        grouping.problems[0].contains("edge-arm64"),
+        "{:?}",
+        grouping.problems
+    );
+    assert_eq!(
+        grouping.nodes["vk-flightctl-edge-arm64"].info.architecture,
+        "amd64"
+    );
+}
+
+#[test]
+fn no_node_name_is_longer_than_it_may_be() {
+    let long = "l".repeat(49);
+    let devices = [
+        arch("a", &long, Some("amd64")),
+        arch("b", &long, Some("arm64")),
+    ];
+    let grouping = group(&rules(), devices.iter(), &Ok(()));
+    assert!(grouping.nodes.keys().all(|n| n.len() <= NODE_NAME_MAX));
+    assert!(grouping.node_of.contains_key("a") && !grouping.node_of.contains_key("b"));
+    assert!(
+        grouping.problems[0].contains("longer"),
+        "{:?}",
+        grouping.problems
+    );
+}
+
+#[test]
+fn a_size_below_nothing_is_no_size() {
+    let mut odd = device("a", &[("flightctl.io/capacity-memory", "-2Gi")]);
+    odd.cpu_cores = Some(2);
+    let grouping = group(&rules(), [odd].iter(), &Ok(()));
+    let node = &grouping.nodes["vk-flightctl-node"];
+    assert_eq!(node.capacity.get("memory").show("memory"), "8Gi");
+}

@@ -1,0 +1,162 @@
+//! Which device has room for a pod.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use vk_provider::quantity::{Amount, Resources, pod_requests};
+use vk_provider::{PodEvents, PodRequest};
+
+use super::World;
+use crate::contest::Contest;
+use crate::device::DeviceView;
+use crate::marker::Marker;
+use crate::place::{Candidate, NoPlace, host_ports, place};
+use crate::placed::{Placed, Sign, Stage};
+
+/// After a start, devices that hold pods whose requests are not known yet take
+/// no new ones for this long: the framework names every living pod well within.
+const ADOPTION: Duration = Duration::from_secs(10);
+
+impl World {
+    /// Where a pod would go now. `remember` lets it be told when that changes.
+    ///
+    /// # Errors
+    /// Why nowhere.
+    pub fn choose(&mut self, pod: &PodRequest, remember: bool) -> Result<String, NoPlace> {
+        let candidates = self.candidates(pod);
+        let none = BTreeMap::new();
+        let labels = self
+            .grouping
+            .nodes
+            .get(&*pod.node)
+            .map_or(&none, |n| &n.labels);
+        let chosen = place(pod, labels, &candidates);
+        if remember && chosen.is_err() {
+            self.waiting.insert(pod.key.uid.clone(), pod.key.clone());
+        } else {
+            self.waiting.remove(&pod.key.uid);
+        }
+        chosen
+    }
+
+    /// Reserves a device for a pod, before anything is written.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn reserve(
+        &mut self,
+        pod: &PodRequest,
+        app: String,
+        events: Arc<dyn PodEvents>,
+    ) -> Result<String, NoPlace> {
+        let device = match self.holder(&app) {
+            Some(device) => device,
+            None => self.choose(pod, true)?,
+        };
+        let placed = Placed {
+            key: pod.key.clone(),
+            node: pod.node.clone(),
+            device: device.clone(),
+            app,
+            request: Some(Arc::new(pod.clone())),
+            stage: Stage::Reserved,
+            shown_since: Instant::now(),
+            sign: Sign::None,
+            events: Some(events),
+            refused: None,
+            contest: Contest::default(),
+            told: BTreeSet::new(),
+        };
+        self.pods.insert(pod.key.uid.clone(), placed);
+        Ok(device)
+    }
+
+    /// The device that holds this application already: it was not adopted where
+    /// an edit made its marker unreadable, and must not run twice.
+    fn holder(&self, app: &str) -> Option<String> {
+        self.devices
+            .values()
+            .find(|d| {
+                d.applications
+                    .iter()
+                    .any(|a| Marker::ours(a, app, &self.cluster))
+            })
+            .map(|d| d.name.clone())
+    }
+
+    fn candidates(&self, pod: &PodRequest) -> Vec<Candidate> {
+        let owner = controller(pod);
+        let mut on: HashMap<&str, Vec<&Placed>> = HashMap::new();
+        for placed in self
+            .pods
+            .values()
+            .filter(|p| p.holds_room() && p.key.uid != pod.key.uid)
+        {
+            on.entry(&placed.device).or_default().push(placed);
+        }
+        self.devices
+            .values()
+            .filter(|d| {
+                self.grouping
+                    .node_of
+                    .get(&d.name)
+                    .is_some_and(|n| **n == *pod.node)
+            })
+            .map(|device| {
+                let pods = on.get(device.name.as_str()).map_or(&[][..], Vec::as_slice);
+                self.candidate(device, pods, owner.as_deref())
+            })
+            .collect()
+    }
+
+    fn candidate(&self, device: &DeviceView, pods: &[&Placed], owner: Option<&str>) -> Candidate {
+        let allocatable = self
+            .grouping
+            .allocatable
+            .get(&device.name)
+            .cloned()
+            .unwrap_or_default();
+        let mut used = Resources::new();
+        let (mut siblings, mut unknown, mut ports) = (0, 0, Vec::new());
+        for placed in pods {
+            match &placed.request {
+                Some(request) => {
+                    used.add(&pod_requests(request.spec()));
+                    ports.extend(host_ports(request));
+                    siblings +=
+                        usize::from(owner.is_some() && controller(request).as_deref() == owner);
+                }
+                None => {
+                    unknown += 1;
+                    used.add(&Resources::new().with("pods", Amount::units(1)));
+                }
+            }
+        }
+        let learning = unknown > 0 && self.started.elapsed() < ADOPTION;
+        Candidate {
+            name: device.name.clone(),
+            alias: device.alias.clone(),
+            labels: device.labels.clone(),
+            free: allocatable.minus(&used),
+            allocatable,
+            unheard: device.architecture.is_none(),
+            closed: device
+                .closed()
+                .or_else(|| learning.then(|| "its pods are still being counted".into())),
+            siblings,
+            pods: pods.len(),
+            ports,
+        }
+    }
+}
+
+/// Name of the controller that owns a pod: its siblings are spread.
+fn controller(pod: &PodRequest) -> Option<String> {
+    let owners = pod.pod.metadata.owner_references.as_ref()?;
+    owners
+        .iter()
+        .find(|o| o.controller == Some(true))
+        .map(|o| o.uid.clone())
+}

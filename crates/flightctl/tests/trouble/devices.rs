@@ -1,0 +1,150 @@
+//! Devices that fail, go, and come back as others.
+
+use std::time::Duration;
+
+use serde_json::json;
+use vk_sandbox::faults::{Effect, Rule};
+use vk_sandbox::flightctl::{DeviceSpec, Script};
+
+use crate::stage::{Stage, condition, pod};
+use crate::{NODE, delete, foreign, pass, phase, see};
+
+#[tokio::test(start_paused = true)]
+async fn one_device_whose_rendered_document_fails_holds_nobody_up() {
+    let stage = Stage::new(2, 0, 2).await;
+    let rule = Rule::always("/devices/device-1/rendered", Effect::Status(500)).method("GET");
+    stage.flightctl.faults().add(rule);
+    for name in ["p1", "p2"] {
+        stage.create(pod(name, NODE, "nginx:alpine"));
+        pass(5).await;
+    }
+    let other = stage.ready("p2").await;
+    assert_eq!(stage.device_of(&other).name(), "device-2");
+    pass(60).await;
+    let node = stage.cluster.get_value("nodes", "", NODE).unwrap();
+    assert_eq!(condition(&node, "FlightControlReachable"), "True");
+    stage.flightctl.faults().clear();
+    stage.ready("p1").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_deleted_while_flight_control_stumbles_still_ends_its_pods() {
+    let stage = Stage::new(1, 0, 1).await;
+    stage.create(pod("p", NODE, "nginx:alpine"));
+    stage.ready("p").await;
+    stage.devices[0].disconnect();
+    delete(&stage, "p");
+    see(&stage, "removed", || {
+        stage.applications("device-1").is_empty()
+    })
+    .await;
+    let rule = Rule::always("/api/v1/devices/device-1", Effect::Status(503)).method("GET");
+    stage.flightctl.faults().add(rule.times(1));
+    stage.flightctl.delete_device("device-1");
+    stage.gone("p").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_made_anew_under_its_name_ends_what_was_leaving_it() {
+    let stage = Stage::new(1, 0, 1).await;
+    for name in ["leaving", "staying"] {
+        stage.create(pod(name, NODE, "nginx:alpine"));
+        stage.ready(name).await;
+    }
+    // The old device is far ahead of what the new one will be for long.
+    for _ in 0..6 {
+        let apps = stage.spec_applications("device-1");
+        let mut more = apps.clone();
+        more.as_array_mut().unwrap().push(foreign("theirs"));
+        stage.edit_applications("device-1", &more).await;
+        pass(20).await;
+        stage.edit_applications("device-1", &apps).await;
+        pass(20).await;
+    }
+    stage.devices[0].disconnect();
+    delete(&stage, "leaving");
+    see(&stage, "removed", || {
+        stage.applications("device-1").len() == 1
+    })
+    .await;
+    pass(5).await;
+    stage.flightctl.delete_device("device-1");
+    let mut spec = DeviceSpec::new("device-1");
+    spec.cpu_cores = Some(4);
+    spec.memory_kb = Some(8 << 20);
+    spec.status_interval = Duration::from_secs(10);
+    let anew = stage.flightctl.add_device(spec);
+    stage.gone("leaving").await;
+    see(&stage, "the other one runs there", || {
+        anew.applications().len() == 1
+    })
+    .await;
+    stage.ready("staying").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decommissioned_device_fails_its_pods_and_lets_them_go() {
+    let stage = Stage::new(1, 0, 1).await;
+    stage.create(pod("p", NODE, "nginx:alpine"));
+    stage.ready("p").await;
+    let body = json!({"target": "Unenroll"});
+    stage
+        .request("PUT", "/api/v1/devices/device-1/decommission", body)
+        .await;
+    let failed = stage.phase("p", "Failed").await;
+    assert_eq!(failed["status"]["reason"], "DeviceDeleted");
+    let message = failed["status"]["message"].as_str().unwrap();
+    assert!(message.contains("decommissioned"), "{message}");
+    delete(&stage, "p");
+    stage.gone("p").await;
+}
+
+/// A pod that runs once, on a device whose first report shows nothing of it.
+async fn once(stage: &mut Stage, interval: u64) {
+    let mut spec = DeviceSpec::new("device-1");
+    spec.status_interval = Duration::from_secs(interval);
+    spec.monitor_lag = Duration::from_secs(2);
+    stage.devices = vec![stage.flightctl.add_device(spec)];
+    stage.start_provider().await;
+    let mut once = pod("once", NODE, "nginx:alpine");
+    once["spec"]["restartPolicy"] = "Never".into();
+    stage.create(once);
+    see(stage, "Unknown 0/0", || {
+        stage.flightctl.device_value("device-1").unwrap()["status"]["applications"][0]["status"]
+            == "Unknown"
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_reports_every_five_minutes_fails_no_healthy_pod() {
+    let mut stage = Stage::empty();
+    once(&mut stage, 300).await;
+    pass(280).await;
+    assert_ne!(phase(&stage, "once"), "Failed");
+    stage.phase("once", "Running").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_is_cut_off_fails_no_healthy_pod() {
+    let mut stage = Stage::empty();
+    once(&mut stage, 60).await;
+    stage.devices[0].disconnect();
+    pass(2000).await;
+    assert_ne!(phase(&stage, "once"), "Failed");
+    stage.devices[0].reconnect();
+    stage.phase("once", "Running").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_ran_once_and_never_came_to_be_fails_when_its_device_is_heard_of() {
+    let mut stage = Stage::empty();
+    stage.devices = vec![stage.flightctl.add_device(DeviceSpec::new("device-1"))];
+    stage.devices[0].script(Script::any().never_created());
+    stage.start_provider().await;
+    let mut once = pod("once", NODE, "nginx:alpine");
+    once["spec"]["restartPolicy"] = "Never".into();
+    stage.create(once);
+    pass(600).await;
+    stage.phase("once", "Failed").await;
+}

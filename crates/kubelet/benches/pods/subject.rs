@@ -1,0 +1,223 @@
+//! Who is measured: a process of its own, watched from outside through `/proc`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Node;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use serde_json::json;
+
+use crate::ceiling;
+use crate::harness::control_plane::ControlPlane;
+use crate::harness::process::{Process, free_port};
+
+/// The kernel's clock ticks in a second, as `/proc` counts on Linux everywhere.
+const TICKS: u32 = 100;
+/// A subject that used less than [`QUIET_CPU`] in each of [`QUIET_WINDOWS`] of
+/// this length has come to rest.
+const QUIET_WINDOW: Duration = Duration::from_millis(500);
+const QUIET_CPU: Duration = Duration::from_millis(10);
+const QUIET_WINDOWS: usize = 3;
+/// Longest wait for a start or for rest.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// What is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The least that could be done.
+    Ceiling,
+    /// The framework with the example's backend.
+    Mock,
+    /// The peer.
+    Kwok,
+}
+
+/// A running subject.
+pub struct Subject {
+    process: Process,
+    /// The nodes that it serves.
+    pub nodes: Vec<String>,
+}
+
+impl Subject {
+    /// Starts it; returns when it is ready and its nodes are Ready.
+    pub async fn start(plane: &ControlPlane, client: &Client, kind: Kind, count: usize) -> Self {
+        let prefix = format!("{kind:?}-{count}").to_lowercase();
+        let nodes: Vec<String> = (0..count).map(|n| format!("{prefix}-{n}")).collect();
+        let mut command = match kind {
+            Kind::Ceiling => this_program(),
+            Kind::Mock => Command::new(mock()),
+            Kind::Kwok => Command::new(kwok()),
+        };
+        let port = free_port();
+        match kind {
+            Kind::Ceiling => command.arg(ceiling::COMMAND).arg(plane.kubeconfig()),
+            Kind::Mock => command
+                .arg("--kubeconfig")
+                .arg(plane.kubeconfig())
+                .args(["--nodes", &count.to_string(), "--node-prefix", &prefix])
+                .args(["--listen", &format!("127.0.0.1:{port}")]),
+            Kind::Kwok => {
+                for name in &nodes {
+                    make_node(client, name).await;
+                }
+                command
+                    // Its configuration, which is not there.
+                    .env("HOME", plane.folder())
+                    .arg("--kubeconfig")
+                    .arg(plane.kubeconfig())
+                    .args(["--manage-all-nodes=false"])
+                    .args(["--manage-nodes-with-label-selector=type=kwok"])
+                    .args(["--node-lease-duration-seconds=40", "--v=WARN"])
+                    .args([&format!("--server-address=127.0.0.1:{port}")])
+            }
+        };
+        let subject = Self {
+            process: Process::start(plane.folder(), &prefix, &mut command),
+            nodes,
+        };
+        if kind == Kind::Mock {
+            subject.answers(port).await;
+        }
+        if kind != Kind::Ceiling {
+            subject.registered(client).await;
+        }
+        subject
+    }
+
+    async fn answers(&self, port: u16) {
+        let begun = Instant::now();
+        while !ready(port).await {
+            assert!(begun.elapsed() < PATIENCE, "never ready: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn registered(&self, client: &Client) {
+        let api: Api<Node> = Api::all(client.clone());
+        let begun = Instant::now();
+        for name in &self.nodes {
+            while !api
+                .get_opt(name)
+                .await
+                .unwrap()
+                .is_some_and(|n| is_ready(&n))
+            {
+                assert!(begun.elapsed() < PATIENCE, "{name}: {}", self.log());
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
+    /// Processor time used so far.
+    pub fn cpu(&self) -> Duration {
+        let stat = self.proc("stat");
+        // The name, in brackets, may hold anything.
+        let (_, fields) = stat.rsplit_once(')').expect("/proc/PID/stat has a name");
+        let field =
+            |n: usize| -> u32 { fields.split_whitespace().nth(n).unwrap().parse().unwrap() };
+        Duration::from_secs(1) * (field(11) + field(12)) / TICKS
+    }
+
+    /// Memory in use now, and the most so far, in MB.
+    pub fn memory(&self) -> (f64, f64) {
+        let status = self.proc("status");
+        let kilobytes = |name: &str| -> f64 {
+            let line = status.lines().find(|l| l.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        (kilobytes("VmRSS:") / 1000.0, kilobytes("VmHWM:") / 1000.0)
+    }
+
+    /// Waits until it rests; answers since when.
+    pub async fn quiet(&mut self) -> Instant {
+        let begun = Instant::now();
+        let (mut windows, mut since) = (0, begun);
+        let mut cpu = self.cpu();
+        while windows < QUIET_WINDOWS {
+            self.process.assert_alive();
+            assert!(begun.elapsed() < PATIENCE, "never at rest");
+            let window = Instant::now();
+            tokio::time::sleep(QUIET_WINDOW).await;
+            let now = self.cpu();
+            if now - cpu <= QUIET_CPU {
+                if windows == 0 {
+                    since = window;
+                }
+                windows += 1;
+            } else {
+                windows = 0;
+            }
+            cpu = now;
+        }
+        since
+    }
+
+    /// What it said: nothing, if all went well.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Ends it as an administrator would.
+    pub fn stop(&mut self) {
+        self.process.end("-TERM");
+    }
+
+    fn proc(&self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{file}", self.process.id()))
+            .expect("the subject runs, and this is Linux")
+    }
+}
+
+fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+async fn ready(port: u16) -> bool {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let Ok(mut socket) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await else {
+        return false;
+    };
+    let request = b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let mut answer = String::new();
+    socket.write_all(request).await.is_ok()
+        && socket.read_to_string(&mut answer).await.is_ok()
+        && answer.starts_with("HTTP/1.1 200")
+}
+
+async fn make_node(client: &Client, name: &str) {
+    let node: Node = serde_json::from_value(json!({
+        "metadata": {"name": name, "labels": {"type": "kwok"}},
+    }))
+    .unwrap();
+    let api: Api<Node> = Api::all(client.clone());
+    api.create(&PostParams::default(), &node).await.unwrap();
+}
+
+fn this_program() -> Command {
+    Command::new(std::env::current_exe().expect("this program has a path"))
+}
+
+/// Cargo puts examples beside the folder of benchmarks.
+fn mock() -> PathBuf {
+    let this = std::env::current_exe().expect("this program has a path");
+    let profile = this.parent().and_then(Path::parent).unwrap();
+    let mock = profile.join("examples/mock");
+    assert!(
+        mock.exists(),
+        "no mock: cargo build --release -p virtual-kubelet --example mock"
+    );
+    mock
+}
+
+fn kwok() -> PathBuf {
+    let folder = std::env::var_os("VK_KWOK").expect("VK_KWOK is set: run make bench");
+    PathBuf::from(folder).join("kwok")
+}

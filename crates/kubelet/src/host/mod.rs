@@ -1,0 +1,122 @@
+//! Many nodes in one process, on shared connections: nodes come and go as the
+//! backend says, each with its own registration, lease and pod watch.
+//!
+//! # Guarantees
+//! A node whose pods are not all listed, or that has one, is not removed. While
+//! the backend does not say what nodes it has, those that this provider
+//! registered before are kept as they are.
+
+mod serving;
+mod survey;
+mod tend;
+
+use std::sync::{Arc, Mutex};
+
+use kube::Client;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use vk_provider::{Backend, Clock};
+
+use crate::act::{Actor, Nodes, act};
+use crate::events::Recorder;
+use crate::leadership::{Gate, Leadership};
+use crate::metrics::Metrics;
+use crate::node::NodeSettings;
+use crate::observe::observe;
+use crate::publish::Publisher;
+use crate::queue::Queue;
+use crate::table::Table;
+use serving::Serving;
+use tend::Leased;
+
+/// What a host is made of.
+#[derive(Clone)]
+pub struct Settings {
+    /// For watches, statuses and deletes; without automatic retries.
+    pub client: Client,
+    /// For leases alone, so that no queue of writes can delay a heartbeat.
+    pub lease_client: Client,
+    /// What all nodes share; the name is filled in for each.
+    pub node: NodeSettings,
+    /// Where events go.
+    pub events: Recorder,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Time.
+    pub clock: Clock,
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs a backend's nodes and pods.
+pub struct Host {
+    settings: Settings,
+    actor: Arc<Actor>,
+    leadership: Leadership,
+    ready: watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host")
+            .field("actor", &self.actor)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    /// A host for one backend.
+    pub fn new(settings: Settings, backend: Arc<dyn Backend>) -> Self {
+        let (table, leadership) = (Table::default(), Leadership::default());
+        let gate = Gate::new(leadership.clone(), table.clone());
+        settings.events.gated(gate.clone());
+        let actor = Arc::new(Actor {
+            table,
+            queue: Queue::default(),
+            publisher: Publisher::new(settings.client.clone()).gated(gate.clone()),
+            gate,
+            events: settings.events.clone(),
+            metrics: settings.metrics.clone(),
+            clock: settings.clock.clone(),
+            nodes: Nodes::default(),
+            admission: Mutex::new(()),
+            backend,
+        });
+        Self {
+            settings,
+            actor,
+            leadership,
+            ready: watch::Sender::new(false),
+        }
+    }
+
+    /// Turns true when the first set of nodes is served.
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
+    }
+
+    /// How this process stands towards its nodes.
+    pub fn leadership(&self) -> Leadership {
+        self.leadership.clone()
+    }
+
+    /// Runs until `stop`. Nodes and pods stay as they are, and the leases are
+    /// given up: a process that takes over finds everything again.
+    pub async fn run(self, stop: CancellationToken) {
+        let actor = self.actor.clone();
+        let backend = actor.backend.clone();
+        let (table, queue) = (actor.table.clone(), actor.queue.clone());
+        let acting = tokio::spawn(act(actor.clone(), stop.clone()));
+        let observing = tokio::spawn(observe(backend.clone(), table, queue, stop.clone()));
+        let leases = Serving::new(&self).run(backend.nodes(), &stop).await;
+        // What is being written is written under the lease.
+        let _ = tokio::join!(acting, observing);
+        futures::future::join_all(leases.into_iter().map(Leased::end)).await;
+    }
+}

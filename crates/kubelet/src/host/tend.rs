@@ -1,0 +1,234 @@
+//! The tasks of one node: its registration, its lease and its pods. One that
+//! panics is started again.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{error, warn};
+use vk_provider::NodeFacts;
+
+use super::Settings;
+use crate::act::Actor;
+use crate::leadership::Role;
+use crate::node::{NodeSettings, NodeTask, Registration};
+use crate::watch::watch_pods;
+
+/// First pause before a task that ended is started again, doubled up to
+/// [`AGAIN_MAX`].
+const AGAIN_MIN: Duration = Duration::from_secs(1);
+/// Within the time in which a node may be silent.
+const AGAIN_MAX: Duration = Duration::from_secs(20);
+/// A task that ran this long was well.
+const WELL: Duration = Duration::from_secs(120);
+
+/// A node with its tasks; [`Tended::end`] ends them, dropping it aborts them.
+pub(super) struct Tended {
+    pub(super) facts: watch::Sender<NodeFacts>,
+    pub(super) registration: watch::Receiver<Registration>,
+    pub(super) role: watch::Receiver<Role>,
+    work: Stopping,
+    lease: Stopping,
+}
+
+/// A task and how to end it.
+struct Stopping {
+    stop: CancellationToken,
+    task: AbortOnDropHandle<()>,
+}
+
+impl Stopping {
+    fn start<F>(run: impl FnOnce(CancellationToken) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stop = CancellationToken::new();
+        let task = AbortOnDropHandle::new(tokio::spawn(run(stop.clone())));
+        Self { stop, task }
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        // It does not panic, and is not aborted while it is awaited.
+        let _ = self.task.await;
+    }
+}
+
+impl Tended {
+    pub(super) fn start(
+        name: &str,
+        facts: NodeFacts,
+        settings: &Settings,
+        actor: &std::sync::Arc<Actor>,
+        leadership: &crate::leadership::Leadership,
+    ) -> Self {
+        let role = leadership.contend(name);
+        let (facts, told) = watch::channel(facts);
+        let task = NodeTask {
+            client: settings.client.clone(),
+            lease_client: settings.lease_client.clone(),
+            settings: NodeSettings {
+                name: name.into(),
+                events: Some(settings.events.clone()),
+                metrics: Some(settings.metrics.clone()),
+                ..settings.node.clone()
+            },
+            facts: told,
+            registration: watch::Sender::default(),
+            leadership: leadership.clone(),
+            clock: settings.clock.clone(),
+        };
+        let lease = Stopping::start(|stop| {
+            let (name, task) = (name.to_owned(), task.clone());
+            async move {
+                restarted(&name, "lease", &stop, || {
+                    let (task, stop) = (task.clone(), stop.clone());
+                    async move { task.keep_lease(stop).await }
+                })
+                .await;
+            }
+        });
+        let registration = task.registration.subscribe();
+        let work = Stopping::start(|stop| {
+            let (name, role) = (name.to_owned(), role.clone());
+            let (client, actor) = (settings.client.clone(), actor.clone());
+            async move {
+                let keeping = restarted(&name, "node", &stop, || {
+                    let (task, stop) = (task.clone(), stop.clone());
+                    async move { task.keep_registered(stop).await }
+                });
+                let following = restarted(&name, "pod watch", &stop, || {
+                    let (client, node, actor) = (client.clone(), name.clone(), actor.clone());
+                    let (role, stop) = (role.clone(), stop.clone());
+                    async move { follow_pods(client, node, actor, role, stop).await }
+                });
+                tokio::join!(keeping, following);
+            }
+        });
+        Self {
+            facts,
+            registration,
+            role,
+            work,
+            lease,
+        }
+    }
+
+    /// Sets what the backend says; whether it is news.
+    pub(super) fn set(&self, facts: &NodeFacts) -> bool {
+        self.facts.send_if_modified(|known| {
+            let changed = known != facts;
+            known.clone_from(facts);
+            changed
+        })
+    }
+
+    /// Ends everything but the lease, which says who may still write.
+    pub(super) async fn end_work(self) -> Leased {
+        self.work.end().await;
+        Leased(self.lease)
+    }
+}
+
+/// What is left of a node: its lease.
+pub(super) struct Leased(Stopping);
+
+impl Leased {
+    /// Gives the lease up.
+    pub(super) async fn end(self) {
+        self.0.end().await;
+    }
+}
+
+/// Follows the pods of a node while this process leads.
+async fn follow_pods(
+    client: kube::Client,
+    node: String,
+    actor: std::sync::Arc<Actor>,
+    mut role: watch::Receiver<Role>,
+    stop: CancellationToken,
+) {
+    loop {
+        let led = tokio::select! {
+            () = stop.cancelled() => return,
+            led = role.wait_for(Role::leads) => led.is_ok(),
+        };
+        if !led {
+            return;
+        }
+        actor.table.serve(&node);
+        let watching = watch_pods(
+            client.clone(),
+            node.as_str().into(),
+            actor.table.clone(),
+            actor.queue.clone(),
+            stop.clone(),
+        );
+        tokio::select! {
+            () = watching => return,
+            _ = role.wait_for(|role| !role.leads()) => actor.table.disown(&node),
+        }
+    }
+}
+
+/// Runs what `make` makes until `stop`, again whenever it ends before.
+async fn restarted<F>(
+    node: &str,
+    what: &'static str,
+    stop: &CancellationToken,
+    mut make: impl FnMut() -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut pause = AGAIN_MIN;
+    loop {
+        let begun = Instant::now();
+        let task: JoinHandle<()> = tokio::spawn(make());
+        let ended = AbortOnDropHandle::new(task).await;
+        if stop.is_cancelled() {
+            return;
+        }
+        match ended {
+            Ok(()) => warn!(
+                node,
+                what, "a task ended before its time; starting it again"
+            ),
+            Err(error) => error!(node, what, %error, "a task failed; starting it again"),
+        }
+        if begun.elapsed() >= WELL {
+            pause = AGAIN_MIN;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(AGAIN_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_panics_is_started_again_ever_more_rarely_until_it_is_well() {
+        let (starts, stop) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+        let begun = Instant::now();
+        let make = || {
+            let (number, stop) = (starts.fetch_add(1, Ordering::SeqCst), stop.clone());
+            async move {
+                assert!(number >= 4, "panics four times");
+                stop.cancel();
+            }
+        };
+        restarted("n", "test", &stop, make).await;
+        assert_eq!(starts.load(Ordering::SeqCst), 5);
+        assert_eq!(begun.elapsed(), Duration::from_secs(1 + 2 + 4 + 8));
+    }
+}
