@@ -18,11 +18,14 @@
 //!
 //! Modules, in the order data moves: [`key`], [`request`], [`backend`],
 //! [`facts`], [`node`]; beside them [`admission`], [`quantity`], [`clock`],
-//! [`error`] and the [`conformance`] kit that every backend passes.
+//! [`error`] and, with the feature `conformance`, the kit that every backend
+//! passes (`conformance`). How to write a backend: `docs/writing-a-backend.md`
+//! and `examples/memory`.
 
 pub mod admission;
 pub mod backend;
 pub mod clock;
+#[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod error;
 pub mod facts;
