@@ -18,7 +18,8 @@
 //!
 //! Modules, in the order data moves: [`key`], [`request`], [`backend`],
 //! [`facts`], [`node`]; beside them [`admission`], [`quantity`], [`clock`],
-//! [`error`] and the [`conformance`] kit that every backend passes.
+//! [`podspec`] (what a backend does with every field of a pod), [`error`] and the
+//! [`conformance`] kit that every backend passes.
 
 pub mod admission;
 pub mod backend;
@@ -28,10 +29,11 @@ pub mod error;
 pub mod facts;
 pub mod key;
 pub mod node;
+pub mod podspec;
 pub mod quantity;
 pub mod request;
 
-pub use admission::{Admission, NodeUse, node_fit};
+pub use admission::{Admission, NODE_AFFINITY, NodeUse, admit, node_fit};
 pub use backend::{Backend, Capabilities, Grace, Journal, PodCx, PodEvents};
 pub use clock::Clock;
 pub use error::BackendError;
