@@ -16,6 +16,7 @@ else
 fi
 "$cargo" test --locked -p virtual-kubelet --test real -- --nocapture
 "$cargo" test --locked -p virtual-kubelet --test status real -- --nocapture
+"$cargo" test --locked -p virtual-kubelet --test podspec real -- --nocapture
 "$cargo" test --locked -p vk-flightctl --test real -- --nocapture --test-threads 1
 if [ -n "${VK_DEVICE_ROOT:-}" ]; then
   "$cargo" test --locked -p vk-flightctl --test generator -- --nocapture

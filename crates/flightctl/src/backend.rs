@@ -46,10 +46,11 @@ pub struct FlightControl {
     wake: Arc<Notify>,
 }
 
-const CAPABILITIES: Capabilities = Capabilities {
+static CAPABILITIES: Capabilities = Capabilities {
     name: "flightctl",
     grace: Grace::AtStart,
     restarts: true,
+    pod_spec: &mapping::POD_SPEC,
 };
 
 impl FlightControl {

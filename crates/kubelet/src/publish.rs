@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -136,6 +136,22 @@ impl Publisher {
             return Err("shutting down".into());
         };
         self.read_now(key).await
+    }
+
+    /// All labels of a Node, as they are now.
+    ///
+    /// # Errors
+    /// The API server did not answer, or has no such node; the text says why.
+    pub async fn node_labels(&self, node: &str) -> Result<BTreeMap<String, String>, String> {
+        let Ok(_permit) = self.permits.acquire().await else {
+            return Err("shutting down".into());
+        };
+        let api: Api<Node> = Api::all(self.client.clone());
+        match timeout(WRITE_DEADLINE, api.get(node)).await {
+            Err(_) => Err("no answer from the API server".into()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Ok(node)) => Ok(node.metadata.labels.unwrap_or_default()),
+        }
     }
 
     async fn read_now(&self, key: &PodKey) -> Result<Option<Pod>, String> {

@@ -12,6 +12,7 @@ use crate::error::BackendError;
 use crate::facts::{Change, Listing};
 use crate::key::PodKey;
 use crate::node::NodeSet;
+use crate::podspec::Declaration;
 use crate::request::PodRequest;
 
 /// Runs pods somewhere else. One backend serves many nodes.
@@ -35,8 +36,8 @@ pub trait Backend: Send + Sync + 'static {
 
     /// May this pod run? Pure: decides from its arguments and what the backend
     /// has cached, never asks the remote. Called again on every retry; not
-    /// called for pods that the remote already has. The default is the
-    /// kubelet's own rule.
+    /// called for pods that the remote already has, nor for pods with fields that
+    /// [`Capabilities::pod_spec`] refuses. The default is the kubelet's own rules.
     fn admit(&self, pod: &PodRequest, bound: &NodeUse) -> Admission {
         node_fit(pod, bound)
     }
@@ -131,6 +132,8 @@ pub struct Capabilities {
     /// Otherwise the framework asks for it ([`crate::PodChange::Restart`]) when
     /// everything of the pod has ended, in the kubelet's rhythm.
     pub restarts: bool,
+    /// What is done with every field of a pod's spec.
+    pub pod_spec: &'static Declaration,
 }
 
 /// When a grace period is fixed.

@@ -18,9 +18,10 @@
 //!
 //! Modules, in the order data moves: [`key`], [`request`], [`backend`],
 //! [`facts`], [`node`]; beside them [`admission`], [`quantity`], [`clock`],
-//! [`error`] and, with the feature `conformance`, the kit that every backend
-//! passes (`conformance`). How to write a backend: `docs/writing-a-backend.md`
-//! and `examples/memory`.
+//! [`podspec`] (what a backend does with every field of a pod), [`error`] and,
+//! with the feature `conformance`, the kit that every backend passes
+//! (`conformance`). How to write a backend: `docs/writing-a-backend.md` and
+//! `examples/memory`.
 
 pub mod admission;
 pub mod backend;
@@ -31,10 +32,11 @@ pub mod error;
 pub mod facts;
 pub mod key;
 pub mod node;
+pub mod podspec;
 pub mod quantity;
 pub mod request;
 
-pub use admission::{Admission, NodeUse, node_fit};
+pub use admission::{Admission, NODE_AFFINITY, NodeUse, admit, node_fit};
 pub use backend::{Backend, Capabilities, Grace, Journal, PodCx, PodEvents};
 pub use clock::Clock;
 pub use error::BackendError;

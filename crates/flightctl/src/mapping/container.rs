@@ -3,11 +3,11 @@
 use k8s_openapi::api::core::v1::Container;
 
 use super::env::Environment;
-use super::refusal::Refusal;
 use super::resources;
 use super::shape::{Part, Shape};
 use super::{units, volumes};
 use crate::quadlet::{Key, TextError, Unit, Value};
+use vk_provider::podspec::Refusal;
 
 /// The unit of a container, still without how it is run.
 pub(super) fn container(shape: &Shape<'_>, part: &Part<'_>) -> Result<Unit, Refusal> {

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use k8s_openapi::api::core::v1::{Container, EnvVar};
 
-use super::refusal::Refusal;
 use crate::quadlet::{LINE_LIMIT, TextError};
+use vk_provider::podspec::Refusal;
 
 /// Variables in order, each name once.
 pub(super) struct Environment {

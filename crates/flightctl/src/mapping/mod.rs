@@ -1,28 +1,28 @@
 //! A pod as one Flight Control application.
 //!
 //! Pure: from a [`PodRequest`] to the JSON that goes into a device's spec, or to
-//! the path of the field that cannot be honoured. The table of what is honoured
-//! and what is refused is `docs/flight-control-mapping.md`; every unit text here
-//! was run on a real device first.
+//! the path of the field that cannot be honoured. What is honoured and what is
+//! refused stands in `docs/podspec.md` field by field and is explained in
+//! `docs/flight-control-mapping.md`; every unit text was run on a real device first.
 //!
-//! `fields` looks at every field of the pod there is, `shape` decides which
-//! units there are, `units` and `container` write them.
+//! `declaration` says what becomes of every field of a pod, `fields` looks at what
+//! must fit together, `shape` decides which units there are, `units` and
+//! `container` write them.
 
 mod container;
+mod declaration;
 mod env;
 mod expected;
 mod fields;
-mod refusal;
 mod resources;
-mod security;
 mod shape;
 #[cfg(test)]
 pub(crate) mod tests;
 mod units;
 mod volumes;
 
+pub use declaration::{POD_SPEC, PROBES_ANNOTATION};
 pub use expected::{Expected, Member, Policy, Role};
-pub use fields::PROBES_ANNOTATION;
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};

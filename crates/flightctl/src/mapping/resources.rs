@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use vk_provider::podspec::Refusals;
 use vk_provider::quantity::Amount;
-
-use super::refusal::Refusals;
 
 /// Shares of a whole core, as the kubelet counts them.
 const SHARES_PER_CORE: i128 = 1024;
@@ -17,17 +16,10 @@ const MIN_LIMIT_MILLI: i128 = 10;
 
 /// Looks at resources of a container.
 pub(super) fn check(resources: &ResourceRequirements, path: &str, refusals: &mut Refusals) {
-    let ResourceRequirements {
-        claims,
-        limits,
-        requests,
-    } = resources;
-    refusals.unless(
-        claims.as_ref().is_none_or(Vec::is_empty),
-        format!("{path}.claims"),
-        "devices know no resource claims",
-    );
-    for (kind, map) in [("limits", limits), ("requests", requests)] {
+    for (kind, map) in [
+        ("limits", &resources.limits),
+        ("requests", &resources.requests),
+    ] {
         for (name, Quantity(text)) in map.iter().flatten() {
             let path = format!("{path}.{kind}.{name}");
             match Amount::parse(text) {

@@ -5,11 +5,11 @@ use k8s_openapi::api::core::v1::Container;
 use vk_provider::{BackendError, PodRequest};
 
 use super::expected::{Policy, Role, needs_pod, policy, role_of_init};
-use super::refusal::Refusal;
 use super::volumes::{self, Kind};
 use super::{app_id, app_name};
 use crate::image;
 use crate::quadlet::is_name;
+use vk_provider::podspec::Refusal;
 
 /// One container of the pod.
 pub(super) struct Part<'a> {

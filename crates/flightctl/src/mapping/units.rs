@@ -8,11 +8,11 @@
 
 use super::container::container;
 use super::expected::{Policy, Role};
-use super::refusal::Refusal;
 use super::shape::{Part, Shape};
 use super::volumes::{Kind, empty_dirs, folder, keep_file};
 use crate::quadlet::{Key, TextError, Unit, Value};
 use crate::types::InlineFile;
+use vk_provider::podspec::Refusal;
 
 /// Between two runs of a container, in seconds.
 const RESTART: &str = "5";

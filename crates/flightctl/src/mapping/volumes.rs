@@ -3,16 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    EmptyDirVolumeSource, PodSpec, ProjectedVolumeSource, Volume, VolumeMount, VolumeProjection,
-};
+use k8s_openapi::api::core::v1::{PodSpec, Volume, VolumeMount};
+use vk_provider::podspec::{Refusal, Refusals, is_service_account_volume};
 
-use super::refusal::{Refusal, Refusals};
 use crate::quadlet::{TextError, Value, is_name};
 
-/// Name prefix of the volume that the ServiceAccount admission plugin injects.
-const API_ACCESS: &str = "kube-api-access-";
-/// Where it is mounted.
+/// Where the volume that the ServiceAccount admission plugin injects is mounted.
 const API_ACCESS_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Folder of emptyDirs in the application's folder.
 const FOLDER: &str = "e";
@@ -35,33 +31,19 @@ pub(super) fn kinds(spec: &PodSpec) -> BTreeMap<&str, Kind> {
         .collect()
 }
 
-/// Looks at all volumes of a pod.
+/// Looks at all volumes of a pod that are of a kind which devices have.
 pub(super) fn check(spec: &PodSpec, refusals: &mut Refusals) {
     for (index, volume) in spec.volumes.iter().flatten().enumerate() {
-        let path = format!("spec.volumes[{index}]");
-        if let Some(empty) = &volume.empty_dir {
-            let EmptyDirVolumeSource { medium, size_limit } = empty;
-            refusals.unless(
-                medium.as_deref().unwrap_or_default().is_empty(),
-                format!("{path}.emptyDir.medium"),
-                "an emptyDir is a folder on the device's disk; leave the medium out",
-            );
-            refusals.unless(
-                size_limit.as_ref().is_none_or(|limit| limit.0 == "0"),
-                format!("{path}.emptyDir.sizeLimit"),
-                "nothing on a device watches the size of a folder; leave the limit out",
-            );
-            refusals.unless(
-                is_name(&volume.name),
-                format!("{path}.name"),
-                "it is no DNS label",
-            );
-        } else if kind(volume).is_none() {
-            refusals.add(
-                format!("{path}.{}", source(volume)),
-                "only emptyDir volumes reach devices; put files into the image or values into env",
-            );
-        }
+        let nothing = Volume {
+            name: volume.name.clone(),
+            ..Volume::default()
+        };
+        // The API server makes an emptyDir of one that is nothing.
+        refusals.unless(
+            *volume != nothing && (volume.empty_dir.is_none() || is_name(&volume.name)),
+            format!("spec.volumes[{index}].name"),
+            "it is no DNS label, or its volume is of no kind",
+        );
     }
 }
 
@@ -73,20 +55,11 @@ pub(super) fn check_mounts(
     refusals: &mut Refusals,
 ) {
     for (index, mount) in mounts.iter().enumerate() {
-        let VolumeMount {
-            mount_path,
-            mount_propagation,
-            name,
-            read_only: _,
-            recursive_read_only,
-            sub_path,
-            sub_path_expr,
-        } = mount;
         let path = format!("{path}.volumeMounts[{index}]");
-        match kinds.get(name.as_str()) {
+        match kinds.get(mount.name.as_str()) {
             // The volume's own refusal says it already.
             None => continue,
-            Some(Kind::ApiAccess) if mount_path == API_ACCESS_PATH => continue,
+            Some(Kind::ApiAccess) if mount.mount_path == API_ACCESS_PATH => continue,
             Some(Kind::ApiAccess) => {
                 refusals.add(
                     format!("{path}.mountPath"),
@@ -95,30 +68,6 @@ pub(super) fn check_mounts(
                 continue;
             }
             Some(Kind::EmptyDir) => {}
-        }
-        for (fine, field) in [
-            (
-                matches!(mount_propagation.as_deref(), None | Some("None")),
-                "mountPropagation",
-            ),
-            (
-                matches!(recursive_read_only.as_deref(), None | Some("Disabled")),
-                "recursiveReadOnly",
-            ),
-            (
-                sub_path.as_deref().unwrap_or_default().is_empty(),
-                "subPath",
-            ),
-            (
-                sub_path_expr.as_deref().unwrap_or_default().is_empty(),
-                "subPathExpr",
-            ),
-        ] {
-            refusals.unless(
-                fine,
-                format!("{path}.{field}"),
-                "mount the whole volume, without propagation",
-            );
         }
         if let Err(why) = mount_value(mount) {
             refusals.add(format!("{path}.mountPath"), why);
@@ -182,84 +131,5 @@ fn kind(volume: &Volume) -> Option<Kind> {
         };
         return (*volume == alone).then_some(Kind::EmptyDir);
     }
-    is_api_access(volume).then_some(Kind::ApiAccess)
-}
-
-/// Exactly what the admission plugin makes: a token, the cluster's CA and the
-/// namespace. A volume that holds anything else besides is the user's own.
-fn is_api_access(volume: &Volume) -> bool {
-    let alone = Volume {
-        name: volume.name.clone(),
-        projected: volume.projected.clone(),
-        ..Volume::default()
-    };
-    let Some(ProjectedVolumeSource {
-        sources: Some(sources),
-        ..
-    }) = &volume.projected
-    else {
-        return false;
-    };
-    if !volume.name.starts_with(API_ACCESS) || *volume != alone || sources.len() != 3 {
-        return false;
-    }
-    let token = |s: &VolumeProjection| {
-        let only = VolumeProjection {
-            service_account_token: s.service_account_token.clone(),
-            ..VolumeProjection::default()
-        };
-        *s == only
-            && s.service_account_token.as_ref().is_some_and(|t| {
-                t.path == "token" && t.audience.as_deref().unwrap_or_default().is_empty()
-            })
-    };
-    let authority = |s: &VolumeProjection| {
-        let only = VolumeProjection {
-            config_map: s.config_map.clone(),
-            ..VolumeProjection::default()
-        };
-        *s == only
-            && s.config_map
-                .as_ref()
-                .is_some_and(|c| c.name == "kube-root-ca.crt")
-    };
-    let namespace = |s: &VolumeProjection| {
-        let only = VolumeProjection {
-            downward_api: s.downward_api.clone(),
-            ..VolumeProjection::default()
-        };
-        *s == only
-            && s.downward_api
-                .as_ref()
-                .and_then(|d| d.items.as_ref())
-                .is_some_and(|items| {
-                    items.len() == 1
-                        && items.iter().all(|i| {
-                            i.path == "namespace"
-                                && i.field_ref
-                                    .as_ref()
-                                    .is_some_and(|f| f.field_path == "metadata.namespace")
-                        })
-                })
-    };
-    [
-        &token as &dyn Fn(&VolumeProjection) -> bool,
-        &authority,
-        &namespace,
-    ]
-    .iter()
-    .all(|is| sources.iter().any(is))
-}
-
-/// The field that a volume is made by, for its refusal's path.
-fn source(volume: &Volume) -> String {
-    serde_json::to_value(volume)
-        .ok()
-        .and_then(|v| {
-            v.as_object()?
-                .keys()
-                .find(|k| *k != "name" && *k != "emptyDir")
-                .cloned()
-        })
-        .unwrap_or_else(|| "name".to_owned())
+    is_service_account_volume(volume).then_some(Kind::ApiAccess)
 }

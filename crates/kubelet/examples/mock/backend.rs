@@ -13,6 +13,7 @@ use futures::stream::{self, BoxStream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{NodeAddress, Pod};
 use tokio::sync::{Mutex as Turn, mpsc};
+use vk_provider::podspec::{Declaration, no_meaning, refused};
 use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{
     Backend, BackendError, Capabilities, Change, Clock, ContainerFact, ContainerState, Grace,
@@ -29,11 +30,18 @@ const MEMORY: i64 = 100 << 40;
 /// Where all pods are said to run; an address of the documentation's block.
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
-const CAPABILITIES: Capabilities = Capabilities {
+static CAPABILITIES: Capabilities = Capabilities {
     name: "mock",
     grace: Grace::Exact,
     restarts: true,
+    pod_spec: &POD_SPEC,
 };
+
+static POD_SPEC: Declaration = Declaration::new(&[
+    no_meaning("spec", "nothing of a pod is made real"),
+    refused("spec.ephemeralContainers", "nothing can be started in it"),
+    refused("pods/resize", "nothing has a size"),
+]);
 
 /// The backend; clones share it.
 #[derive(Clone)]

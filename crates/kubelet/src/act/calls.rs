@@ -1,12 +1,12 @@
 //! Calls to the backend, and what their answers mean.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use vk_provider::{Admission, BackendError, Grace, NodeUse, PodChange, PodCx, PodKey, PodRequest};
+use vk_provider::{Admission, BackendError, Grace, PodChange, PodCx, PodKey, PodRequest};
 
 use super::{Actor, QUICK, Say};
 use crate::plan::{Absence, View};
@@ -19,39 +19,14 @@ const ENSURE_DEADLINE: Duration = Duration::from_secs(60);
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
 
 impl Actor {
-    pub(super) fn admit(&self, key: &PodKey, view: &View) -> Say {
+    pub(super) async fn admit(&self, key: &PodKey, view: &View) -> Say {
         let Some(request) = self.request(key, PodChange::First) else {
             return Say::Now;
         };
         let Some(desired) = &view.desired else {
             return Say::Now;
         };
-        let decision = {
-            let _one_at_a_time = self
-                .admission
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let node = self.nodes.read().unwrap_or_else(PoisonError::into_inner);
-            let Some(node) = node.get(&*desired.node) else {
-                let message = format!("the provider has nothing behind node {}", desired.node);
-                self.wait(key, "NodeNotServed", &message, None);
-                return Say::Now;
-            };
-            let bound = NodeUse {
-                node: node.clone(),
-                requested: self.table.requested(&desired.node),
-            };
-            let decision = self.backend.admit(&request, &bound);
-            if decision == Admission::Accept {
-                self.table.with(&key.uid, |record| {
-                    record.admitted = true;
-                    record.waiting = None;
-                    record.reset_back_off();
-                });
-            }
-            decision
-        };
-        match decision {
+        match self.decide(&request).await {
             Admission::Accept => {
                 self.queue.mark(&key.uid);
                 return Say::Soon;

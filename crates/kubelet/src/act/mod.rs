@@ -3,6 +3,7 @@
 //! backend per remote place, by [`crate::publish`] towards Kubernetes.
 
 mod calls;
+mod decide;
 mod writes;
 
 use std::collections::HashMap;
@@ -132,7 +133,7 @@ impl Actor {
         match step {
             Step::Idle => {}
             Step::Later(wait) => self.queue.mark_after(uid, wait),
-            Step::Admit => say = self.admit(&key, &view),
+            Step::Admit => say = self.admit(&key, &view).await,
             Step::Ensure(change) => say = self.ensure(&key, change).await,
             Step::Fail(why) => {
                 let (reason, message) = why.words();

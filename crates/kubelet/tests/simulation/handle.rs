@@ -16,15 +16,24 @@ use vk_provider::{
     PodCx, PodFacts, PodKey, PodRequest,
 };
 
+use vk_provider::podspec::{Declaration, no_meaning, refused};
+
 use crate::dice::Dice;
 use crate::life::Life;
 use crate::remote::Remote;
 use crate::weather::{LATE_CHANGE, SLOW_CALL, Weather};
 
-const CAPABILITIES: Capabilities = Capabilities {
+static POD_SPEC: Declaration = Declaration::new(&[
+    no_meaning("spec", "nothing of a pod is made real"),
+    refused("spec.ephemeralContainers", "nothing can be started in it"),
+    refused("pods/resize", "nothing has a size"),
+]);
+
+static CAPABILITIES: Capabilities = Capabilities {
     name: "simulated",
     grace: Grace::Exact,
     restarts: true,
+    pod_spec: &POD_SPEC,
 };
 
 /// The honest backend.

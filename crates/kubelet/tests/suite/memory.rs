@@ -10,6 +10,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::sync::{Notify, watch};
 use tokio_stream::wrappers::WatchStream;
+use vk_provider::podspec::{Declaration, honoured, no_meaning, refused};
 use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{
     Backend, BackendError, Capabilities, Change, Clock, ContainerFact, ContainerState, Grace,
@@ -51,16 +52,50 @@ struct State {
 /// `ensure` of a pod with this annotation writes its journal first.
 pub const JOURNALS: &str = "test/journals";
 
-const RESTARTS_NOTHING: Capabilities = Capabilities {
-    restarts: false,
-    ..CAPABILITIES
-};
+static RESTARTS_NOTHING: Capabilities = capabilities(false);
+static CAPABILITIES: Capabilities = capabilities(true);
 
-const CAPABILITIES: Capabilities = Capabilities {
-    name: "memory",
-    grace: Grace::Exact,
-    restarts: true,
-};
+const fn capabilities(restarts: bool) -> Capabilities {
+    Capabilities {
+        name: "memory",
+        grace: Grace::Exact,
+        restarts,
+        pod_spec: &POD_SPEC,
+    }
+}
+
+/// Its containers are entries of a map: few fields can show an effect.
+pub static POD_SPEC: Declaration = Declaration::new(&[
+    no_meaning("spec", "nothing of a pod is made real"),
+    honoured("spec.nodeName", "a_pod_runs_and_goes"),
+    honoured(
+        "spec.containers[].image",
+        "an_image_update_reaches_the_backend",
+    ),
+    honoured(
+        "spec.containers[].resources.requests",
+        "what_does_not_fit_is_rejected_as_a_kubelet_rejects",
+    ),
+    honoured(
+        "spec.{nodeSelector,affinity.nodeAffinity}",
+        "a_selector_counts_labels_of_others_too",
+    ),
+    honoured("spec.restartPolicy", "a_job_like_pod_ends_and_stays_ended"),
+    honoured(
+        "spec.terminationGracePeriodSeconds",
+        "grace_is_given_and_can_be_shortened",
+    ),
+    honoured(
+        "spec.activeDeadlineSeconds",
+        "a_pod_past_its_active_deadline_fails_and_is_stopped",
+    ),
+    refused(
+        "spec.{containers,initContainers}[].lifecycle.{postStart,preStop}",
+        "nothing runs that could be called",
+    ),
+    refused("spec.ephemeralContainers", "nothing can be started in it"),
+    refused("pods/resize", "nothing has a size"),
+]);
 
 impl Remote {
     pub fn new(clock: Clock, nodes: &[&str]) -> Self {

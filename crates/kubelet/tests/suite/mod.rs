@@ -200,6 +200,58 @@ pub async fn what_does_not_fit_is_rejected_as_a_kubelet_rejects(world: &mut Worl
     world.delete("big", None).await;
 }
 
+pub async fn a_refused_field_fails_the_pod_and_is_named(world: &mut World) {
+    let mut pod = world.pod("hooked", "Always");
+    let containers = &mut pod.spec.as_mut().unwrap().containers;
+    let mut second = containers[0].clone();
+    second.name = "second".into();
+    second.lifecycle =
+        serde_json::from_value(json!({"postStart": {"exec": {"command": ["true"]}}})).unwrap();
+    containers.push(second);
+    world.create(&pod).await;
+    let pod = world
+        .wait("hooked", "Failed", |p| phase(p) == "Failed")
+        .await;
+    let status = pod.status.unwrap();
+    assert_eq!(status.reason.as_deref(), Some("Unsupported"));
+    let message = status.message.unwrap();
+    assert!(
+        message.contains("spec.containers[1].lifecycle.postStart is not supported"),
+        "{message}"
+    );
+    assert_eq!(world.remote.ensures("hooked"), 0);
+    world.delete("hooked", None).await;
+}
+
+pub async fn a_selector_counts_labels_of_others_too(world: &mut World) {
+    let nodes: Api<Node> = Api::all(world.client.clone());
+    let label = json!({"metadata": {"labels": {"theirs": "yes"}}});
+    nodes
+        .patch(&world.node, &PatchParams::default(), &Patch::Merge(&label))
+        .await
+        .unwrap();
+    for (name, value) in [("chosen", "yes"), ("elsewhere", "no")] {
+        let mut pod = world.pod(name, "Always");
+        pod.spec.as_mut().unwrap().node_selector =
+            Some([("theirs".to_owned(), value.to_owned())].into());
+        world.create(&pod).await;
+    }
+    world.running("chosen").await;
+    let pod = world
+        .wait("elsewhere", "Failed", |p| phase(p) == "Failed")
+        .await;
+    let status = pod.status.unwrap();
+    assert_eq!(status.reason.as_deref(), Some("NodeAffinity"));
+    assert_eq!(
+        status.message.as_deref(),
+        Some("Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector")
+    );
+    assert_eq!(world.remote.ensures("elsewhere"), 0);
+    world.delete("chosen", None).await;
+    world.delete("elsewhere", None).await;
+    world.emptied().await;
+}
+
 pub async fn a_backend_that_fails_is_asked_again_for_ever(world: &mut World) {
     for _ in 0..3 {
         world.remote.fail_next(BackendError::Unavailable {
@@ -347,6 +399,8 @@ macro_rules! lifecycle_suite {
             the_same_name_may_come_back_at_once,
             an_image_update_reaches_the_backend,
             what_does_not_fit_is_rejected_as_a_kubelet_rejects,
+            a_refused_field_fails_the_pod_and_is_named,
+            a_selector_counts_labels_of_others_too,
             a_backend_that_fails_is_asked_again_for_ever,
             what_the_remote_loses_is_started_again,
             status_keeps_conditions_and_labels_of_others,

@@ -13,10 +13,32 @@ use vk_provider::{
     NodeFacts, NodeSet, PodChange, PodCx, PodFacts, PodKey, PodRequest, Revision, Terminated,
 };
 
+use vk_provider::podspec::{Declaration, no_meaning, refused};
+
 use crate::remote::{Job, Phase, ROOMS, Refusal, Remote};
 
 /// The only node.
 pub const NODE: &str = "memory";
+
+/// What it does with the fields of a pod: a field that no rule names is refused.
+static POD_SPEC: Declaration = Declaration::new(&[
+    no_meaning(
+        "spec",
+        "a job here has a name and an image, and nothing else",
+    ),
+    refused(
+        "spec.ephemeralContainers",
+        "nothing can be started in a job",
+    ),
+    refused("pods/resize", "a job has no size"),
+]);
+
+static CAPABILITIES: Capabilities = Capabilities {
+    name: "memory",
+    grace: Grace::Exact,
+    restarts: false,
+    pod_spec: &POD_SPEC,
+};
 
 /// Pods as jobs of a [`Remote`]. It remembers nothing: what has to be known
 /// about a pod is in the tags of its job.
@@ -26,11 +48,7 @@ pub struct Memory(pub Remote);
 #[async_trait]
 impl Backend for Memory {
     fn capabilities(&self) -> &Capabilities {
-        &Capabilities {
-            name: "memory",
-            grace: Grace::Exact,
-            restarts: false,
-        }
+        &CAPABILITIES
     }
 
     fn nodes(&self) -> BoxStream<'static, NodeSet> {

@@ -2,19 +2,20 @@
 
 use std::fmt::Display;
 
-use vk_provider::BackendError;
+use crate::error::BackendError;
 
 /// One field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub struct Refusal {
     /// `spec.containers[0].tty`.
-    pub(crate) path: String,
+    pub path: String,
     /// Why, and what to use instead.
-    pub(crate) message: String,
+    pub message: String,
 }
 
 impl Refusal {
-    pub(crate) fn new(path: impl Into<String>, message: impl Display) -> Self {
+    /// Of a field.
+    pub fn new(path: impl Into<String>, message: impl Display) -> Self {
         Self {
             path: path.into(),
             message: message.to_string(),
@@ -32,27 +33,39 @@ impl From<Refusal> for BackendError {
 }
 
 /// All fields of a pod that cannot be honoured.
-#[derive(Debug, Default)]
-pub(crate) struct Refusals(pub(crate) Vec<Refusal>);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refusals(pub Vec<Refusal>);
 
 /// Further fields named in one message: enough to fix a manifest, short enough
 /// for a status.
 const NAMED: usize = 12;
 
 impl Refusals {
-    pub(crate) fn add(&mut self, path: impl Into<String>, message: impl Display) {
+    /// One more field.
+    pub fn add(&mut self, path: impl Into<String>, message: impl Display) {
         self.0.push(Refusal::new(path, message));
     }
 
-    /// Refuses a field that is set to anything but nothing.
-    pub(crate) fn unless(&mut self, fine: bool, path: impl Into<String>, message: impl Display) {
+    /// One more field, unless all is well with it.
+    pub fn unless(&mut self, fine: bool, path: impl Into<String>, message: impl Display) {
         if !fine {
             self.add(path, message);
         }
     }
 
+    /// The pod's own fields before those of its containers, each as they came.
+    pub(super) fn sort(&mut self) {
+        self.0.sort_by_key(|refusal| {
+            let begins = |prefix| refusal.path.starts_with(prefix);
+            (begins("spec.containers["), begins("spec.initContainers["))
+        });
+    }
+
     /// The first as an error, the others named in it.
-    pub(crate) fn into_result(self) -> Result<(), Refusal> {
+    ///
+    /// # Errors
+    /// There is one.
+    pub fn into_result(self) -> Result<(), Refusal> {
         let mut all = self.0.into_iter();
         let Some(mut first) = all.next() else {
             return Ok(());
