@@ -447,3 +447,6 @@ fn no_place(no: NoPlace) -> BackendError {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;
