@@ -26,7 +26,7 @@ use crate::place::{ALIAS_LABEL, DEVICE_KEY, NoPlace};
 use crate::placed::{Placed, Stage};
 use crate::report;
 use crate::select::is_label_value;
-use crate::world::World;
+use crate::world::{Summary, World};
 use crate::writer::{self, Writers};
 
 /// Before every device has been read once nothing can be placed; ask again soon.
@@ -75,9 +75,9 @@ impl FlightControl {
         tokio::join!(self.follower.run(), self.tidy());
     }
 
-    /// How many devices there are, and how many of them take pods.
-    pub fn device_counts(&self) -> (usize, usize) {
-        self.world().device_counts()
+    /// The devices by fleet and status, and what they can hold, as last read.
+    pub(crate) fn summary(&self) -> Summary {
+        self.world().summary()
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -107,7 +107,8 @@ impl FlightControl {
             Stage::Written { .. } | Stage::Removed { .. } => {}
         }
         if let Some(device) = world.device(&placed.device) {
-            describe(&mut facts, placed, device, now);
+            let since = now.checked_sub(world.away_for(&placed.device));
+            describe(&mut facts, placed, device, since.unwrap_or(now));
         }
         Some(facts)
     }
@@ -154,7 +155,8 @@ impl FlightControl {
     }
 }
 
-/// Fills facts with what the device says.
+/// Fills facts with what the device says; `since` is when it was found to be
+/// disconnected, if it is.
 fn describe(facts: &mut PodFacts, placed: &Placed, device: &DeviceView, since: Timestamp) {
     facts.accepted = placed.accepted(device);
     facts.applied = placed.applied(device);
@@ -193,12 +195,18 @@ impl Backend for FlightControl {
     }
 
     fn admit(&self, pod: &PodRequest, _bound: &NodeUse) -> Admission {
-        if let Err(error) = mapping::check(pod) {
-            return Admission::Reject {
-                reason: "Unsupported".into(),
-                message: error.to_string(),
-                event: None,
-            };
+        match mapping::check(pod) {
+            Ok(()) => {}
+            Err(BackendError::Waiting {
+                reason, message, ..
+            }) => return Admission::Wait { reason, message },
+            Err(error) => {
+                return Admission::Reject {
+                    reason: "Unsupported".into(),
+                    message: error.to_string(),
+                    event: None,
+                };
+            }
         }
         match self.world().choose(pod, true) {
             Ok(_) => Admission::Accept,
@@ -240,7 +248,7 @@ impl Backend for FlightControl {
                 let shown = world
                     .device(&device)
                     .map_or(device.clone(), DeviceView::shown);
-                info!(operation = "place", pod = %pod.key, node = &*pod.node, device, "Device selected");
+                info!(operation = "place", pod = %pod.key, node = &*pod.node, fleet = world.fleet_of(&device), device, "Device selected");
                 cx.events
                     .normal("DeviceSelected", &format!("Selected device {shown}"));
                 for (reason, message) in mapping::warnings(pod) {
@@ -440,3 +448,6 @@ fn no_place(no: NoPlace) -> BackendError {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -126,14 +126,12 @@ impl Follower {
                         info!("Flight Control answers again");
                     }
                     self.reached(Ok(()));
-                    let next = sweep_at.min(events_at);
                     if self.expecting().is_empty() {
+                        let next = sweep_at.min(events_at);
                         next.saturating_duration_since(Instant::now())
                     } else {
-                        EXPECTING.min(
-                            next.saturating_duration_since(Instant::now())
-                                .max(EXPECTING),
-                        )
+                        // Sweeps and events are at most that much late.
+                        EXPECTING
                     }
                 }
                 Err(error) => {
@@ -142,10 +140,16 @@ impl Follower {
                     });
                     failing = Some((since, wait));
                     warn!(operation = "follow", %error, "Flight Control could not be read");
-                    if since.elapsed() >= OUTAGE {
-                        self.reached(Err(error.to_string()));
+                    let wait = wait.max(error.retry_after().unwrap_or_default());
+                    match OUTAGE.checked_sub(since.elapsed()) {
+                        // However long the service makes us wait: the outage is
+                        // told in time.
+                        Some(left) if !left.is_zero() => wait.min(left),
+                        _ => {
+                            self.reached(Err(error.to_string()));
+                            wait
+                        }
                     }
-                    wait.max(error.retry_after().unwrap_or_default())
                 }
             };
             tokio::select! {
@@ -370,6 +374,8 @@ fn by_length(names: &BTreeSet<String>) -> Vec<Vec<&str>> {
 
 #[cfg(test)]
 mod tests {
+    mod absent;
+
     use super::*;
 
     #[test]

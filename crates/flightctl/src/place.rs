@@ -435,4 +435,53 @@ mod tests {
             Err(NoPlace::BadSelector(m)) if m.contains(SELECTOR_ANNOTATION)
         ));
     }
+
+    fn publishing(port: i32) -> PodRequest {
+        let mut request = request("a", "1", "100m", "128Mi");
+        let mut pod = (*request.pod).clone();
+        pod.spec.as_mut().unwrap().containers[0].ports =
+            Some(vec![k8s_openapi::api::core::v1::ContainerPort {
+                container_port: 80,
+                host_port: Some(port),
+                ..Default::default()
+            }]);
+        request.pod = Arc::new(pod);
+        request
+    }
+
+    #[test]
+    fn a_host_port_is_given_to_one_pod_of_a_device() {
+        let mut devices = [candidate("a", 4000, 4000), candidate("b", 4000, 4000)];
+        devices[0].ports = vec![(8080, "TCP".into())];
+        assert_eq!(place(&publishing(8080), &none(), &devices).unwrap(), "b");
+        assert_eq!(place(&publishing(8081), &none(), &devices).unwrap(), "a");
+        devices[1].ports = vec![(8080, "UDP".into())];
+        assert_eq!(
+            place(&publishing(8080), &none(), &devices).unwrap(),
+            "b",
+            "another protocol"
+        );
+        devices[1].ports = vec![(8080, "TCP".into())];
+        assert!(matches!(
+            place(&publishing(8080), &none(), &devices),
+            Err(NoPlace::NotNow(m)) if m.contains("host port 8080/TCP")
+        ));
+    }
+
+    #[test]
+    fn spreads_by_pods_and_then_by_free_cpu() {
+        let pod = request("a", "1", "100m", "128Mi");
+        let mut devices = [candidate("a", 4000, 1000), candidate("b", 4000, 4000)];
+        assert_eq!(place(&pod, &none(), &devices).unwrap(), "b", "more cpu");
+        devices[1].pods = 1;
+        assert_eq!(place(&pod, &none(), &devices).unwrap(), "a", "fewer pods");
+        devices[0].siblings = 1;
+        assert_eq!(place(&pod, &none(), &devices).unwrap(), "b", "no sibling");
+    }
+
+    #[test]
+    fn a_selector_of_kubernetes_own_keys_does_not_speak_of_devices() {
+        let pod = selecting("kubernetes.io/os", "linux");
+        assert!(place(&pod, &none(), &[candidate("a", 4000, 4000)]).is_ok());
+    }
 }

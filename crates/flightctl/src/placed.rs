@@ -332,3 +332,6 @@ impl Placed {
             .find(|a| a["name"] == self.app.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,7 @@ use vk_provider::{Backend, Clock};
 use crate::backend::FlightControl;
 use crate::client::{Client, chain};
 use crate::fleet::{self, Rules};
-use crate::metrics::Counters;
+use crate::metrics::{self, Counters};
 use crate::world::World;
 
 /// Name in events and logs, as users know it.
@@ -91,13 +91,14 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<()> {
     );
     let world = World::new(&cluster, parts.rules);
     let counters = Counters::new(&metrics);
-    let flightctl = {
-        let counters = counters.clone();
-        parts
-            .flightctl
-            .with_observer(move |call| counters.observe(call))
-    };
+    let flightctl = parts
+        .flightctl
+        .with_observer(move |call| counters.observe(call));
     let backend = FlightControl::new(flightctl, world, parts.clock.clone(), parts.poll);
+    metrics::show_devices(&metrics, {
+        let backend = backend.clone();
+        move || backend.summary()
+    });
     // The rules hold all taints: the default one is among them.
     let mut node = NodeSettings {
         taints: Vec::new(),
@@ -126,7 +127,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<()> {
             tokio::select! { () = stop.cancelled() => {}, () = backend.follow() => {} }
         })
     };
-    let counting = tokio::spawn(count_devices(backend, counters, stop.clone()));
+    let greeting = tokio::spawn(say_connected(backend, stop.clone()));
     let becoming_ready = async {
         if ready.wait_for(|ready| *ready).await.is_ok() {
             readiness.ready();
@@ -135,8 +136,8 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<()> {
     };
     tokio::join!(host.run(stop.clone()), becoming_ready);
     following.abort();
-    counting.abort();
     noting.abort();
+    greeting.abort();
     if let Some(serving) = serving {
         let _ = serving.await;
     }
@@ -182,23 +183,18 @@ async fn identify(kube: &kube::Client, stop: &CancellationToken) -> Result<Optio
     }
 }
 
-/// Keeps the devices counted, and says once that Flight Control was read.
-async fn count_devices(backend: FlightControl, counters: Counters, stop: CancellationToken) {
-    let mut sets = backend.nodes();
-    let mut connected = false;
-    loop {
-        let set = tokio::select! {
-            () = stop.cancelled() => return,
-            set = sets.next() => set,
-        };
-        if set.is_none() {
-            return;
-        }
-        let (known, usable) = backend.device_counts();
-        if !connected {
-            connected = true;
-            info!(devices = known, "Successfully connected to Flightctl API");
-        }
-        counters.devices(known, usable);
+/// Says once that Flight Control was read.
+async fn say_connected(backend: FlightControl, stop: CancellationToken) {
+    let set = tokio::select! {
+        () = stop.cancelled() => return,
+        set = async { backend.nodes().next().await } => set,
+    };
+    if set.is_some() {
+        let devices: usize = backend
+            .summary()
+            .values()
+            .flat_map(|fleet| fleet.statuses.values())
+            .sum();
+        info!(devices, "Successfully connected to Flightctl API");
     }
 }

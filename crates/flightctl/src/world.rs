@@ -3,9 +3,11 @@
 
 mod copies;
 mod room;
+mod summary;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -16,6 +18,7 @@ use crate::device::DeviceView;
 use crate::fleet::{Grouping, Rules, group};
 use crate::marker::Marker;
 use crate::placed::{Placed, Sign, Stage};
+pub(crate) use summary::{FleetSummary, Summary};
 
 /// All state.
 pub struct World {
@@ -25,6 +28,8 @@ pub struct World {
     devices: BTreeMap<String, DeviceView>,
     /// When each device's present reading came.
     received: HashMap<String, Instant>,
+    /// Since when each disconnected device is known to be so.
+    away: HashMap<String, Instant>,
     pods: HashMap<Uid, Placed>,
     copies: copies::Copies,
     grouping: Grouping,
@@ -66,6 +71,7 @@ impl World {
             rules,
             devices: BTreeMap::new(),
             received: HashMap::new(),
+            away: HashMap::new(),
             pods: HashMap::new(),
             copies: copies::Copies::new(),
             grouping,
@@ -93,10 +99,9 @@ impl World {
         self.devices.get(name)
     }
 
-    /// How many devices there are, and how many of them take pods.
-    pub fn device_counts(&self) -> (usize, usize) {
-        let usable = self.devices.values().filter(|d| d.usable()).count();
-        (self.devices.len(), usable)
+    /// For how long a device has been known to be disconnected.
+    pub(crate) fn away_for(&self, name: &str) -> Duration {
+        self.away.get(name).map_or(Duration::ZERO, Instant::elapsed)
     }
 
     /// A pod on a device.
@@ -196,11 +201,6 @@ impl World {
         self.dirty.pop_first()
     }
 
-    /// Pods that wait for room; they wait no more.
-    pub fn take_waiting(&mut self) -> Vec<PodKey> {
-        self.waiting.drain().map(|(_, key)| key).collect()
-    }
-
     /// Whether Flight Control answers; returns whether that is news.
     pub fn set_reachable(&mut self, reachable: Result<(), String>) -> bool {
         let news = self.reachable.is_ok() != reachable.is_ok();
@@ -230,6 +230,7 @@ impl World {
     pub fn device_deleted(&mut self, name: &str) {
         self.devices.remove(name);
         self.received.remove(name);
+        self.away.remove(name);
         self.copies.retain(|(device, _), _| device != name);
         for (uid, placed) in &mut self.pods {
             if placed.device == name {
@@ -284,6 +285,11 @@ impl World {
                 .values_mut()
                 .filter(|p| p.device == name)
                 .for_each(Placed::device_gone);
+        }
+        if view.disconnected() {
+            self.away.entry(name.clone()).or_insert_with(Instant::now);
+        } else {
+            self.away.remove(&name);
         }
         self.received.insert(name.clone(), Instant::now());
         self.devices.insert(name, view);
@@ -358,54 +364,4 @@ impl World {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::device::tests::device;
-
-    fn world() -> World {
-        World::new("cluster", crate::config::default_rules())
-    }
-
-    #[tokio::test]
-    async fn an_older_reading_is_ignored_but_not_a_device_made_anew() {
-        let mut world = world();
-        let mut view = device("a", &[]);
-        view.version = 9;
-        view.created = "2026-01-01T00:00:00Z".into();
-        let now = Instant::now();
-        world.read(vec![view.clone()], now, true);
-        view.version = 8;
-        view.summary = "Unknown".into();
-        world.read(vec![view.clone()], now, false);
-        assert_eq!(world.device("a").unwrap().summary, "Online");
-        view.version = 1;
-        view.created = "2026-01-02T00:00:00Z".into();
-        world.read(vec![view.clone()], now, false);
-        assert_eq!(world.device("a").unwrap().summary, "Unknown");
-        view.version = 10;
-        view.created = "2026-01-01T00:00:00Z".into();
-        view.summary = "Online".into();
-        world.read(vec![view], now, false);
-        assert_eq!(
-            world.device("a").unwrap().summary,
-            "Unknown",
-            "the one before"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_service_that_was_set_back_is_believed() {
-        let mut world = world();
-        let mut view = device("a", &[]);
-        view.version = 9;
-        world.read(vec![view.clone()], Instant::now(), true);
-        let asked = Instant::now() + Duration::from_millis(1);
-        tokio::time::advance(Duration::from_secs(1)).await;
-        view.version = 3;
-        view.summary = "Unknown".into();
-        world.read(vec![view], asked, true);
-        assert_eq!(world.device("a").unwrap().summary, "Unknown");
-    }
-}
+mod tests;

@@ -371,6 +371,8 @@ fn unavailable(device: &str, why: &str, retry: Option<Duration>) -> BackendError
 
 #[cfg(test)]
 mod tests {
+    mod served;
+
     use super::*;
 
     #[tokio::test]

@@ -111,8 +111,26 @@ async fn a_retry_after_holds_every_caller() {
         begun.elapsed() < Duration::from_secs(1),
         "not repeated inside"
     );
+    // Longer than a request's deadline: told at once, and without a request.
+    let error = client.clone().list_devices(None).await.unwrap_err();
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(30)));
+    assert!(begun.elapsed() < Duration::from_secs(1), "not waited for");
+    tokio::time::advance(Duration::from_secs(20)).await;
     client.clone().list_devices(None).await.unwrap();
     assert!(begun.elapsed() >= Duration::from_secs(30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_retry_after_is_obeyed_for_longer_than_a_minute() {
+    let service = flight_control("token");
+    service
+        .faults()
+        .add(Rule::always("/devices", Effect::TooManyRequests(3600)).times(1));
+    let client = client(&service, TokenSource::fixed("token"));
+    let error = client.list_devices(None).await.unwrap_err();
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(60)));
+    tokio::time::advance(Duration::from_secs(60)).await;
+    client.list_devices(None).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,6 +13,7 @@
 
 mod picture;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -170,9 +171,18 @@ impl Story {
         )
         .await?;
 
+        let before = (devices[0].journal(), self.placements());
         devices[0].disconnect();
         self.picture.say("device-1 goes away: Flight Control itself notices after five minutes; until then its last state stands").await;
         devices[0].reconnect();
+        // The agent has come back when it has reported or polled again.
+        tokio::time::sleep(STATUS_INTERVAL * 2).await;
+        let touched = devices[0].journal().split_off(before.0.len());
+        anyhow::ensure!(
+            touched.is_empty(),
+            "device-1 started or stopped something: {touched:?}"
+        );
+        anyhow::ensure!(self.placements() == before.1, "a pod was moved");
         self.picture
             .say("device-1 is back: nothing was restarted, nothing was moved")
             .await;
@@ -201,6 +211,21 @@ impl Story {
         let pod: Pod = serde_json::from_value(pod.clone())?;
         self.cluster.create(&pod).context("the pod is refused")?;
         Ok(())
+    }
+
+    /// Each pod by UID, with its device.
+    fn placements(&self) -> BTreeMap<String, String> {
+        let pods = self.cluster.list_values("pods", Some("default"));
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        pods.iter()
+            .map(|pod| {
+                let meta = &pod["metadata"];
+                (
+                    text(&meta["uid"]),
+                    text(&meta["labels"]["flightctl.io/device"]),
+                )
+            })
+            .collect()
     }
 
     async fn step(&self, what: &str, done: impl Future<Output = ()>) -> Result<()> {

@@ -56,7 +56,12 @@ impl Budget {
 
     /// Waits for one request's worth. Cancel-safe: a dropped wait has used up
     /// its place, which only slows the next one down.
-    pub async fn take(&self, write: bool) {
+    ///
+    /// # Errors
+    /// The service has asked for a pause that is longer than `patience`: what is
+    /// left of it. That is answered at once, so that callers can tell of it.
+    pub async fn take(&self, write: bool, patience: Duration) -> Result<(), Duration> {
+        self.pausing(patience)?;
         let _turn = if write {
             None
         } else {
@@ -70,9 +75,10 @@ impl Budget {
             state.full_at.checked_sub(burst).unwrap_or(now)
         };
         loop {
+            self.pausing(patience)?;
             at = at.max(self.state().paused_until);
             if at <= Instant::now() {
-                return;
+                return Ok(());
             }
             sleep_until(at).await;
         }
@@ -84,6 +90,12 @@ impl Budget {
         state.paused_until = state.paused_until.max(Instant::now() + wait);
     }
 
+    fn pausing(&self, patience: Duration) -> Result<(), Duration> {
+        let left = self.state().paused_until;
+        let left = left.saturating_duration_since(Instant::now());
+        if left > patience { Err(left) } else { Ok(()) }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -93,12 +105,29 @@ impl Budget {
 mod tests {
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(15);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_longer_than_ones_patience_is_told_at_once() {
+        let budget = Budget::new(60);
+        let begun = Instant::now();
+        budget.pause(Duration::from_secs(60));
+        for write in [true, false] {
+            let left = budget.take(write, PATIENCE).await;
+            assert_eq!(left, Err(Duration::from_secs(60)));
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        tokio::time::advance(Duration::from_secs(50)).await;
+        budget.take(true, PATIENCE).await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::from_secs(60));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_burst_is_free_and_then_the_rate_holds() {
         let budget = Budget::new(60);
         let begun = Instant::now();
         for _ in 0..70 {
-            budget.take(true).await;
+            budget.take(true, PATIENCE).await.unwrap();
         }
         let took = begun.elapsed();
         assert!(
@@ -111,12 +140,12 @@ mod tests {
     async fn reads_leave_room_for_writes() {
         let budget = Budget::new(60);
         for _ in 0..10 {
-            budget.take(false).await;
+            budget.take(false, PATIENCE).await.unwrap();
         }
         let begun = Instant::now();
-        budget.take(true).await;
+        budget.take(true, PATIENCE).await.unwrap();
         assert_eq!(begun.elapsed(), Duration::ZERO);
-        budget.take(false).await;
+        budget.take(false, PATIENCE).await.unwrap();
         assert!(begun.elapsed() > Duration::ZERO);
     }
 
@@ -125,7 +154,7 @@ mod tests {
         let budget = Budget::new(60);
         budget.pause(Duration::from_secs(10));
         let begun = Instant::now();
-        budget.take(true).await;
+        budget.take(true, PATIENCE).await.unwrap();
         assert_eq!(begun.elapsed(), Duration::from_secs(10));
     }
 
@@ -133,12 +162,12 @@ mod tests {
     async fn a_pause_holds_those_who_wait_already() {
         let budget = Budget::new(60);
         for _ in 0..16 {
-            budget.take(true).await;
+            budget.take(true, PATIENCE).await.unwrap();
         }
         let begun = Instant::now();
         let (waiting, ()) = tokio::join!(
             async {
-                budget.take(true).await;
+                budget.take(true, PATIENCE).await.unwrap();
                 begun.elapsed()
             },
             async { budget.pause(Duration::from_secs(10)) },
@@ -152,15 +181,15 @@ mod tests {
         let reads: Vec<_> = (0..100)
             .map(|_| {
                 let budget = budget.clone();
-                tokio::spawn(async move { budget.take(false).await })
+                tokio::spawn(async move { budget.take(false, PATIENCE).await })
             })
             .collect();
         tokio::task::yield_now().await;
         let begun = Instant::now();
-        budget.take(true).await;
+        budget.take(true, PATIENCE).await.unwrap();
         assert_eq!(begun.elapsed(), Duration::ZERO);
         for read in reads {
-            read.await.unwrap();
+            read.await.unwrap().unwrap();
         }
     }
 }

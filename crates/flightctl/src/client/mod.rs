@@ -44,8 +44,9 @@ const PAGE: usize = 1000;
 /// Pages of one list, so that a service that never ends one is noticed: a
 /// hundred times the devices of the largest estates that Flight Control names.
 const PAGES: usize = 1000;
-/// Longest `Retry-After` that is obeyed: the service's own longest window.
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// Longest `Retry-After` that is obeyed, the service's own window by default:
+/// one request a minute burdens nobody, and tells early that it is over.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Path of the user API.
 const API: &str = "/api/v1";
 /// Everything but what RFC 3986 leaves unreserved.
@@ -151,16 +152,6 @@ impl Client {
     pub fn with_observer(mut self, observer: impl Fn(&Call) + Send + Sync + 'static) -> Self {
         self.observer = Arc::new(observer);
         self
-    }
-
-    /// Answers when the service does and takes the token.
-    ///
-    /// # Errors
-    /// It does not.
-    pub async fn check(&self) -> Result<(), ClientError> {
-        self.call("check", Method::GET, "/devices?limit=1", None, "devices")
-            .await
-            .map(drop)
     }
 
     /// All devices, or those a field selector names, page by page.
@@ -287,7 +278,12 @@ impl Client {
         object: &str,
     ) -> Result<Value, ClientError> {
         let write = method != Method::GET;
-        self.budget.take(write).await;
+        // Before the deadline of the request: at most `DEADLINE` where the service
+        // has asked for a pause, and else the turns of the few that ask at once
+        // (the writers' permits, the follower, a listing).
+        if let Err(retry_after) = self.budget.take(write, DEADLINE).await {
+            return Err(ClientError::TooManyRequests { retry_after });
+        }
         let request = self.request(method, path, body)?;
         let begun = Instant::now();
         let answer = timeout(DEADLINE, self.http.clone().oneshot(request)).await;

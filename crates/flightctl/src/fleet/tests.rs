@@ -203,3 +203,46 @@ fn a_size_below_nothing_is_no_size() {
     let node = &grouping.nodes["vk-flightctl-node"];
     assert_eq!(node.capacity.get("memory").show("memory"), "8Gi");
 }
+
+#[test]
+fn devices_that_take_no_pods_count_in_capacity_alone() {
+    for (summary, lifecycle) in [
+        ("Unknown", "Enrolled"),
+        ("PoweredOff", "Enrolled"),
+        ("Online", "Decommissioning"),
+        ("Online", "Decommissioned"),
+        ("ConflictPaused", "Enrolled"),
+    ] {
+        let mut closed = device("b", &[]);
+        closed.summary = summary.into();
+        closed.lifecycle = lifecycle.into();
+        let grouping = group(&rules(), [device("a", &[]), closed].iter(), &Ok(()));
+        let node = &grouping.nodes["vk-flightctl-node"];
+        assert_eq!(node.capacity.get("cpu").show("cpu"), "8");
+        assert_eq!(
+            node.allocatable.get("cpu").show("cpu"),
+            "3750m",
+            "{summary} {lifecycle}"
+        );
+    }
+}
+
+#[test]
+fn only_labels_that_all_devices_share_and_that_are_theirs_are_the_nodes() {
+    let common = [
+        ("site", "paris"),
+        ("alias", "x"),
+        ("kubernetes.io/hostname", "x"),
+        ("node.k8s.io/x", "x"),
+        ("vk.flightctl.io/x", "x"),
+        ("odd", "not a label value"),
+    ];
+    let mut devices = [device("a", &common), device("b", &common)];
+    for (device, zone) in devices.iter_mut().zip(["1", "2"]) {
+        device.labels.insert("zone".into(), zone.into());
+    }
+    let grouping = group(&rules(), devices.iter(), &Ok(()));
+    let labels = &grouping.nodes["vk-flightctl-node"].labels;
+    let keys: Vec<&String> = labels.keys().collect();
+    assert_eq!(keys, ["site"]);
+}

@@ -12,6 +12,7 @@
 #[path = "../stage/mod.rs"]
 mod stage;
 
+mod away;
 mod devices;
 mod edits;
 mod refusals;

@@ -1,0 +1,60 @@
+//! What there is, by fleet, for the metrics.
+
+use std::collections::BTreeMap;
+
+use vk_provider::quantity::Resources;
+
+use super::World;
+use crate::fleet::FLEET_LABEL;
+
+/// One fleet's devices.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct FleetSummary {
+    /// Devices by `status.summary.status`.
+    pub(crate) statuses: BTreeMap<String, usize>,
+    /// Devices that take pods.
+    pub(crate) usable: usize,
+    /// What all of them have.
+    pub(crate) capacity: Resources,
+    /// What those that take pods can hold.
+    pub(crate) allocatable: Resources,
+}
+
+/// All fleets by name; devices without one are those of `""`.
+pub(crate) type Summary = BTreeMap<String, FleetSummary>;
+
+impl World {
+    /// The fleet of a device's node, or `""`.
+    pub(crate) fn fleet_of(&self, device: &str) -> &str {
+        self.grouping
+            .node_of
+            .get(device)
+            .map_or("", |node| self.fleet_of_node(node))
+    }
+
+    fn fleet_of_node(&self, node: &str) -> &str {
+        let node = self.grouping.nodes.get(node);
+        node.and_then(|n| n.labels.get(FLEET_LABEL))
+            .map_or("", String::as_str)
+    }
+
+    pub(crate) fn summary(&self) -> Summary {
+        let mut summary = Summary::new();
+        // A fleet of two architectures has two nodes.
+        for (name, node) in &self.grouping.nodes {
+            let fleet = summary.entry(self.fleet_of_node(name).into()).or_default();
+            fleet.capacity.add(&node.capacity);
+            fleet.allocatable.add(&node.allocatable);
+        }
+        for (name, device) in &self.devices {
+            let fleet = summary.entry(self.fleet_of(name).into()).or_default();
+            let status = match device.summary.as_str() {
+                "" => "Unknown",
+                status => status,
+            };
+            *fleet.statuses.entry(status.into()).or_default() += 1;
+            fleet.usable += usize::from(device.usable());
+        }
+        summary
+    }
+}
