@@ -16,6 +16,8 @@ pub async fn world() -> (World, Cluster) {
         .build(cluster.endpoint().connector());
     let base = BaseUriLayer::new(http::Uri::from_static("http://cluster.test/"));
     let client = Client::new(base.layer(http), "default");
-    let world = World::new(client, vk_provider::Clock::stepped(start), "default").await;
+    let controllers = cluster.start_controllers();
+    let mut world = World::new(client, vk_provider::Clock::stepped(start), "default").await;
+    world.alive = Some(Box::new(controllers));
     (world, cluster)
 }

@@ -1,15 +1,16 @@
 //! The world a suite runs in: a Kubernetes API, sandboxed or real, and a
 //! virtual kubelet over the in-memory backend.
 
+use std::any::Any;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use virtual_kubelet::events::Recorder;
 use virtual_kubelet::metrics::Metrics;
@@ -29,6 +30,8 @@ pub struct World {
     pub node: String,
     pub remote: Remote,
     pub clock: Clock,
+    /// What has to live as long as the world does.
+    pub alive: Option<Box<dyn Any + Send>>,
     kubelet: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
@@ -42,6 +45,7 @@ impl World {
             node,
             remote,
             clock,
+            alive: None,
             kubelet: None,
         };
         world.start().await;
@@ -91,6 +95,12 @@ impl World {
 
     pub fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// All pods that a label selector finds.
+    pub async fn labelled(&self, selector: &str) -> Vec<Pod> {
+        let params = ListParams::default().labels(selector);
+        self.pods().list(&params).await.unwrap().items
     }
 
     pub fn pod(&self, name: &str, policy: &str) -> Pod {
@@ -164,6 +174,18 @@ impl World {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         panic!("the remote still has pods: {:?}", self.remote);
+    }
+}
+
+/// Looks until it finds, for as long as patience lasts.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, look: impl Fn() -> F) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
