@@ -18,7 +18,8 @@ use vk_sandbox::transport::{Endpoint, loopback};
 
 /// Serves one fake of the sandbox on loopback, with TLS. When it is ready it
 /// prints one JSON line that says how to reach it; SIGTERM and SIGINT end it.
-/// Faults: GET, POST (a rule) and DELETE /_sandbox/faults.
+/// Faults: GET, POST (a rule) and DELETE /_sandbox/faults. The time: GET
+/// /_sandbox/clock.
 #[derive(Debug, Parser)]
 #[command(name = "vk-sandbox", version)]
 pub(crate) struct Cli {
@@ -28,7 +29,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Service {
-    /// The Kubernetes API, with a scheduler and Deployments.
+    /// The Kubernetes API, with a scheduler and the usual workloads.
     Kubernetes(Kubernetes),
     /// The Flight Control API, with simulated devices.
     Flightctl(Flightctl),
@@ -48,7 +49,7 @@ struct Listen {
 struct Kubernetes {
     #[command(flatten)]
     listen: Listen,
-    /// The API alone: no scheduler, no Deployments, no garbage collection.
+    /// The API alone: no scheduler, no workloads, no garbage collection.
     #[arg(long)]
     without_controllers: bool,
 }

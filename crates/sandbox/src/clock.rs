@@ -24,6 +24,11 @@ impl Clock {
         }
     }
 
+    /// Whether time is the runtime's, so that it can be stepped.
+    pub fn is_stepped(&self) -> bool {
+        self.origin.is_some()
+    }
+
     /// The present wall time.
     pub fn now(&self) -> Timestamp {
         match self.origin {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use k8s_openapi::api::core::v1::Taint;
 use tokio::sync::{Notify, watch};
 use tokio_stream::wrappers::WatchStream;
 use vk_provider::podspec::{Declaration, honoured, no_meaning, refused};
@@ -32,6 +33,8 @@ pub struct Remote {
     state: Arc<Mutex<State>>,
     changed: Arc<Notify>,
     nodes: watch::Sender<NodeSet>,
+    /// While true, `ensure` does not come to its end.
+    held_ensures: watch::Sender<bool>,
     clock: Clock,
 }
 
@@ -107,6 +110,7 @@ impl Remote {
             state: Arc::default(),
             changed: Arc::default(),
             nodes: watch::Sender::new(set),
+            held_ensures: watch::Sender::new(false),
             clock,
         }
     }
@@ -146,6 +150,23 @@ impl Remote {
 
     pub fn hold_stops(&self, hold: bool) {
         self.lock().hold_stops = hold;
+    }
+
+    pub fn hold_ensures(&self, hold: bool) {
+        self.held_ensures.send_replace(hold);
+    }
+
+    /// All nodes get this taint, for scheduling only.
+    pub fn taint_nodes(&self, key: &str) {
+        self.nodes.send_modify(|nodes| {
+            for facts in nodes.values_mut() {
+                facts.taints = vec![Taint {
+                    key: key.into(),
+                    effect: "NoSchedule".into(),
+                    ..Taint::default()
+                }];
+            }
+        });
     }
 
     pub fn set_nodes(&self, nodes: &[&str]) {
@@ -254,11 +275,17 @@ impl Backend for Remote {
         if pod.annotation(JOURNALS).is_some() {
             cx.journal.persist("about to start").await?;
         }
+        self.lock()
+            .calls
+            .push(Call::Ensure(pod.key.name.to_string()));
         let panics = std::mem::take(&mut self.lock().panic_next);
         assert!(!panics, "the test asks for it");
+        let mut held = self.held_ensures.subscribe();
+        held.wait_for(|held| !held)
+            .await
+            .expect("the sender is in self");
         let now = self.clock.now();
         let mut state = self.lock();
-        state.calls.push(Call::Ensure(pod.key.name.to_string()));
         if !state.fail_next.is_empty() {
             return Err(state.fail_next.remove(0));
         }

@@ -1,8 +1,19 @@
 //! The lifecycle suite: what the framework promises about pods and nodes. The
 //! sandbox and a real control plane pass the same functions.
 
+pub mod deletions;
+pub mod jobs;
 pub mod memory;
+pub mod workloads;
 pub mod world;
+
+// Test binaries without the macro below use none of them.
+#[allow(unused_imports, reason = "for the macro")]
+pub use deletions::*;
+#[allow(unused_imports, reason = "for the macro")]
+pub use jobs::*;
+#[allow(unused_imports, reason = "for the macro")]
+pub use workloads::*;
 
 use std::time::Duration;
 
@@ -406,6 +417,21 @@ macro_rules! lifecycle_suite {
             status_keeps_conditions_and_labels_of_others,
             the_node_is_registered_leased_and_comes_back,
             nodes_come_and_go,
+            a_pod_that_waits_goes_at_once,
+            a_pod_whose_ensure_is_in_flight_goes_and_never_runs,
+            a_pod_that_has_finished_goes_whatever_its_grace,
+            a_pod_the_backend_has_never_heard_of_goes,
+            a_finalizer_holds_the_object_and_not_the_workload,
+            a_forced_delete_behind_a_finalizer_stops_the_workload,
+            a_namespace_goes_with_its_running_pods,
+            a_node_that_a_person_removes_comes_back_and_keeps_its_pods,
+            a_job_runs_until_all_its_completions_are_there,
+            a_job_fails_after_as_many_pods_as_its_limit_allows,
+            a_failure_policy_ends_a_job_at_an_exit_code,
+            a_failure_policy_ignores_a_disruption,
+            a_deployment_rolls_without_losing_availability,
+            a_stateful_set_keeps_order_and_identity,
+            a_daemon_set_runs_once_on_every_node_it_tolerates,
         );
     };
     (@each $run:ident, $($check:ident),* $(,)?) => {

@@ -16,6 +16,12 @@ pub async fn world() -> (World, Cluster) {
         .build(cluster.endpoint().connector());
     let base = BaseUriLayer::new(http::Uri::from_static("http://cluster.test/"));
     let client = Client::new(base.layer(http), "default");
+    let controllers = cluster.start_controllers();
+    // They run as long as the test's runtime.
+    tokio::spawn(async move {
+        let _running = controllers;
+        std::future::pending::<()>().await;
+    });
     let world = World::new(client, vk_provider::Clock::stepped(start), "default").await;
     (world, cluster)
 }

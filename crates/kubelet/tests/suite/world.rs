@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use virtual_kubelet::events::Recorder;
 use virtual_kubelet::metrics::Metrics;
@@ -93,6 +93,12 @@ impl World {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
+    /// All pods that a label selector finds.
+    pub async fn labelled(&self, selector: &str) -> Vec<Pod> {
+        let params = ListParams::default().labels(selector);
+        self.pods().list(&params).await.unwrap().items
+    }
+
     pub fn pod(&self, name: &str, policy: &str) -> Pod {
         serde_json::from_value(json!({
             "metadata": {"name": name, "namespace": self.namespace},
@@ -164,6 +170,18 @@ impl World {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         panic!("the remote still has pods: {:?}", self.remote);
+    }
+}
+
+/// Looks until it finds, for as long as patience lasts.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, look: impl Fn() -> F) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

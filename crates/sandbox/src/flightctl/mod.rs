@@ -137,7 +137,10 @@ impl FlightControl {
         Router::new()
             .fallback(routes::handle)
             .with_state(self.clone())
-            .merge(crate::control::routes(self.faults().clone()))
+            .merge(crate::control::routes(
+                self.faults().clone(),
+                self.shared.clock.clone(),
+            ))
     }
 
     /// The user API, to be connected to.

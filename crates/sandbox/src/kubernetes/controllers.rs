@@ -5,6 +5,7 @@
 //! |---|---|
 //! | scheduler | binds pods to nodes |
 //! | workloads | Deployments and ReplicaSets |
+//! | statefulsets, daemonsets, jobs | what their names say |
 //! | nodes | the not-ready taint follows the Ready condition |
 //! | garbage | what all owners left is deleted |
 
@@ -15,11 +16,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::create::NOT_READY_TAINT;
 use super::delete::DeleteOptions;
+use super::jobs::Jobs;
 use super::resource::{ALL, NODES, Resource};
 use super::scheduler::{self, Scheduler};
 use super::store::{Change, State};
 use super::update::Part;
-use super::{Cluster, object, workloads};
+use super::{Cluster, daemonsets, jobs, object, statefulsets, workloads};
 
 /// The controllers run while this lives.
 #[derive(Debug)]
@@ -29,7 +31,7 @@ pub struct Controllers {
 }
 
 impl Cluster {
-    /// Starts the scheduler, Deployments and ReplicaSets, the not-ready taint
+    /// Starts the scheduler, the controllers of workloads, the not-ready taint
     /// and the garbage collection, on the current runtime.
     pub fn start_controllers(&self) -> Controllers {
         let stop = CancellationToken::new();
@@ -48,6 +50,28 @@ impl Cluster {
             stop.clone(),
             workloads::concerns,
             workloads::pass,
+        ));
+        tokio::spawn(run(
+            self.clone(),
+            stop.clone(),
+            statefulsets::concerns,
+            |cluster| {
+                statefulsets::pass(cluster);
+                None
+            },
+        ));
+        tokio::spawn(run(
+            self.clone(),
+            stop.clone(),
+            daemonsets::concerns,
+            daemonsets::pass,
+        ));
+        let mut jobs = Jobs::default();
+        tokio::spawn(run(
+            self.clone(),
+            stop.clone(),
+            jobs::concerns,
+            move |cluster| jobs.pass(cluster),
         ));
         let about_nodes = |change: &Change| change.resource.plural == "nodes" && !change.deleted;
         tokio::spawn(run(self.clone(), stop.clone(), about_nodes, |cluster| {

@@ -220,8 +220,9 @@ fn begin(resource: &Resource, object: &mut Value) {
             object["status"] = json!({"phase": "Pending", "qosClass": class});
         }
         "namespaces" => object["status"] = json!({"phase": "Active"}),
-        "deployments" => object["status"] = json!({}),
-        "replicasets" => object["status"] = json!({"replicas": 0}),
+        "deployments" | "jobs" => object["status"] = json!({}),
+        "daemonsets" => object["status"] = super::daemonsets::nothing_yet(),
+        "replicasets" | "statefulsets" => object["status"] = json!({"replicas": 0}),
         "nodes" => {
             let taints = &mut object["spec"]["taints"];
             if !taints.is_array() {

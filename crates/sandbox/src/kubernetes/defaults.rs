@@ -59,6 +59,39 @@ pub(crate) fn fill(resource: &Resource, object: &mut Value) {
             }
         }
         "replicasets" => workload(object),
+        "statefulsets" => {
+            workload(object);
+            let spec = &mut object["spec"];
+            put(spec, "podManagementPolicy", json!("OrderedReady"));
+            put(spec, "revisionHistoryLimit", json!(10));
+            put(spec, "updateStrategy", json!({"type": "RollingUpdate"}));
+        }
+        "daemonsets" => {
+            template(object);
+            let spec = &mut object["spec"];
+            put(spec, "revisionHistoryLimit", json!(10));
+            let rolling = json!({"type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}});
+            put(spec, "updateStrategy", rolling);
+        }
+        "jobs" => {
+            template(object);
+            let spec = &mut object["spec"];
+            if spec["completions"].is_null() && spec["parallelism"].is_null() {
+                put(spec, "completions", json!(1));
+            }
+            put(spec, "parallelism", json!(1));
+            put(spec, "backoffLimit", json!(6));
+            put(spec, "completionMode", json!("NonIndexed"));
+            put(spec, "suspend", json!(false));
+            let policy = spec.get("podFailurePolicy").is_some_and(Value::is_object);
+            let replace = if policy {
+                "Failed"
+            } else {
+                "TerminatingOrFailed"
+            };
+            put(spec, "podReplacementPolicy", json!(replace));
+        }
         _ => {}
     }
 }
@@ -76,9 +109,13 @@ fn encode_secret(secret: &mut Value) {
 }
 
 fn workload(object: &mut Value) {
+    template(object);
+    put(&mut object["spec"], "replicas", json!(1));
+}
+
+fn template(object: &mut Value) {
     put(object, "spec", json!({}));
     put(object, "status", json!({}));
-    put(&mut object["spec"], "replicas", json!(1));
     put(&mut object["spec"], "template", json!({}));
     pod_spec(&mut object["spec"]["template"]["spec"]);
 }

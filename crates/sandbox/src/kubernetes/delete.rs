@@ -62,10 +62,13 @@ impl Cluster {
         name: &str,
         options: &DeleteOptions,
     ) -> Result<Deleted, ApiError> {
-        let policy = options
-            .propagation_policy
-            .as_deref()
-            .unwrap_or("Background");
+        // As the real server: a Job's pods outlive it unless told otherwise.
+        let default = if resource.plural == "jobs" {
+            "Orphan"
+        } else {
+            "Background"
+        };
+        let policy = options.propagation_policy.as_deref().unwrap_or(default);
         if policy != "Background" || options.orphan_dependents == Some(true) {
             let verb = format!("delete with propagationPolicy {policy}");
             return Err(ApiError::not_implemented(&verb, &resource.qualified()));

@@ -2,7 +2,7 @@
 //!
 //! A [`Cluster`] is the store and its rules; [`Cluster::endpoint`] serves it
 //! over HTTP, [`Cluster::start_controllers`] adds a small scheduler,
-//! Deployments and garbage collection. It refuses what the real server refuses
+//! Deployments, StatefulSets, DaemonSets, Jobs and garbage collection. It refuses what the real server refuses
 //! where clients here touch it (preconditions, conflicts, immutable fields,
 //! invalid status transitions), in the real server's words; what it does not
 //! do is answered 501 by name.
@@ -17,10 +17,12 @@
 mod access;
 mod controllers;
 mod create;
+mod daemonsets;
 mod defaults;
 mod delete;
 mod discovery;
 mod events;
+mod jobs;
 pub mod kubeconfig;
 mod list;
 mod names;
@@ -31,6 +33,7 @@ mod resource;
 mod routes;
 mod scheduler;
 mod selector;
+mod statefulsets;
 mod status;
 mod store;
 mod table;
@@ -153,6 +156,10 @@ impl Cluster {
 
     pub(crate) fn token(&self) -> Option<&str> {
         self.token.as_deref()
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.shared.clock
     }
 
     /// The present, by the cluster's clock.

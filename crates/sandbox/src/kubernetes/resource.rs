@@ -1,6 +1,6 @@
 //! The resources this API knows, as one table.
 
-use k8s_openapi::api::{apps, coordination, core};
+use k8s_openapi::api::{apps, batch, coordination, core};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -142,9 +142,44 @@ pub(crate) static REPLICA_SETS: Resource = Resource {
     typed: typed::<apps::v1::ReplicaSet>,
     ..BASE
 };
+pub(crate) static STATEFUL_SETS: Resource = Resource {
+    group: "apps",
+    plural: "statefulsets",
+    singular: "statefulset",
+    kind: "StatefulSet",
+    short: &["sts"],
+    categories: &["all"],
+    subresources: &[("status", "StatefulSet"), SCALE],
+    generation: true,
+    typed: typed::<apps::v1::StatefulSet>,
+    ..BASE
+};
+pub(crate) static DAEMON_SETS: Resource = Resource {
+    group: "apps",
+    plural: "daemonsets",
+    singular: "daemonset",
+    kind: "DaemonSet",
+    short: &["ds"],
+    categories: &["all"],
+    subresources: &[("status", "DaemonSet")],
+    generation: true,
+    typed: typed::<apps::v1::DaemonSet>,
+    ..BASE
+};
+pub(crate) static JOBS: Resource = Resource {
+    group: "batch",
+    plural: "jobs",
+    singular: "job",
+    kind: "Job",
+    categories: &["all"],
+    subresources: &[("status", "Job")],
+    generation: true,
+    typed: typed::<batch::v1::Job>,
+    ..BASE
+};
 
 /// All of them, in the order discovery lists them.
-pub(crate) static ALL: [&Resource; 10] = [
+pub(crate) static ALL: [&Resource; 13] = [
     &CONFIG_MAPS,
     &EVENTS,
     &NAMESPACES,
@@ -155,6 +190,9 @@ pub(crate) static ALL: [&Resource; 10] = [
     &LEASES,
     &DEPLOYMENTS,
     &REPLICA_SETS,
+    &STATEFUL_SETS,
+    &DAEMON_SETS,
+    &JOBS,
 ];
 
 /// The group under which [`EVENTS`] are shown a second time.

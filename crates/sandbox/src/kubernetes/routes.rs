@@ -22,7 +22,7 @@ use super::{Cluster, discovery, object};
 const MAX_BODY: usize = 3 << 20;
 
 pub(crate) fn router(cluster: Cluster) -> Router {
-    let control = crate::control::routes(cluster.faults().clone());
+    let control = crate::control::routes(cluster.faults().clone(), cluster.clock().clone());
     Router::new()
         .fallback(serve)
         .with_state(cluster)

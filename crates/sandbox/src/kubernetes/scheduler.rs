@@ -228,7 +228,7 @@ fn load(node: &Node<'_>, wanted: &Amounts) -> i128 {
         .sum()
 }
 
-fn tolerated(taint: &Value, tolerations: &[Value]) -> bool {
+pub(crate) fn tolerated(taint: &Value, tolerations: &[Value]) -> bool {
     tolerations.iter().any(|t| {
         let effect = object::text(t, "/effect");
         let key = object::text(t, "/key");
@@ -239,7 +239,8 @@ fn tolerated(taint: &Value, tolerations: &[Value]) -> bool {
     })
 }
 
-fn selected(pod: &Value, node: &Value) -> bool {
+/// Whether its node selector and its required affinity let the pod on the node.
+pub(crate) fn selected(pod: &Value, node: &Value) -> bool {
     let labels = &node["metadata"]["labels"];
     let by_selector = Labels::from_object(&json!({"matchLabels": pod["spec"]["nodeSelector"]}));
     let required = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution";

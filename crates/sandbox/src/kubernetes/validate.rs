@@ -48,7 +48,8 @@ pub(crate) fn created(resource: &Resource, object: &Value) -> Vec<FieldError> {
     }
     match resource.plural {
         "pods" => pod_spec("spec", &object["spec"], &mut errors),
-        "deployments" | "replicasets" => {
+        "jobs" => job(&object["spec"], &mut errors),
+        "deployments" | "replicasets" | "statefulsets" | "daemonsets" => {
             pod_spec(
                 "spec.template.spec",
                 &object["spec"]["template"]["spec"],
@@ -102,6 +103,20 @@ fn pod_spec(path: &str, spec: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
+fn job(spec: &Value, errors: &mut Vec<FieldError>) {
+    let template = &spec["template"]["spec"];
+    pod_spec("spec.template.spec", template, errors);
+    let policy = &template["restartPolicy"];
+    let at = "spec.template.spec.restartPolicy";
+    if policy != "Never" && policy != "OnFailure" {
+        let detail = "valid values: \"OnFailure\", \"Never\"";
+        errors.push(FieldError::required(at, detail));
+    } else if policy != "Never" && spec["podFailurePolicy"].is_object() {
+        let detail = "only \"Never\" is supported when podFailurePolicy is specified";
+        errors.push(FieldError::invalid(at, policy, detail));
+    }
+}
+
 fn event(event: &Value, errors: &mut Vec<FieldError>) {
     let about = object::text(event, "/involvedObject/namespace");
     let ns = object::namespace(event);
@@ -122,7 +137,9 @@ pub(crate) fn updated(resource: &Resource, old: &Value, new: &Value) -> Vec<Fiel
     let mut errors = metadata(old, new);
     match resource.plural {
         "pods" => pod_updated(old, new, &mut errors),
-        "deployments" | "replicasets" if old["spec"]["selector"] != new["spec"]["selector"] => {
+        "deployments" | "replicasets" | "statefulsets" | "daemonsets"
+            if old["spec"]["selector"] != new["spec"]["selector"] =>
+        {
             errors.push(FieldError::immutable(
                 "spec.selector",
                 &new["spec"]["selector"],

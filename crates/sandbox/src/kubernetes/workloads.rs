@@ -22,7 +22,7 @@ const REVISION: &str = "deployment.kubernetes.io/revision";
 const HASH: usize = 10;
 /// A ReplicaSet whose pods fail at once replaces them at this pace; the real
 /// one is held back by its client's rate limit only.
-const FAILED_PACE: Duration = Duration::from_secs(1);
+pub(crate) const FAILED_PACE: Duration = Duration::from_secs(1);
 
 pub(crate) fn concerns(change: &Change) -> bool {
     ["pods", "replicasets", "deployments"].contains(&change.resource.plural)
@@ -34,14 +34,7 @@ type Owned = HashMap<String, Vec<Arc<Value>>>;
 /// Brings every Deployment and ReplicaSet one step on. Returns when to look
 /// again, if something waits for time alone.
 pub(crate) fn pass(cluster: &Cluster) -> Option<Duration> {
-    let all = |resource: &'static Resource| -> Vec<Arc<Value>> {
-        cluster.store().read(|state| {
-            state
-                .list(resource, None)
-                .map(|(_, o)| Arc::clone(o))
-                .collect()
-        })
-    };
+    let all = |resource| all(cluster, resource);
     let mut owned = Owned::new();
     let mut failing: HashMap<String, Timestamp> = HashMap::new();
     for pod in all(&PODS) {
@@ -82,17 +75,89 @@ pub(crate) fn pass(cluster: &Cluster) -> Option<Duration> {
     again
 }
 
-fn replicas(workload: &Value) -> usize {
+/// All objects of a kind.
+pub(crate) fn all(cluster: &Cluster, resource: &'static Resource) -> Vec<Arc<Value>> {
+    cluster.store().read(|state| {
+        let found = state.list(resource, None);
+        found.map(|(_, object)| Arc::clone(object)).collect()
+    })
+}
+
+/// The name of a template's content.
+pub(crate) fn hash(workload: &Value) -> String {
+    let text = workload["spec"]["template"].to_string();
+    letters(&Sha256::digest(text.as_bytes()), HASH)
+}
+
+/// A pod from a workload's template, without a name, of one owner.
+pub(crate) fn pod_of(resource: &Resource, workload: &Value) -> Value {
+    let template = &workload["spec"]["template"];
+    let mut pod = json!({"metadata": template["metadata"], "spec": template["spec"]});
+    pod["metadata"]["ownerReferences"] = json!([object::owned_by(resource, workload)]);
+    pod
+}
+
+/// Creates a pod for a workload, and says so.
+pub(crate) fn create_pod(
+    cluster: &Cluster,
+    resource: &'static Resource,
+    workload: &Value,
+    pod: Value,
+) -> bool {
+    let (kind, reason, text) = match cluster.create_object(&PODS, object::namespace(workload), pod)
+    {
+        Ok(pod) => {
+            let text = format!("Created pod: {}", object::name(&pod));
+            ("Normal", "SuccessfulCreate", text)
+        }
+        Err(error) => {
+            let text = format!("Error creating: {error}");
+            ("Warning", "FailedCreate", text)
+        }
+    };
+    let component = format!("{}-controller", resource.singular);
+    cluster.event(resource, workload, (kind, reason), &text, &component);
+    kind == "Normal"
+}
+
+/// Deletes a pod of a workload with its own grace, and says so.
+pub(crate) fn delete_pod(
+    cluster: &Cluster,
+    resource: &'static Resource,
+    workload: &Value,
+    pod: &Value,
+) {
+    let (ns, name) = (object::namespace(pod), object::name(pod));
+    // Refused only if it is gone already.
+    if cluster
+        .delete_object(&PODS, ns, name, &DeleteOptions::default())
+        .is_ok()
+    {
+        let text = format!("Deleted pod: {name}");
+        let about = ("Normal", "SuccessfulDelete");
+        let component = format!("{}-controller", resource.singular);
+        cluster.event(resource, workload, about, &text, &component);
+    }
+}
+
+/// The pods whose controller this is.
+pub(crate) fn pods_of(pods: &[Arc<Value>], workload: &Value) -> Vec<Arc<Value>> {
+    let owner = &workload["metadata"]["uid"];
+    let owned = |pod: &&Arc<Value>| object::controller(pod).is_some_and(|o| o["uid"] == *owner);
+    pods.iter().filter(owned).cloned().collect()
+}
+
+pub(crate) fn replicas(workload: &Value) -> usize {
     count(object::int(workload, "/spec/replicas"))
 }
 
-fn count(number: Option<i64>) -> usize {
+pub(crate) fn count(number: Option<i64>) -> usize {
     number
         .and_then(|n| usize::try_from(n).ok())
         .unwrap_or_default()
 }
 
-fn ready(pods: &[Arc<Value>]) -> usize {
+pub(crate) fn ready(pods: &[Arc<Value>]) -> usize {
     pods.iter()
         .filter(|pod| object::is_true(pod, "Ready"))
         .count()
@@ -100,32 +165,12 @@ fn ready(pods: &[Arc<Value>]) -> usize {
 
 /// Creates what is missing, deletes what is too many, writes the status.
 fn replicate(cluster: &Cluster, set: &Value, mut pods: Vec<Arc<Value>>, may_create: bool) {
-    let (ns, name, wanted) = (object::namespace(set), object::name(set), replicas(set));
+    let (name, wanted) = (object::name(set), replicas(set));
     if may_create {
         for _ in pods.len()..wanted {
-            let mut pod = json!({"metadata": set["spec"]["template"]["metadata"], "spec": set["spec"]["template"]["spec"]});
+            let mut pod = pod_of(&REPLICA_SETS, set);
             pod["metadata"]["generateName"] = json!(format!("{name}-"));
-            pod["metadata"]["ownerReferences"] = json!([object::owned_by(&REPLICA_SETS, set)]);
-            let (kind, reason, text) = match cluster.create_object(&PODS, ns, pod) {
-                Ok(pod) => (
-                    "Normal",
-                    "SuccessfulCreate",
-                    format!("Created pod: {}", object::name(&pod)),
-                ),
-                Err(error) => (
-                    "Warning",
-                    "FailedCreate",
-                    format!("Error creating: {error}"),
-                ),
-            };
-            cluster.event(
-                &REPLICA_SETS,
-                set,
-                (kind, reason),
-                &text,
-                "replicaset-controller",
-            );
-            if kind == "Warning" {
+            if !create_pod(cluster, &REPLICA_SETS, set, pod) {
                 break;
             }
         }
@@ -138,19 +183,7 @@ fn replicate(cluster: &Cluster, set: &Value, mut pods: Vec<Arc<Value>>, may_crea
     });
     let surplus = pods.len().saturating_sub(wanted);
     for pod in pods.iter().take(surplus) {
-        if cluster
-            .delete_object(&PODS, ns, object::name(pod), &DeleteOptions::default())
-            .is_ok()
-        {
-            let text = format!("Deleted pod: {}", object::name(pod));
-            cluster.event(
-                &REPLICA_SETS,
-                set,
-                ("Normal", "SuccessfulDelete"),
-                &text,
-                "replicaset-controller",
-            );
-        }
+        delete_pod(cluster, &REPLICA_SETS, set, pod);
     }
     let ready = ready(&pods);
     write_status(cluster, &REPLICA_SETS, set, |status| {
@@ -161,7 +194,7 @@ fn replicate(cluster: &Cluster, set: &Value, mut pods: Vec<Arc<Value>>, may_crea
     });
 }
 
-fn write_status(
+pub(crate) fn write_status(
     cluster: &Cluster,
     resource: &'static Resource,
     workload: &Value,
@@ -197,7 +230,7 @@ fn scale(cluster: &Cluster, set: &Value, to: usize) {
 }
 
 /// `25%` or `1` of so many.
-fn share(amount: &Value, of: usize, round_up: bool) -> usize {
+pub(crate) fn share(amount: &Value, of: usize, round_up: bool) -> usize {
     match amount {
         Value::String(text) => {
             let percent: usize = text.trim_end_matches('%').parse().unwrap_or_default();
@@ -215,8 +248,7 @@ fn share(amount: &Value, of: usize, round_up: bool) -> usize {
 /// One step of a rollout.
 fn roll(cluster: &Cluster, deployment: &Value, sets: &[&Arc<Value>], owned: &Owned) {
     let wanted = replicas(deployment);
-    let text = deployment["spec"]["template"].to_string();
-    let hash = letters(&Sha256::digest(text.as_bytes()), HASH);
+    let hash = hash(deployment);
     let is_new = |set: &Value| object::text(set, &format!("/metadata/labels/{HASH_LABEL}")) == hash;
     let new = sets.iter().find(|set| is_new(set)).copied();
     let old: Vec<&Arc<Value>> = sets.iter().filter(|set| !is_new(set)).copied().collect();
@@ -368,7 +400,7 @@ fn create_set(
     );
 }
 
-fn condition(status: &mut Value, kind: &str, is: bool, reason: &str, now: &str) {
+pub(crate) fn condition(status: &mut Value, kind: &str, is: bool, reason: &str, now: &str) {
     let value = if is { "True" } else { "False" };
     let holder = json!({"status": status});
     let before = object::condition(&holder, kind);
