@@ -81,11 +81,9 @@ pub async fn a_pod_the_backend_has_never_heard_of_goes(world: &mut World) {
     );
 }
 
-async fn with_finalizer(world: &World, name: &str) -> Pod {
+fn with_finalizer(world: &World, name: &str) -> Pod {
     let mut pod = world.pod(name, "Always");
     pod.metadata.finalizers = Some(vec!["example.com/hold".into()]);
-    let pod = world.create(&pod).await;
-    world.running(name).await;
     pod
 }
 
@@ -97,7 +95,8 @@ async fn without_finalizer(world: &World, name: &str) {
 }
 
 pub async fn a_finalizer_holds_the_object_and_not_the_workload(world: &mut World) {
-    let pod = with_finalizer(world, "held").await;
+    let pod = world.create(&with_finalizer(world, "held")).await;
+    world.running("held").await;
     world.delete("held", None).await;
     let ended = |p: &Pod| {
         matches!(phase(p), "Succeeded" | "Failed")
@@ -111,7 +110,8 @@ pub async fn a_finalizer_holds_the_object_and_not_the_workload(world: &mut World
 }
 
 pub async fn a_forced_delete_behind_a_finalizer_stops_the_workload(world: &mut World) {
-    let pod = with_finalizer(world, "forced-held").await;
+    let pod = world.create(&with_finalizer(world, "forced-held")).await;
+    world.running("forced-held").await;
     world.delete("forced-held", Some(0)).await;
     let ended = |p: &Pod| matches!(phase(p), "Succeeded" | "Failed");
     world.wait("forced-held", "ended", ended).await;

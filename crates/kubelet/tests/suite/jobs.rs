@@ -117,9 +117,12 @@ pub async fn a_failure_policy_ignores_a_disruption(world: &mut World) {
     .await;
     let mut seen = Vec::new();
     let pod = fresh(world, &mut seen).await;
-    // As an eviction leaves it; the end is reported by us, and keeps it.
+    // As an eviction leaves it; the end is reported by us, and keeps it. Without
+    // its time it counts as stale, and the control plane takes it back.
+    let now = world.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ");
     let disrupted = json!({"status": {"conditions": [
-        {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}]}});
+        {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+            "lastTransitionTime": now.to_string()}]}});
     let params = PatchParams::default();
     let name = pod.metadata.name.as_deref().unwrap();
     let patch = Patch::Strategic(&disrupted);

@@ -17,7 +17,11 @@ pub async fn world() -> (World, Cluster) {
     let base = BaseUriLayer::new(http::Uri::from_static("http://cluster.test/"));
     let client = Client::new(base.layer(http), "default");
     let controllers = cluster.start_controllers();
-    let mut world = World::new(client, vk_provider::Clock::stepped(start), "default").await;
-    world.alive = Some(Box::new(controllers));
+    // They run as long as the test's runtime.
+    tokio::spawn(async move {
+        let _running = controllers;
+        std::future::pending::<()>().await;
+    });
+    let world = World::new(client, vk_provider::Clock::stepped(start), "default").await;
     (world, cluster)
 }

@@ -1,7 +1,6 @@
 //! The world a suite runs in: a Kubernetes API, sandboxed or real, and a
 //! virtual kubelet over the in-memory backend.
 
-use std::any::Any;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -30,8 +29,6 @@ pub struct World {
     pub node: String,
     pub remote: Remote,
     pub clock: Clock,
-    /// What has to live as long as the world does.
-    pub alive: Option<Box<dyn Any + Send>>,
     kubelet: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
@@ -45,7 +42,6 @@ impl World {
             node,
             remote,
             clock,
-            alive: None,
             kubelet: None,
         };
         world.start().await;

@@ -273,3 +273,57 @@ fn pod(job: &Value) -> Value {
     pod["metadata"]["generateName"] = json!(format!("{name}-"));
     pod
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(code: i64) -> Value {
+        json!({"metadata": {"name": "p", "namespace": "n"}, "status": {"phase": "Failed",
+            "conditions": [{"type": "DisruptionTarget", "status": "True"}],
+            "containerStatuses": [{"name": "app", "state": {"terminated": {"exitCode": code}}}]}})
+    }
+
+    fn rules(rules: &Value) -> Value {
+        json!({"rules": rules})
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_a_failed_pod_decides() {
+        let exit = |operator: &str, container: &str| {
+            json!({"action": "FailJob", "onExitCodes":
+                {"containerName": container, "operator": operator, "values": [42]}})
+        };
+        let message =
+            "Container app for pod n/p failed with exit code 42 matching FailJob rule at index 0";
+        let fail = Verdict::FailJob(message.into());
+        assert_eq!(
+            judge(&rules(&json!([exit("In", "app")])), &failed(42)),
+            fail
+        );
+        assert_eq!(
+            judge(&rules(&json!([exit("In", "app")])), &failed(1)),
+            Verdict::Count
+        );
+        assert_eq!(
+            judge(&rules(&json!([exit("NotIn", "app")])), &failed(42)),
+            Verdict::Count
+        );
+        assert_eq!(
+            judge(&rules(&json!([exit("In", "other")])), &failed(42)),
+            Verdict::Count
+        );
+        let ignore = json!({"action": "Ignore", "onPodConditions":
+            [{"type": "DisruptionTarget", "status": "True"}]});
+        let both = rules(&json!([ignore, exit("In", "")]));
+        assert_eq!(judge(&both, &failed(42)), Verdict::Ignore);
+        assert_eq!(judge(&Value::Null, &failed(42)), Verdict::Count);
+    }
+
+    #[test]
+    fn a_container_that_succeeded_matches_no_exit_code() {
+        let any =
+            json!([{"action": "FailJob", "onExitCodes": {"operator": "NotIn", "values": [42]}}]);
+        assert_eq!(judge(&rules(&any), &failed(0)), Verdict::Count);
+    }
+}

@@ -119,3 +119,50 @@ fn pod(set: &Value, index: usize, revision: &str) -> Value {
     pod["metadata"]["name"] = json!(name);
     pod
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pods by revision and readiness: `a` ready, `A` not, `-` going, `.` none.
+    fn pods(text: &str) -> BTreeMap<usize, Arc<Value>> {
+        let pod = |c: char| {
+            let ready = if c.is_lowercase() { "True" } else { "False" };
+            let mut pod = json!({"metadata": {"labels": {REVISION: c.to_ascii_lowercase().to_string()}},
+                "status": {"conditions": [{"type": "Ready", "status": ready}]}});
+            if c == '-' {
+                pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            }
+            Arc::new(pod)
+        };
+        let there = text.chars().enumerate().filter(|(_, c)| *c != '.');
+        there.map(|(index, c)| (index, pod(c))).collect()
+    }
+
+    #[test]
+    fn one_pod_moves_at_a_time_upwards_to_begin_and_downwards_to_end() {
+        for (have, step) in [
+            ("", Step::Create(0)),
+            ("A", Step::None),
+            ("a", Step::Create(1)),
+            ("a.a", Step::Create(1)),
+            ("aaa", Step::None),
+            ("aaaa", Step::Delete(3)),
+            ("aAaa", Step::None),
+            ("bbb", Step::Delete(2)),
+            ("bba", Step::Delete(1)),
+            ("bbA", Step::None),
+            ("bb-", Step::None),
+            ("baa", Step::Delete(0)),
+        ] {
+            assert_eq!(next(&pods(have), 3, "a"), step, "{have}");
+        }
+    }
+
+    #[test]
+    fn only_the_set_and_a_number_make_an_ordinal() {
+        assert_eq!(ordinal("db", "db-12"), Some(12));
+        assert_eq!(ordinal("db", "db-x"), None);
+        assert_eq!(ordinal("db", "dbx-1"), None);
+    }
+}

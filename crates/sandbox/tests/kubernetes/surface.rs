@@ -237,3 +237,39 @@ async fn faults_can_be_switched_over_http_without_the_token() {
     );
     assert_eq!(raw(&cluster, "DELETE", path, &[], "").await.1, json!([]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stepped_clock_is_stepped_over_http_and_what_is_due_happens() {
+    let cluster = cluster();
+    let path = "/_sandbox/clock";
+    let shown = raw(&cluster, "GET", path, &[], "").await.1;
+    assert_eq!(
+        shown,
+        json!({"now": "2026-01-01T00:00:00Z", "stepped": true})
+    );
+    let due = tokio::spawn(tokio::time::sleep(Duration::from_secs(3000)));
+    let json_body = [("content-type", "application/json")];
+    let hour = r#"{"advance": 3600}"#;
+    let shown = raw(&cluster, "POST", path, &json_body, hour).await.1;
+    assert_eq!(shown["now"], "2026-01-01T01:00:00Z");
+    assert!(due.is_finished());
+    let made = cluster.create(&on_node("web")).unwrap();
+    let at = made.metadata.creation_timestamp.unwrap();
+    assert_eq!(at.0.to_string(), "2026-01-01T01:00:00Z");
+    let ever = r#"{"advance": 9999999999}"#;
+    assert_eq!(raw(&cluster, "POST", path, &json_body, ever).await.0, 400);
+}
+
+#[tokio::test]
+async fn the_live_clock_is_shown_and_cannot_be_stepped() {
+    let cluster = Cluster::new(Clock::live());
+    let path = "/_sandbox/clock";
+    assert_eq!(
+        raw(&cluster, "GET", path, &[], "").await.1["stepped"],
+        false
+    );
+    let json_body = [("content-type", "application/json")];
+    let step = r#"{"advance": 1}"#;
+    let (code, message) = raw(&cluster, "POST", path, &json_body, step).await;
+    assert_eq!(code, 409, "{message}");
+}
