@@ -66,7 +66,7 @@ fn take(event: Event<LeanPod>, node: &str, seen: &mut HashSet<Uid>, table: &Tabl
         }
         Event::Delete(pod) => {
             if let Some(key) = PodKey::of(&pod.0) {
-                table.gone(&key.uid);
+                table.deleted(&key.uid);
                 queue.mark(&key.uid);
             }
         }

@@ -73,7 +73,7 @@ impl Actor {
             .as_ref()
             .map(|(reason, message)| (reason.as_str(), message.as_str()));
         let now = self.clock.now();
-        let want = status::compute_at(
+        let mut want = status::compute_at(
             &draft.pod,
             Some(&draft.revision),
             draft.facts.as_deref(),
@@ -82,6 +82,12 @@ impl Actor {
             now,
         );
         let have = draft.pod.status.clone().unwrap_or_default();
+        // What was sent once may be stored, though no answer said so.
+        self.table.with(&key.uid, |record| {
+            let started = have.start_time.clone().or(want.start_time.take());
+            want.start_time = record.started_at.clone().or(started);
+            record.started_at.clone_from(&want.start_time);
+        });
         let body = status::patch(&have, &want, key.uid.as_str());
         let labels = draft.missing_labels();
         if body.is_none() && labels.is_empty() {

@@ -35,6 +35,9 @@ struct Inner {
     served: bool,
     /// The backend has listed completely once.
     listed: bool,
+    /// Forgotten pods, with their node, that the watch has yet to show deleted:
+    /// what it still says of them is old. Emptied by the watch itself.
+    ghosts: HashMap<Uid, Arc<str>>,
     /// How many complete listings there were.
     listings: u64,
     /// How many there had been when we began to serve a node.
@@ -68,13 +71,25 @@ impl Table {
         }
     }
 
-    /// The pod is no longer in Kubernetes.
+    /// The watch shows that the pod is no longer in Kubernetes.
+    pub fn deleted(&self, uid: &Uid) {
+        self.gone(uid);
+        let mut inner = self.lock();
+        inner.ghosts.remove(uid);
+        if let Some(record) = inner.records.get_mut(uid) {
+            record.watched = true;
+        }
+    }
+
+    /// The pod is no longer in Kubernetes, as an answer to a write says.
     pub fn gone(&self, uid: &Uid) {
         let mut inner = self.lock();
         if let Some(record) = inner.records.get_mut(uid) {
             record.interrupt();
             record.api = None;
-            record.desired = None;
+            if let Some(desired) = record.desired.take() {
+                record.gone = Some(desired.node);
+            }
             record.absence = Absence::Deleted;
         }
         inner.settle(uid);
@@ -86,6 +101,12 @@ impl Table {
         let vanished: Vec<Uid> = {
             let mut inner = self.lock();
             inner.unsynced.remove(node);
+            inner
+                .ghosts
+                .retain(|uid, on| &**on != node || seen.contains(uid));
+            for record in inner.records.values_mut() {
+                record.watched |= record.gone.as_deref() == Some(node);
+            }
             let on_node = |r: &Record| r.desired.as_ref().is_some_and(|d| &*d.node == node);
             inner
                 .records
@@ -95,7 +116,7 @@ impl Table {
                 .collect()
         };
         for uid in &vanished {
-            self.gone(uid);
+            self.deleted(uid);
         }
         vanished
     }
@@ -126,6 +147,7 @@ impl Table {
     pub fn disown(&self, node: &str) {
         let mut inner = self.lock();
         inner.unsynced.remove(node);
+        inner.ghosts.retain(|_, on| &**on != node);
         for uid in inner.bound(node) {
             if let Some(record) = inner.records.get_mut(&uid) {
                 record.interrupt();
@@ -166,7 +188,9 @@ impl Table {
 
     /// The node is no longer served.
     pub fn leave(&self, node: &str) {
-        self.lock().unsynced.remove(node);
+        let mut inner = self.lock();
+        inner.unsynced.remove(node);
+        inner.ghosts.retain(|_, on| &**on != node);
     }
 
     /// New facts of one pod, heard of at `at`; older ones than the known are ignored.
@@ -304,7 +328,12 @@ impl Table {
             record.desired = None;
         }
         inner.settle(uid);
-        inner.records.remove(uid);
+        if let Some(record) = inner.records.remove(uid)
+            && let Some(node) = record.gone
+            && !record.watched
+        {
+            inner.ghosts.insert(uid.clone(), node);
+        }
     }
 
     /// How many pods are known.
@@ -358,6 +387,9 @@ impl Inner {
 
     fn apply(&mut self, pod: Arc<Pod>) -> Option<Uid> {
         let uid = PodKey::of(&pod)?.uid;
+        if self.ghosts.contains_key(&uid) {
+            return None;
+        }
         let known = self.records.get(&uid);
         if known.and_then(|r| r.api.as_ref()) == Some(&pod) {
             // The watch shows what the answer to a write of ours showed already.

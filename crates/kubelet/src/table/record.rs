@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vk_provider::quantity::Resources;
@@ -44,6 +45,12 @@ pub struct Record {
     pub accepted: Option<Revision>,
     /// When it was last known to be at the remote: an older listing cannot deny it.
     pub seen: Timestamp,
+    /// It was in Kubernetes, on this node, and is no longer.
+    pub(super) gone: Option<Arc<str>>,
+    /// The watch has shown that, too: it says nothing more about this UID.
+    pub(super) watched: bool,
+    /// `status.startTime` as it was sent first.
+    pub started_at: Option<Time>,
     /// The last complete listing that showed it, by its number.
     pub(super) listing: u64,
     /// The backend was given this pod since this process started.
@@ -151,6 +158,9 @@ impl Record {
             facts: None,
             accepted: None,
             seen: Timestamp::MIN,
+            gone: None,
+            watched: false,
+            started_at: None,
             listing: 0,
             ensured: false,
             admitted: false,

@@ -315,3 +315,20 @@ fn a_listing_older_than_what_was_heard_does_not_deny_it() {
     table.listing(listing(vec![], 11));
     assert!(!table.view(&uid("1")).unwrap().present);
 }
+
+#[test]
+fn a_forgotten_pod_is_not_begun_again_by_a_watch_that_lags() {
+    let table = Table::default();
+    table.apply(Arc::new(pod("a", "1")));
+    table.gone(&uid("1"));
+    table.forget(&uid("1"));
+    assert!(table.apply(Arc::new(pod("a", "1"))).is_none());
+    assert!(table.is_empty());
+    table.deleted(&uid("1"));
+    assert!(table.lock().ghosts.is_empty(), "nothing is kept for ever");
+    table.apply(Arc::new(pod("a", "2")));
+    table.gone(&uid("2"));
+    table.forget(&uid("2"));
+    table.synced("node", &HashSet::new());
+    assert!(table.lock().ghosts.is_empty());
+}
