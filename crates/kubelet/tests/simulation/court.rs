@@ -40,6 +40,8 @@ pub struct Fate {
     pub lost: bool,
     /// Kubernetes has shown that it ran.
     pub shown: bool,
+    /// A complete listing has told the process of the loss.
+    pub missed: bool,
     /// When the process under test was told that it ended.
     pub told: Option<Instant>,
     start_time: Option<String>,
@@ -131,6 +133,13 @@ impl Court {
         if !self.blind && life.calls() > RESTLESS && !life.is_dead() {
             self.wrong("the process never comes to rest");
             life.kill();
+        }
+    }
+
+    /// A complete listing has reached the process: it knows what was lost.
+    pub fn listed(&self) {
+        for fate in self.lock().fates.values_mut() {
+            fate.missed |= fate.lost;
         }
     }
 

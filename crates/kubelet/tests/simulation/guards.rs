@@ -15,9 +15,13 @@
 //! | `observe.rs` | a listing older than the process is not complete | it is | seed 130: Failed while it runs |
 //! | `plan.rs` and `act.rs` | an ended orphan is released only when confirmed and asked for | it is released at once | seed 1: released, and Kubernetes has it |
 //!
-//! Not caught here, and covered by unit tests of their own: an answer that comes
-//! after the delete (`table.rs`, `gone`), because the next status write heals
-//! it; and either half of the last row alone, because the other one holds.
+//! Not caught here, because something else holds or heals at once: an answer
+//! that comes after the delete (`table.rs`, `gone`: the next status write heals
+//! it); either half of the last row alone, and an orphan that one listing
+//! confirms (Kubernetes is asked before anything of an orphan goes); a delete
+//! before the stop (`plan.rs`: the status is not terminal before it); older
+//! facts (`table.rs`, `seq`: the next listing heals them). Unit tests cover the
+//! first three and the last.
 
 use crate::broken::{ALL, Guard};
 use crate::seeds::{SEEDS, failing, first};

@@ -134,7 +134,12 @@ impl Backend for Handle {
                 as_of,
             })
         };
-        self.ask("list".into(), list).await
+        let listing = self.ask("list".into(), list).await?;
+        let now = self.remote.clock.now();
+        if listing.complete && listing.as_of == now {
+            self.remote.court.listed();
+        }
+        Ok(listing)
     }
 
     fn changes(&self) -> BoxStream<'static, Change> {

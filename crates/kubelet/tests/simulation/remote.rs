@@ -193,8 +193,10 @@ impl Remote {
         }
         let ended_there = known.is_some_and(|pod| matches!(pod.at, At::Ended(_)));
         let ended = ended_there && knew || known.is_none() && fate.ended && !fate.lost;
-        let once =
-            policy == "Never" && known.is_none() && fate.starts > 0 && (!fate.lost || fate.shown);
+        let once = policy == "Never"
+            && known.is_none()
+            && fate.starts > 0
+            && (!fate.lost || fate.shown && fate.missed);
         if once || (ended && policy != "Always") {
             self.court
                 .wrong(format!("{called} ({policy}) is started again"));
