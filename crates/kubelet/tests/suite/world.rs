@@ -53,6 +53,8 @@ impl World {
         let metrics = Metrics::default();
         let mut node = NodeSettings::new("memory", "vk-memory");
         node.taints.clear();
+        // Worlds may share a cluster; their nodes are not each other's.
+        node.instance.clone_from(&self.namespace);
         let settings = Settings {
             client: self.client.clone(),
             lease_client: self.client.clone(),
