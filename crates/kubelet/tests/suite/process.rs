@@ -27,6 +27,7 @@ use vk_provider::{
 use vk_sandbox::kubernetes::Cluster;
 
 use crate::suite::memory::Remote;
+use crate::suite::world::node_settings;
 
 /// A running process.
 pub struct Process {
@@ -49,8 +50,7 @@ impl Process {
         let line = Line::default();
         let client = line.client(cluster);
         let metrics = Metrics::default();
-        let mut node = NodeSettings::new("memory", "vk-memory");
-        node.taints.clear();
+        let mut node = node_settings("default");
         change(&mut node);
         let settings = Settings {
             client: client.clone(),

@@ -51,10 +51,7 @@ impl World {
     /// Starts a kubelet process.
     pub async fn start(&mut self) {
         let metrics = Metrics::default();
-        let mut node = NodeSettings::new("memory", "vk-memory");
-        node.taints.clear();
-        // Worlds may share a cluster; their nodes are not each other's.
-        node.instance.clone_from(&self.namespace);
+        let node = node_settings(&self.namespace);
         let settings = Settings {
             client: self.client.clone(),
             lease_client: self.client.clone(),
@@ -173,6 +170,15 @@ impl World {
         }
         panic!("the remote still has pods: {:?}", self.remote);
     }
+}
+
+/// Of any process in the world of this namespace. Worlds may share a cluster,
+/// and their nodes are not each other's.
+pub fn node_settings(namespace: &str) -> NodeSettings {
+    let mut settings = NodeSettings::new("memory", "vk-memory");
+    settings.taints.clear();
+    settings.instance = namespace.into();
+    settings
 }
 
 /// Looks until it finds, for as long as patience lasts.
