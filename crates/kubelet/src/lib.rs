@@ -41,6 +41,7 @@ pub mod restart;
 pub mod status;
 pub mod story;
 pub mod table;
+mod unending;
 pub mod watch;
 
 pub use host::{Host, Settings};

@@ -174,11 +174,6 @@ impl Metrics {
         self.status_patches.inc();
     }
 
-    /// Kubernetes refused a write of a status or of labels.
-    pub fn api_refused(&self) {
-        self.count_error("publish", 422);
-    }
-
     /// A request to Kubernetes failed.
     pub fn api_error(&self, operation: &str, error: &kube::Error) {
         let code = match error {

@@ -15,6 +15,7 @@ use vk_provider::{Backend, BackendError, Change, Clock};
 
 use crate::queue::Queue;
 use crate::table::Table;
+use crate::unending::unending;
 
 /// Between listings: heals lost changes; a listing is one call to the backend.
 const LIST_INTERVAL: Duration = Duration::from_secs(60);
@@ -26,7 +27,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 /// Deadline of one listing; large estates are paged inside.
 const LIST_DEADLINE: Duration = Duration::from_secs(120);
 
-/// Runs until `stop` or the end of the backend's changes.
+/// Runs until `stop`.
 pub async fn observe(
     backend: Arc<dyn Backend>,
     table: Table,
@@ -34,22 +35,30 @@ pub async fn observe(
     clock: Clock,
     stop: CancellationToken,
 ) {
-    let resync = Notify::new();
+    let resync = Arc::new(Notify::new());
     tokio::select! {
         () = stop.cancelled() => {}
-        () = follow(&*backend, &table, &queue, &clock, &resync) => {}
+        () = follow(&backend, &table, &queue, &clock, &resync) => {}
         () = list_again_and_again(&*backend, &table, &queue, &clock, &resync) => {}
     }
 }
 
 async fn follow(
-    backend: &dyn Backend,
+    backend: &Arc<dyn Backend>,
     table: &Table,
     queue: &Queue,
     clock: &Clock,
-    resync: &Notify,
+    resync: &Arc<Notify>,
 ) {
-    let mut changes = backend.changes();
+    let (backend, again) = (backend.clone(), resync.clone());
+    let mut first = true;
+    let mut changes = unending("changes", move || {
+        if !std::mem::take(&mut first) {
+            // What was said meanwhile is lost.
+            again.notify_one();
+        }
+        backend.changes()
+    });
     while let Some(change) = changes.next().await {
         match change {
             Change::Facts(facts) => {

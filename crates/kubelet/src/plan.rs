@@ -55,7 +55,8 @@ pub enum Absence {
     Deleted,
     /// The remote has it and Kubernetes was never seen to have it.
     Orphan {
-        /// Two complete listings agree, the second one after the pods were synced.
+        /// Two complete listings show it, both since the pods of all nodes are
+        /// synced, the second begun after the first.
         confirmed: bool,
     },
 }
@@ -138,8 +139,6 @@ fn active_deadline(view: &View, now: Timestamp) -> Option<Duration> {
 fn held_back(view: &View, step: Step) -> Step {
     match (&step, view.back_off) {
         (Step::Idle | Step::Forget | Step::Later(_), _) | (_, None) => step,
-        // Less grace than before is news and does not wait for a retry.
-        (Step::Stop(grace), Some(_)) if view.stopping.is_some_and(|g| *grace < g) => step,
         (_, Some(wait)) => Step::Later(wait),
     }
 }
@@ -407,6 +406,9 @@ mod tests {
             ..view()
         };
         assert_eq!(next(&view), Step::Stop(Duration::ZERO));
+        view.present = false;
+        view.accepted = Some(desired().revision);
+        assert_eq!(next(&view), Step::Stop(Duration::ZERO), "not shown yet");
         view.stopped = true;
         assert_eq!(next(&view), Step::Idle);
     }
@@ -454,6 +456,9 @@ mod tests {
         view.unreachable = true;
         assert_eq!(next(&view), Step::Idle);
         view.unreachable = false;
+        view.desired.as_mut().unwrap().deletion = Some(Duration::ZERO);
+        assert_eq!(next(&view), Step::Stop(Duration::ZERO), "deletion is first");
+        view.desired.as_mut().unwrap().deletion = None;
         view.desired.as_mut().unwrap().terminal = true;
         view.stopped = true;
         assert_eq!(next(&view), Step::Idle, "it is over already");

@@ -30,6 +30,8 @@ pub const NOT_LEADING: Duration = Duration::from_secs(5);
 /// Writes under way at once. Each holds a connection (HTTP/1.1), and beyond
 /// some dozens an API server answers no faster.
 const WRITES_AT_ONCE: usize = 32;
+/// Stands for the HTTP status where none came.
+const NO_ANSWER: u16 = 0;
 
 /// Longest pause the server may name for one write; beyond, asking is better.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
@@ -42,9 +44,16 @@ pub enum Written {
     /// The pod of this UID is not there any more.
     Gone,
     /// The API server will never take this; a fault of ours.
-    Refused(String),
+    Refused {
+        /// The HTTP status.
+        code: u16,
+        /// What it objects to.
+        message: String,
+    },
     /// Not now.
     Failed {
+        /// The HTTP status, 0 for no answer; `None` when nothing was sent.
+        code: Option<u16>,
         /// When to try again.
         retry: Duration,
         /// What happened.
@@ -176,10 +185,11 @@ impl Publisher {
         F: Future<Output = kube::Result<LeanPod>>,
     {
         let Ok(_permit) = self.permits.acquire().await else {
-            return failed("shutting down".into());
+            return failed(None, "shutting down".into());
         };
         if self.gate.as_ref().is_some_and(|gate| !gate.pod(&key.uid)) {
             return Written::Failed {
+                code: None,
                 retry: NOT_LEADING,
                 message: "the lease of the pod's node is not held".into(),
             };
@@ -188,13 +198,16 @@ impl Publisher {
             Ok(Ok(pod)) => Written::Stored(Box::new(pod.0)),
             Ok(Err(error)) => match classify(&error) {
                 Ok(written) => written,
-                Err(doubt) => match self.read_now(key).await {
+                Err(Doubt { code, message }) => match self.read_now(key).await {
                     Ok(None) => Written::Gone,
-                    Ok(Some(_)) => failed(doubt),
-                    Err(message) => failed(format!("{doubt}; then: {message}")),
+                    Ok(Some(_)) => failed(Some(code), message),
+                    Err(then) => failed(Some(code), format!("{message}; then: {then}")),
                 },
             },
-            Err(_) => failed(format!("no answer within {} s", WRITE_DEADLINE.as_secs())),
+            Err(_) => {
+                let message = format!("no answer within {} s", WRITE_DEADLINE.as_secs());
+                failed(Some(NO_ANSWER), message)
+            }
         }
     }
 
@@ -203,27 +216,33 @@ impl Publisher {
     }
 }
 
-fn failed(message: String) -> Written {
+fn failed(code: Option<u16>, message: String) -> Written {
     Written::Failed {
+        code,
         retry: WRITE_RETRY,
         message,
     }
 }
 
-/// What an error says of a write; `Err` where the pod may be gone. Believing
-/// that ends its workload, and a webhook's 409 or a proxy's 404 says nothing of
-/// the kind, so it is asked for.
-fn classify(error: &kube::Error) -> Result<Written, String> {
+/// The pod may be gone. Believing that ends its workload, and a webhook's 409 or
+/// a proxy's 404 says nothing of the kind, so it is asked for.
+struct Doubt {
+    code: u16,
+    message: String,
+}
+
+/// What an error says of a write.
+fn classify(error: &kube::Error) -> Result<Written, Doubt> {
     let kube::Error::Api(status) = error else {
-        return Ok(failed(error.to_string()));
+        return Ok(failed(Some(NO_ANSWER), error.to_string()));
     };
-    let message = status.message.clone();
-    match status.code {
+    let (code, message) = (status.code, status.message.clone());
+    match code {
         // The UID precondition: a successor has taken the name. A delete
         // answers it 409, a patch 422 about the immutable field.
-        404 | 409 => Err(message),
-        422 if message.contains("metadata.uid") => Err(message),
-        400 | 403 | 405 | 415 | 422 => Ok(Written::Refused(message)),
+        404 | 409 => Err(Doubt { code, message }),
+        422 if message.contains("metadata.uid") => Err(Doubt { code, message }),
+        400 | 403 | 405 | 415 | 422 => Ok(Written::Refused { code, message }),
         _ => {
             let details = status.details.as_ref();
             let named = details.map_or(0, |d| u64::from(d.retry_after_seconds));
@@ -231,7 +250,11 @@ fn classify(error: &kube::Error) -> Result<Written, String> {
                 0 => WRITE_RETRY,
                 _ => Duration::from_secs(named).min(RETRY_AFTER_MAX),
             };
-            Ok(Written::Failed { retry, message })
+            Ok(Written::Failed {
+                code: Some(code),
+                retry,
+                message,
+            })
         }
     }
 }
@@ -267,11 +290,11 @@ impl Journal for PodJournal {
         {
             Written::Stored(_) => Ok(()),
             Written::Gone => Err(BackendError::NotFound),
-            Written::Refused(message) => Err(BackendError::Unavailable {
+            Written::Refused { message, .. } => Err(BackendError::Unavailable {
                 message,
                 retry: None,
             }),
-            Written::Failed { retry, message } => Err(BackendError::Unavailable {
+            Written::Failed { retry, message, .. } => Err(BackendError::Unavailable {
                 message,
                 retry: Some(retry),
             }),

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 
 use crate::status::resize;
 
-/// `phase: Running` with every container ready to be called so.
+/// Whether the phase is `Running`.
 pub fn running(status: &PodStatus) -> bool {
     status.phase.as_deref() == Some("Running")
 }

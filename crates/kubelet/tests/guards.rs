@@ -26,5 +26,7 @@ mod rig;
 mod starts;
 #[path = "guards/stops.rs"]
 mod stops;
+#[path = "guards/streams.rs"]
+mod streams;
 #[path = "guards/successors.rs"]
 mod successors;

@@ -32,6 +32,8 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The nodes, now and whenever they change. A new set replaces the old one
     /// whole. Nothing is published before the backend has seen everything once.
+    /// The stream ends only with the backend; one that ends before, or panics, is
+    /// asked for again after a pause, and the last set holds meanwhile.
     fn nodes(&self) -> BoxStream<'static, NodeSet>;
 
     /// May this pod run? Pure: decides from its arguments and what the backend
@@ -75,7 +77,8 @@ pub trait Backend: Send + Sync + 'static {
     /// `Unavailable`; the framework asks again.
     async fn list(&self) -> Result<Listing, BackendError>;
 
-    /// Facts as they come. Called once; the stream ends only with the backend.
+    /// Facts as they come. The stream ends only with the backend; one that ends
+    /// before, or panics, is asked for again after a pause, and then all is listed.
     fn changes(&self) -> BoxStream<'static, Change>;
 }
 

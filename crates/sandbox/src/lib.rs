@@ -15,5 +15,6 @@ pub mod control;
 pub mod faults;
 pub mod flightctl;
 pub mod kubernetes;
+mod terms;
 pub mod tls;
 pub mod transport;

@@ -12,6 +12,7 @@ use super::{Actor, QUICK, Say};
 use crate::plan::{Absence, View};
 use crate::publish::PodJournal;
 use crate::story;
+use crate::table::Record;
 
 /// Deadline of `ensure`: a backend only has to hand the pod over.
 const ENSURE_DEADLINE: Duration = Duration::from_secs(60);
@@ -20,7 +21,10 @@ const STOP_DEADLINE: Duration = Duration::from_secs(60);
 
 impl Actor {
     pub(super) async fn admit(&self, key: &PodKey, view: &View) -> Say {
-        let Some(request) = self.request(key, PodChange::First) else {
+        let request = self
+            .table
+            .with(&key.uid, |record| request(record, PodChange::First));
+        let Some(request) = request.flatten() else {
             return Say::Now;
         };
         let Some(desired) = &view.desired else {
@@ -42,7 +46,10 @@ impl Actor {
                 message,
                 event,
             } => {
-                self.fail(key, &reason, &message, event.as_deref());
+                let event = event.as_deref().unwrap_or(&reason);
+                self.events.for_pod(key).warning(event, &message);
+                // The kubelet's words, which its event does not have.
+                self.give_up(key, &reason, &format!("Pod was rejected: {message}"));
             }
             Admission::Wait { reason, message } => self.wait(key, &reason, &message, None),
         }
@@ -50,21 +57,18 @@ impl Actor {
     }
 
     pub(super) async fn ensure(&self, key: &PodKey, change: PodChange) -> Say {
-        let Some(request) = self.request(key, change) else {
-            return Say::Now;
-        };
         let cancel = CancellationToken::new();
-        let wanted = self.table.with(&key.uid, |record| {
-            let desired = record.desired.as_ref();
-            let wanted = desired
-                .is_some_and(|d| d.deletion.is_none() && d.revision == request.spec_revision);
-            record.in_flight = wanted.then(|| cancel.clone());
-            wanted
+        let begun = self.table.with(&key.uid, |record| {
+            // It may have been deleted since the plan; from here on that cancels.
+            let wanted = record.desired.as_ref().filter(|d| d.deletion.is_none());
+            let request = wanted.and_then(|_| request(record, change))?;
+            record.in_flight = Some(cancel.clone());
+            Some(request)
         });
-        if wanted != Some(true) {
+        let Some(request) = begun.flatten() else {
             self.queue.mark(&key.uid);
             return Say::Now;
-        }
+        };
         let cx = PodCx {
             events: self.events.for_pod(key),
             journal: Arc::new(PodJournal::new(self.publisher.clone(), key.clone())),
@@ -112,10 +116,10 @@ impl Actor {
                 return Say::Soon;
             }
             Err(BackendError::Rejected { reason, message }) => {
-                self.fail(key, &reason, &message, None)
+                self.fail(key, &reason, &message);
             }
             Err(error @ BackendError::Unsupported { .. }) => {
-                self.fail(key, "Unsupported", &error.to_string(), None);
+                self.fail(key, "Unsupported", &error.to_string());
             }
             Err(BackendError::Waiting {
                 reason,
@@ -221,16 +225,19 @@ impl Actor {
         }
     }
 
-    pub(super) fn fail(&self, key: &PodKey, reason: &str, message: &str, event: Option<&str>) {
+    pub(super) fn fail(&self, key: &PodKey, reason: &str, message: &str) {
+        self.events.for_pod(key).warning(reason, message);
+        self.give_up(key, reason, message);
+    }
+
+    /// Failed, with this in its status.
+    fn give_up(&self, key: &PodKey, reason: &str, message: &str) {
         warn!(pod = %key, reason, message, "pod failed");
         self.table.with(&key.uid, |record| {
             record.verdict = Some((reason.into(), message.into()));
             record.waiting = None;
             record.reset_back_off();
         });
-        self.events
-            .for_pod(key)
-            .warning(event.unwrap_or(reason), message);
         self.queue.mark(&key.uid);
     }
 
@@ -262,20 +269,19 @@ impl Actor {
             .warning("BackendUnavailable", &format!("{operation}: {error}"));
         self.queue.mark(&key.uid);
     }
+}
 
-    fn request(&self, key: &PodKey, change: PodChange) -> Option<PodRequest> {
-        self.table.with(&key.uid, |record| {
-            let desired = record.desired.as_ref()?;
-            Some(PodRequest {
-                key: record.key.clone(),
-                node: desired.node.clone(),
-                pod: record.api.clone()?,
-                spec_revision: desired.revision.clone(),
-                change,
-                journal: desired.journal.clone(),
-            })
-        })?
-    }
+/// What Kubernetes wants of this pod now.
+fn request(record: &Record, change: PodChange) -> Option<PodRequest> {
+    let desired = record.desired.as_ref()?;
+    Some(PodRequest {
+        key: record.key.clone(),
+        node: desired.node.clone(),
+        pod: record.api.clone()?,
+        spec_revision: desired.revision.clone(),
+        change,
+        journal: desired.journal.clone(),
+    })
 }
 
 fn late(operation: &str, deadline: Duration) -> BackendError {

@@ -4,6 +4,8 @@
 
 mod calls;
 mod decide;
+#[cfg(test)]
+mod tests;
 mod writes;
 
 use std::collections::HashMap;
@@ -137,7 +139,7 @@ impl Actor {
             Step::Ensure(change) => say = self.ensure(&key, change).await,
             Step::Fail(why) => {
                 let (reason, message) = why.words();
-                self.fail(&key, reason, message, None);
+                self.fail(&key, reason, message);
             }
             Step::Stop(grace) => say = self.stop(&key, &view, grace).await,
             Step::Delete => self.delete(&key).await,

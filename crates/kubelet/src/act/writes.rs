@@ -138,22 +138,28 @@ impl Actor {
     }
 
     fn not_written(&self, key: &PodKey, what: &str, outcome: Written) {
-        let wait = match outcome {
+        let (code, wait) = match outcome {
             Written::Stored(_) => return,
             Written::Gone => {
                 self.table.gone(&key.uid);
                 return self.queue.mark(&key.uid);
             }
-            Written::Refused(message) => {
+            Written::Refused { code, message } => {
                 error!(operation = "publish", pod = %key, what, message, "Kubernetes refuses our write");
-                self.metrics.api_refused();
-                REFUSED_AGAIN
+                (Some(code), REFUSED_AGAIN)
             }
-            Written::Failed { retry, message } => {
+            Written::Failed {
+                code,
+                retry,
+                message,
+            } => {
                 warn!(operation = "publish", pod = %key, what, message, "write failed, repeating");
-                retry
+                (code, retry)
             }
         };
+        if let Some(code) = code {
+            self.metrics.count_error("publish", code);
+        }
         let wait = self
             .table
             .with(&key.uid, |record| record.writes.pause(wait));

@@ -26,6 +26,7 @@ use crate::observe::observe;
 use crate::publish::Publisher;
 use crate::queue::Queue;
 use crate::table::Table;
+use crate::unending::unending;
 use serving::Serving;
 use tend::Leased;
 
@@ -125,7 +126,8 @@ impl Host {
             actor.clock.clone(),
             stop.clone(),
         ));
-        let leases = Serving::new(&self).run(backend.nodes(), &stop).await;
+        let sets = unending("nodes", move || backend.nodes());
+        let leases = Serving::new(&self).run(sets, &stop).await;
         // What is being written is written under the lease.
         let _ = tokio::join!(acting, observing);
         futures::future::join_all(leases.into_iter().map(Leased::end)).await;

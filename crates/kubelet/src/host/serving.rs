@@ -78,16 +78,11 @@ impl<'a> Serving<'a> {
         let silent_from = Instant::now() + OUTAGE;
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut more = true;
         self.survey();
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                set = sets.next(), if more => match set {
-                    Some(set) => self.take(set),
-                    // The last word holds.
-                    None => more = false,
-                },
+                Some(set) = sets.next() => self.take(set),
                 Some(found) = self.surveys.join_next() => match found {
                     Ok(found) => self.adopt(&found),
                     Err(error) => error!(%error, "listing own nodes failed"),

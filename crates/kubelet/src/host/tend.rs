@@ -1,6 +1,7 @@
 //! The tasks of one node: its registration, its lease and its pods. One that
 //! panics is started again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -62,7 +63,7 @@ impl Tended {
         name: &str,
         facts: NodeFacts,
         settings: &Settings,
-        actor: &std::sync::Arc<Actor>,
+        actor: &Arc<Actor>,
         leadership: &crate::leadership::Leadership,
     ) -> Self {
         let role = leadership.contend(name);
@@ -78,6 +79,7 @@ impl Tended {
             },
             facts: told,
             registration: watch::Sender::default(),
+            doubt: Arc::default(),
             leadership: leadership.clone(),
             clock: settings.clock.clone(),
         };
@@ -147,7 +149,7 @@ impl Leased {
 async fn follow_pods(
     client: kube::Client,
     node: String,
-    actor: std::sync::Arc<Actor>,
+    actor: Arc<Actor>,
     mut role: watch::Receiver<Role>,
     stop: CancellationToken,
 ) {
@@ -211,7 +213,6 @@ async fn restarted<F>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;

@@ -159,9 +159,13 @@ impl Keeper<'_> {
         let (node, identity) = (&settings.name, settings.holder());
         let params = PostParams::default();
         let mut result = Ok(Outcome::Held);
+        let was_there = self.known.is_some();
         for _ in 0..AT_ONCE {
             if self.known.is_none() {
                 self.known = self.api.get_opt(node).await?;
+                if was_there && self.known.is_none() {
+                    self.task.doubt.notify_one();
+                }
             }
             let now = self.task.clock.now();
             if let Some(lease) = &self.known {

@@ -24,13 +24,14 @@ pub(crate) mod sandboxed;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, Client};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -146,6 +147,9 @@ pub struct NodeTask {
     pub facts: watch::Receiver<NodeFacts>,
     /// Told how the Node stands.
     pub registration: watch::Sender<Registration>,
+    /// Told when the Node may be gone, because its lease is: Kubernetes collects
+    /// the one with the other, and the watch may have stalled.
+    pub doubt: Arc<Notify>,
     /// Told how the lease stands; asked before each write.
     pub leadership: Leadership,
     /// Time.

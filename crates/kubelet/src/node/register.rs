@@ -128,6 +128,10 @@ pub(super) async fn keep(task: &NodeTask, stop: CancellationToken) {
                     }
                 }
             }
+            () = task.doubt.notified() => {
+                keeper.known = Known::Nothing;
+                keeper.look_soon(&mut due, retry);
+            }
             // Nobody tells any more: what is known holds.
             Ok(()) = role.changed() => due = Instant::now(),
             changed = facts.changed(), if told => {

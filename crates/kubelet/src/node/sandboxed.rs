@@ -1,5 +1,6 @@
 //! A node and its lease against the sandbox's Kubernetes API, in paused time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::client::legacy::Client as HttpClient;
@@ -87,6 +88,7 @@ impl Bench {
             settings,
             facts: self.facts.subscribe(),
             registration: watch::Sender::default(),
+            doubt: Arc::default(),
             leadership: Leadership::default(),
             clock: self.clock.clone(),
         };
@@ -262,6 +264,26 @@ async fn a_deletion_that_the_watch_missed_is_found_when_it_opens_again() {
     bench.cluster.faults().clear();
     bench.fault(Rule::always("/api/v1/nodes", Effect::WatchClose).times(1));
     bench.node(|n| n.metadata.uid != old.metadata.uid).await;
+}
+
+/// Kubernetes removes the pods of a missing node after 40 s.
+#[tokio::test(start_paused = true)]
+async fn a_deletion_behind_a_stalled_watch_is_found_when_the_lease_is_collected() {
+    let bench = Bench::running().await;
+    let old = bench.node(|_| true).await;
+    bench.fault(Rule::always("/api/v1/nodes", Effect::WatchStall));
+    let _collects = bench.cluster.start_controllers();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let begun = tokio::time::Instant::now();
+    bench.cluster.delete::<Node>("", "vk-1", None).unwrap();
+    let new = bench.node(|n| n.metadata.uid != old.metadata.uid).await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(15),
+        "took {:?}",
+        begun.elapsed()
+    );
+    let owner = |l: &Lease| l.metadata.owner_references.as_ref().unwrap()[0].uid.clone();
+    bench.lease(|l| owner(l) == uid(&new)).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,7 +27,7 @@ pub struct Table {
 #[derive(Debug, Default)]
 struct Inner {
     records: HashMap<Uid, Record>,
-    /// Sum of the requests of admitted pods, by node.
+    /// Sum of the requests of pods that take up room, by node.
     ledger: HashMap<Arc<str>, Resources>,
     /// Nodes we serve whose pods Kubernetes has not listed yet.
     unsynced: HashSet<Arc<str>>,
@@ -316,7 +316,8 @@ impl Table {
         result
     }
 
-    /// Requests of the other admitted pods of a node.
+    /// What the pods of a node request that were admitted or are at the remote,
+    /// and have not ended or failed.
     pub fn requested(&self, node: &str) -> Resources {
         self.lock().ledger.get(node).cloned().unwrap_or_default()
     }

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use vk_provider::quantity::Amount;
 use vk_provider::{PodKey, Revision};
 
 pub(crate) fn pod(name: &str, uid: &str) -> Pod {
@@ -143,17 +144,58 @@ fn the_ledger_returns_to_nothing() {
     table.apply(Arc::new(pod("a", "1")));
     assert_eq!(table.requested("node"), Resources::new());
     table.with(&uid("1"), |r| r.admitted = true);
-    assert_eq!(
-        table.requested("node").get("cpu"),
-        vk_provider::quantity::Amount::units(1)
-    );
+    assert_eq!(table.requested("node").get("cpu"), Amount::units(1));
     table.gone(&uid("1"));
-    assert_eq!(
-        table.requested("node").get("cpu"),
-        vk_provider::quantity::Amount::ZERO
-    );
+    assert_eq!(table.requested("node").get("cpu"), Amount::ZERO);
     table.forget(&uid("1"));
     assert!(table.is_empty());
+}
+
+#[test]
+fn what_ended_or_failed_leaves_room_in_the_ledger() {
+    let full = || {
+        let table = Table::default();
+        table.apply(Arc::new(pod("a", "1")));
+        table.with(&uid("1"), |r| r.admitted = true);
+        assert_ne!(table.requested("node").get("cpu"), Amount::ZERO);
+        table
+    };
+    let failed = full();
+    failed.with(&uid("1"), |r| r.verdict = Some(("Lost".into(), "".into())));
+    assert_eq!(failed.requested("node").get("cpu"), Amount::ZERO);
+    let ended = full();
+    let mut pod = pod("a", "1");
+    pod.metadata.resource_version = Some("2".into());
+    pod.status.get_or_insert_default().phase = Some("Succeeded".into());
+    ended.apply(Arc::new(pod));
+    assert_eq!(ended.requested("node").get("cpu"), Amount::ZERO);
+}
+
+#[test]
+fn a_node_that_is_left_before_its_pods_were_listed_holds_no_orphan_back() {
+    let table = Table::default();
+    table.serve("node");
+    table.serve("left");
+    table.synced("node", &HashSet::new());
+    table.listing(listing(vec![facts("1", 1)], 10));
+    table.listing(listing(vec![facts("1", 2)], 20));
+    let absence = || table.view(&uid("1")).unwrap().absence;
+    assert_eq!(absence(), Absence::Orphan { confirmed: false });
+    table.leave("left");
+    table.listing(listing(vec![facts("1", 3)], 30));
+    table.listing(listing(vec![facts("1", 4)], 40));
+    assert_eq!(absence(), Absence::Orphan { confirmed: true });
+}
+
+#[test]
+fn a_node_that_is_left_keeps_no_ghosts() {
+    let table = Table::default();
+    table.apply(Arc::new(pod("a", "1")));
+    table.gone(&uid("1"));
+    table.forget(&uid("1"));
+    assert_eq!(table.lock().ghosts.len(), 1);
+    table.leave("node");
+    assert!(table.lock().ghosts.is_empty());
 }
 
 #[tokio::test]

@@ -94,3 +94,54 @@ async fn a_pod_that_a_new_list_no_longer_has_is_stopped_at_once() {
     assert_eq!(rig.backend.stops().len(), 1);
     rig.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_fails_is_counted_by_the_code_of_its_answer() {
+    let failures = [
+        (Effect::Status(403), 403),
+        (Effect::Status(422), 422),
+        (Effect::Status(500), 500),
+        (Effect::Status(503), 503),
+        (Effect::TooManyRequests(1), 429),
+        (Effect::DropConnection, 0),
+        // A deadline of ours that passes.
+        (Effect::Latency(11_000), 0),
+    ];
+    for (effect, code) in failures {
+        let mut rig = Rig::running().await;
+        let rule = Rule::always("/pods/patient/status", effect.clone());
+        rig.cluster.faults().add(rule.method("PATCH").times(1));
+        rig.world.create(&rig.world.pod("patient", "Always")).await;
+        rig.world.running("patient").await;
+        let text = rig.metrics.text();
+        let counted: Vec<_> = text
+            .lines()
+            .filter(|line| line.contains("api_errors_total{operation=\"publish\""))
+            .collect();
+        let line =
+            format!("virtual_kubelet_api_errors_total{{operation=\"publish\",code=\"{code}\"}} 1");
+        assert_eq!(counted, [line], "{effect:?}");
+        rig.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_final_delete_that_fails_is_counted_and_repeated() {
+    let refuses = first("DELETE", "/pods/kept");
+    let mut rig = Rig::met(Arc::new(move |parts| {
+        let answer = refuses(parts).then(|| {
+            let mut answer = Response::new(Vec::new().into());
+            *answer.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+            answer
+        });
+        async move { answer }.boxed()
+    }))
+    .await;
+    let created = rig.world.create(&rig.world.pod("kept", "Always")).await;
+    rig.world.running("kept").await;
+    rig.world.delete("kept", Some(30)).await;
+    rig.world.gone("kept", &uid(&created)).await;
+    let line = "virtual_kubelet_api_errors_total{operation=\"publish\",code=\"503\"} 1";
+    assert!(rig.metrics.text().contains(line), "{}", rig.metrics.text());
+    rig.stop().await;
+}

@@ -9,10 +9,39 @@ use futures::stream::{self, BoxStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::sync::CancellationToken;
 use vk_provider::{
     Admission, Backend, BackendError, Capabilities, Change, Grace, Listing, NodeSet, NodeUse,
     PodCx, PodKey, PodRequest,
 };
+
+/// How a stream breaks: the next one that is opened does not.
+#[derive(Clone, Copy, Debug)]
+pub enum Break {
+    /// Before it says anything.
+    AtOnce,
+    /// It ends after its first word.
+    Ends,
+    /// It panics after its first word.
+    Panics,
+}
+
+impl Break {
+    fn of<T: Send + 'static>(
+        this: Option<Self>,
+        whole: BoxStream<'static, T>,
+    ) -> BoxStream<'static, T> {
+        match this {
+            None => whole,
+            Some(Self::AtOnce) => panic!("the test asks for it"),
+            Some(Self::Ends) => whole.take(1).boxed(),
+            Some(Self::Panics) => {
+                let panics = stream::once(async { panic!("the test asks for it") });
+                whole.take(1).chain(panics).boxed()
+            }
+        }
+    }
+}
 
 /// What is told.
 #[derive(Debug, Default)]
@@ -23,8 +52,14 @@ pub struct Told {
     pub journal: Option<usize>,
     /// `admit` answers this.
     pub admission: Option<Admission>,
+    /// `stop` with no more than this much grace fails.
+    pub stops_fail: Option<Duration>,
     /// `release` fails so often.
     pub releases_fail: u32,
+    /// The next stream of nodes breaks.
+    pub nodes: Option<Break>,
+    /// The next stream of changes breaks.
+    pub changes: Option<Break>,
 }
 
 /// What was seen.
@@ -35,6 +70,8 @@ pub struct Seen {
     /// Stops: when, with which grace, and after how many listings.
     pub stops: Vec<(Instant, Duration, usize)>,
     pub releases: usize,
+    /// What tells each `ensure` that it is no longer wanted.
+    pub cancels: Vec<CancellationToken>,
 }
 
 /// The backend.
@@ -95,7 +132,8 @@ impl Backend for Around {
     }
 
     fn nodes(&self) -> BoxStream<'static, NodeSet> {
-        self.inner.nodes()
+        let breaks = self.told.lock().unwrap().nodes.take();
+        Break::of(breaks, self.inner.nodes())
     }
 
     fn admit(&self, pod: &PodRequest, bound: &NodeUse) -> Admission {
@@ -108,6 +146,7 @@ impl Backend for Around {
             let told = self.told.lock().unwrap();
             (told.ensure_takes, told.journal)
         };
+        self.seen.lock().unwrap().cancels.push(cx.cancel.clone());
         if let Some(bytes) = journal {
             cx.journal.persist(&"j".repeat(bytes)).await?;
         }
@@ -122,6 +161,13 @@ impl Backend for Around {
             let mut seen = self.seen.lock().unwrap();
             let listings = seen.listings;
             seen.stops.push((Instant::now(), grace, listings));
+        }
+        let fails = self.told.lock().unwrap().stops_fail;
+        if fails.is_some_and(|most| grace <= most) {
+            return Err(BackendError::Unavailable {
+                message: "not now".into(),
+                retry: None,
+            });
         }
         self.inner.stop(pod, grace).await
     }
@@ -150,7 +196,13 @@ impl Backend for Around {
     }
 
     fn changes(&self) -> BoxStream<'static, Change> {
-        let looks = self.changes.lock().unwrap().take().unwrap();
-        stream::select(self.inner.changes(), UnboundedReceiverStream::new(looks)).boxed()
+        let breaks = self.told.lock().unwrap().changes.take();
+        // Only the first stream has the looks.
+        let looks = self.changes.lock().unwrap().take();
+        let looks = looks.map_or_else(
+            || stream::pending().boxed(),
+            |looks| UnboundedReceiverStream::new(looks).boxed(),
+        );
+        Break::of(breaks, stream::select(self.inner.changes(), looks).boxed())
     }
 }

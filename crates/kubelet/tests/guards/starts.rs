@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::DaemonSet;
+use kube::Api;
+use kube::api::PostParams;
+use serde_json::json;
 use tokio::time::Instant;
-use vk_provider::{BackendError, PodKey};
+use vk_provider::{Admission, BackendError, PodKey};
 
 use crate::rig::{Rig, seconds};
-use crate::suite::world::{phase, uid};
+use crate::suite::workloads::template;
+use crate::suite::world::{eventually, phase, uid};
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_said_of_a_pod_before_the_first_listing_after_a_restart() {
@@ -129,4 +134,45 @@ async fn restarts_are_counted_on_by_the_process_that_takes_over() {
     world.remote.exit(&uid(&created), 3);
     world.wait("counted", "restarted again", restarted(2)).await;
     world.stop().await;
+}
+
+/// Failed, its controller would replace it for ever.
+#[tokio::test(start_paused = true)]
+async fn a_pod_of_a_daemon_set_that_is_refused_stays_pending_until_it_is_not() {
+    let mut rig = Rig::running().await;
+    rig.backend.tell(|told| {
+        told.admission = Some(Admission::Reject {
+            reason: "NotHere".into(),
+            message: "no room for agents".into(),
+            event: None,
+        });
+    });
+    let set: DaemonSet = serde_json::from_value(json!({
+        "metadata": {"name": "agent"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "agent"}},
+            "template": template(&rig.world, "agent"),
+        },
+    }))
+    .unwrap();
+    let sets: Api<DaemonSet> = Api::namespaced(rig.world.client.clone(), "default");
+    sets.create(&PostParams::default(), &set).await.unwrap();
+    let pods = || rig.world.labelled("app=agent");
+    let first = eventually("the pod is shown waiting", async || {
+        let pod = pods().await.into_iter().next()?;
+        let status = pod.status.as_ref()?;
+        status.start_time.is_some().then_some(pod)
+    })
+    .await;
+    seconds(200).await;
+    let [pod] = &pods().await[..] else {
+        panic!("one pod");
+    };
+    assert_eq!((phase(pod), uid(pod)), ("Pending", uid(&first)));
+    assert_eq!(rig.events("NotHere").await, 1);
+    rig.backend.tell(|told| told.admission = None);
+    let name = first.metadata.name.as_deref().unwrap();
+    seconds(300).await;
+    assert_eq!(uid(&rig.world.running(name).await), uid(&first));
+    rig.stop().await;
 }

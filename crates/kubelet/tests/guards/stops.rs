@@ -1,5 +1,7 @@
 //! The end of a pod.
 
+use std::time::Duration;
+
 use vk_provider::Grace;
 
 use crate::around::Around;
@@ -55,5 +57,48 @@ async fn a_release_that_failed_is_repeated_until_the_remote_is_empty() {
     rig.world.gone("sticky", &uid(&created)).await;
     rig.world.emptied().await;
     assert_eq!(rig.backend.releases(), 4);
+    rig.stop().await;
+}
+
+/// The remote hangs in its start, which has a minute: the end does not wait.
+#[tokio::test(start_paused = true)]
+async fn a_deletion_cancels_the_start_that_is_under_way() {
+    let mut rig = Rig::running().await;
+    rig.world.remote.hold_ensures(true);
+    let created = rig.world.create(&rig.world.pod("unborn", "Always")).await;
+    seconds(5).await;
+    let starts = || rig.backend.seen.lock().unwrap().cancels.clone();
+    assert_eq!(starts().len(), 1);
+    assert!(!starts()[0].is_cancelled());
+    rig.world.delete("unborn", Some(30)).await;
+    seconds(5).await;
+    assert!(starts()[0].is_cancelled(), "the backend is told");
+    assert_eq!(rig.backend.stops().len(), 1);
+    rig.world.gone("unborn", &uid(&created)).await;
+    assert_eq!(starts().len(), 1);
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shorter_grace_is_asked_for_at_once_and_again_by_back_off() {
+    let mut rig = Rig::running().await;
+    let created = rig.world.create(&rig.world.pod("hurried", "Always")).await;
+    rig.world.running("hurried").await;
+    rig.world.remote.hold_stops(true);
+    rig.world.delete("hurried", Some(300)).await;
+    seconds(5).await;
+    assert_eq!(rig.backend.stops().len(), 1);
+    let short = Duration::from_secs(5);
+    rig.backend.tell(|told| told.stops_fail = Some(short));
+    rig.world.delete("hurried", Some(5)).await;
+    seconds(5).await;
+    let graces: Vec<_> = rig.backend.stops().iter().map(|stop| stop.1).collect();
+    assert_eq!(graces[1..], [short]);
+    seconds(65).await;
+    let times: Vec<_> = rig.backend.stops()[1..].iter().map(|stop| stop.0).collect();
+    let waits: Vec<_> = times.windows(2).map(|w| (w[1] - w[0]).as_secs()).collect();
+    assert_eq!(waits, [10, 20], "then 40 s");
+    rig.world.remote.exit(&uid(&created), 0);
+    rig.world.gone("hurried", &uid(&created)).await;
     rig.stop().await;
 }

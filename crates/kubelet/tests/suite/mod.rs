@@ -18,16 +18,16 @@ pub use workloads::*;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Event, Node};
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::runtime::wait::await_condition;
 use serde_json::json;
 use tokio::time::timeout;
 use vk_provider::{BackendError, PodFacts, PodKey};
 
 use memory::Call;
-use world::{PATIENCE, World, phase, ready, uid};
+use world::{PATIENCE, World, eventually, phase, ready, uid};
 
 pub async fn a_pod_runs_and_goes(world: &mut World) {
     let created = world.create(&world.pod("simple", "Always")).await;
@@ -206,7 +206,20 @@ pub async fn what_does_not_fit_is_rejected_as_a_kubelet_rejects(world: &mut Worl
     container.resources = serde_json::from_value(json!({"requests": {"cpu": "100"}})).unwrap();
     world.create(&pod).await;
     let pod = world.wait("big", "Failed", |p| phase(p) == "Failed").await;
-    assert_eq!(pod.status.unwrap().reason.as_deref(), Some("OutOfcpu"));
+    let status = pod.status.unwrap();
+    assert_eq!(status.reason.as_deref(), Some("OutOfcpu"));
+    let shown = status.message.unwrap();
+    let told = eventually("the rejection is told", async || {
+        let events: Api<Event> = Api::namespaced(world.client.clone(), &world.namespace);
+        let events = events.list(&ListParams::default()).await.unwrap();
+        let mut events = events.into_iter();
+        events.find(|e| e.reason.as_deref() == Some("OutOfcpu"))
+    })
+    .await;
+    assert_eq!(
+        shown,
+        format!("Pod was rejected: {}", told.message.unwrap())
+    );
     assert_eq!(world.remote.ensures("big"), 0);
     world.delete("big", None).await;
 }
@@ -255,7 +268,9 @@ pub async fn a_selector_counts_labels_of_others_too(world: &mut World) {
     assert_eq!(status.reason.as_deref(), Some("NodeAffinity"));
     assert_eq!(
         status.message.as_deref(),
-        Some("Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector")
+        Some(
+            "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
+        )
     );
     assert_eq!(world.remote.ensures("elsewhere"), 0);
     world.delete("chosen", None).await;

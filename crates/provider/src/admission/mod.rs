@@ -21,7 +21,7 @@ pub enum Admission {
     Reject {
         /// `status.reason` (`OutOfcpu`, `Unsupported`).
         reason: String,
-        /// `status.message` and the event's text.
+        /// The event's text; in `status.message` behind `Pod was rejected: `.
         message: String,
         /// The event's reason, where users expect another word than `reason`.
         event: Option<String>,

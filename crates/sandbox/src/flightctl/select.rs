@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::reply::Refusal;
+use crate::terms::terms;
 
 /// A field of an object, for selection.
 #[derive(Clone, Debug)]
@@ -151,29 +152,11 @@ impl Term {
 }
 
 fn parse(text: &str) -> Result<Vec<Term>, String> {
-    split(text)
+    terms(text)
         .into_iter()
         .filter(|part| !part.trim().is_empty())
         .map(|part| term(part.trim()))
         .collect()
-}
-
-/// Splits at commas outside parentheses.
-fn split(text: &str) -> Vec<&str> {
-    let (mut parts, mut depth, mut start) = (Vec::new(), 0_usize, 0);
-    for (at, c) in text.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            ',' if depth == 0 => {
-                parts.push(&text[start..at]);
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(&text[start..]);
-    parts
 }
 
 fn term(text: &str) -> Result<Term, String> {

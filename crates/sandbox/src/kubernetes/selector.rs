@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::object;
 use super::resource::Resource;
 use super::status::ApiError;
+use crate::terms::terms;
 
 /// One requirement on labels.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,7 +28,7 @@ impl Labels {
             ApiError::bad_request(format!("unable to parse requirement: {why} in {text:?}"))
         };
         let mut needs = Vec::new();
-        for part in split_outside_parentheses(text) {
+        for part in terms(text) {
             let part = part.trim();
             if part.is_empty() {
                 if text.trim().is_empty() {
@@ -95,23 +96,6 @@ fn expression(expression: &Value) -> Need {
         ("Lt", Some(bound)) => Need::Less(key, bound),
         _ => Need::In(key, Vec::new()),
     }
-}
-
-fn split_outside_parentheses(text: &str) -> Vec<&str> {
-    let (mut depth, mut start, mut parts) = (0u32, 0, Vec::new());
-    for (at, c) in text.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            ',' if depth == 0 => {
-                parts.push(&text[start..at]);
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(&text[start..]);
-    parts
 }
 
 fn requirement(part: &str) -> Result<Need, String> {

@@ -81,6 +81,15 @@ impl Cluster {
             .store()
             .read(|state| state.get(resource, ns, name).is_some());
         if !exists && resource.create_on_update && part == Part::Main {
+            // Not made anew from what is left of one that was deleted.
+            let wanted = object::uid(&body);
+            if !wanted.is_empty() {
+                let why = format!(
+                    "Precondition failed: UID in precondition: {wanted}, UID in object meta: "
+                );
+                let what = resource.qualified();
+                return Err(ApiError::conflict(&what, resource, name, &why));
+            }
             let mut body = body;
             body["metadata"]["name"] = json!(name);
             return self.create_object(resource, ns, body);

@@ -236,9 +236,11 @@ async fn a_node_starts_tainted_and_its_lease_goes_with_it() {
         refusal(api.replace("edge", &PostParams::default(), &lease).await).0,
         422
     );
-    api.replace("edge", &PostParams::default(), &made)
+    let lease = api
+        .replace("edge", &PostParams::default(), &made)
         .await
         .unwrap();
+    let leases = api;
 
     let _controllers = cluster.start_controllers();
     let api: Api<Node> = Api::all(client(&cluster));
@@ -265,6 +267,8 @@ async fn a_node_starts_tainted_and_its_lease_goes_with_it() {
     )
     .await
     .unwrap();
+    let late = leases.replace("edge", &PostParams::default(), &lease).await;
+    assert_eq!(refusal(late).0, 409, "a PUT makes new leases, not old ones");
 }
 
 #[tokio::test(start_paused = true)]

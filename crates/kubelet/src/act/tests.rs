@@ -1,0 +1,141 @@
+//! Single calls, between which the table changes.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use futures::stream::{self, BoxStream, StreamExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use vk_provider::podspec::Declaration;
+use vk_provider::{
+    BackendError, Capabilities, Change, Grace, Listing, NodeSet, PodChange, PodCx, PodKey,
+    PodRequest,
+};
+use vk_sandbox::kubernetes::Cluster;
+
+use super::*;
+use crate::leadership::Leadership;
+use crate::node::sandboxed::{client, start};
+use crate::table::tests::pod;
+
+static POD_SPEC: Declaration = Declaration::new(&[]);
+static CAPABILITIES: Capabilities = Capabilities {
+    name: "counting",
+    grace: Grace::Exact,
+    restarts: true,
+    pod_spec: &POD_SPEC,
+};
+
+/// Takes everything and counts.
+#[derive(Debug, Default)]
+struct Counting(AtomicU32);
+
+#[async_trait]
+impl Backend for Counting {
+    fn capabilities(&self) -> &Capabilities {
+        &CAPABILITIES
+    }
+
+    fn nodes(&self) -> BoxStream<'static, NodeSet> {
+        stream::pending().boxed()
+    }
+
+    async fn ensure(&self, _: &PodRequest, _: &PodCx) -> Result<(), BackendError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn stop(&self, _: &PodKey, _: Duration) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    async fn release(&self, _: &PodKey) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Listing, BackendError> {
+        std::future::pending().await
+    }
+
+    fn changes(&self) -> BoxStream<'static, Change> {
+        stream::pending().boxed()
+    }
+}
+
+struct Bench {
+    actor: Actor,
+    backend: Arc<Counting>,
+    key: PodKey,
+}
+
+impl Bench {
+    /// One pod that Kubernetes wants.
+    fn new() -> Self {
+        let client = client(&Cluster::new(vk_sandbox::clock::Clock::stepped(start())));
+        let (clock, metrics) = (Clock::stepped(start()), Metrics::default());
+        let table = Table::default();
+        let gate = Gate::new(Leadership::default(), table.clone());
+        let backend = Arc::new(Counting::default());
+        let actor = Actor {
+            queue: Queue::default(),
+            publisher: Publisher::new(client.clone()),
+            events: Recorder::start(client, "test", &metrics, clock.clone()),
+            metrics,
+            clock,
+            nodes: Nodes::default(),
+            gate,
+            admission: Mutex::new(()),
+            backend: backend.clone(),
+            table,
+        };
+        let pod = pod("a", "1");
+        let key = PodKey::of(&pod).unwrap();
+        actor.table.apply(Arc::new(pod));
+        Self {
+            actor,
+            backend,
+            key,
+        }
+    }
+
+    async fn ensure(&self) -> u32 {
+        self.actor.ensure(&self.key, PodChange::First).await;
+        self.backend.0.load(Ordering::SeqCst)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_deleted_between_plan_and_call_is_not_begun() {
+    let bench = Bench::new();
+    let mut deleted = pod("a", "1");
+    deleted.metadata.resource_version = Some("2".into());
+    deleted.metadata.deletion_timestamp = Some(Time(start()));
+    bench.actor.table.apply(Arc::new(deleted));
+    assert_eq!(bench.ensure().await, 0);
+    assert_eq!(
+        bench.actor.queue.next().await,
+        bench.key.uid,
+        "planned anew"
+    );
+
+    let bench = Bench::new();
+    bench.actor.table.gone(&bench.key.uid);
+    assert_eq!(bench.ensure().await, 0, "gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_begun_no_longer_waits_or_ends() {
+    let bench = Bench::new();
+    let record = |change: fn(&mut crate::table::Record) -> bool| {
+        bench.actor.table.with(&bench.key.uid, change).unwrap()
+    };
+    record(|r| {
+        r.waiting = Some(("Full".into(), "no room".into()));
+        r.stop_taken(Duration::ZERO, start());
+        r.stopped = true;
+        true
+    });
+    assert_eq!(bench.ensure().await, 1);
+    assert!(record(|r| r.waiting.is_none()));
+    assert!(record(|r| r.stopping.is_none()));
+    assert!(record(|r| !r.stopped));
+}
