@@ -7,7 +7,8 @@ missing=()
 need() { command -v "$1" >/dev/null || [ -x "$1" ] || missing+=("$2"); }
 need debootstrap debootstrap
 if [ -n "${FLIGHTCTL_BIN:-}" ]; then
-  need /usr/lib/postgresql/15/bin/postgres postgresql-15
+  # Any version; Debian keeps each in a folder of its own, outside PATH.
+  compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
   need redis-server redis-server
 fi
 [ ${#missing[@]} -eq 0 ] && exit 0

@@ -171,7 +171,7 @@ async fn identify(kube: &kube::Client, stop: &CancellationToken) -> Result<Optio
                 // Only the causes say whether it is the address or the certificate.
                 warn!(
                     error = chain(&error),
-                    "Kubernetes does not answer, trying again"
+                    "Kubernetes does not answer, trying again; its address and certificate authority are those of --kubeconfig, or of the cluster's ServiceAccount"
                 );
             }
             Err(_) => warn!("Kubernetes does not answer in time, trying again"),

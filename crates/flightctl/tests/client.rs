@@ -70,7 +70,13 @@ fn scripted(answers: Vec<(u16, Value)>) -> (Client, Arc<Mutex<Vec<String>>>) {
 async fn an_expired_token_is_refused_after_ten_seconds_and_a_fresh_one_is_used() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("token");
-    std::fs::write(&path, "old").unwrap();
+    // As a coarse file system has it: both tokens were written in one moment.
+    let write = |token: &str| {
+        std::fs::write(&path, token).unwrap();
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    };
+    write("old");
     let service = flight_control("old");
     let client = client(&service, TokenSource::file(path.clone()));
     client.list_devices(None).await.unwrap();
@@ -89,7 +95,7 @@ async fn an_expired_token_is_refused_after_ten_seconds_and_a_fresh_one_is_used()
     );
 
     service.accept_token("new");
-    std::fs::write(&path, "new\n").unwrap();
+    write("new\n");
     client.list_devices(None).await.unwrap();
 }
 

@@ -236,12 +236,28 @@ async fn a_second_cluster_on_the_same_flight_control_is_never_touched() {
     let stage = Stage::new(1, 0, 1).await;
     stage.create(pod("ours", NODE, "nginx:alpine"));
     stage.ready("ours").await;
+    let first = stage.spec_applications("device-1")[0].clone();
     let mut other = Stage::empty();
     other.flightctl = stage.flightctl.clone();
+    other.devices = stage.devices.clone();
     other.start_provider().await;
     tokio::time::sleep(Duration::from_secs(120)).await;
-    assert_eq!(stage.applications("device-1").len(), 1);
+    assert_eq!(stage.spec_applications("device-1"), json!([first]));
+    // Its pods come and go beside ours, of the same name and over a restart.
+    other.create(pod("ours", NODE, "redis:7"));
+    other.ready("ours").await;
+    assert_eq!(stage.spec_applications("device-1")[0], first);
+    other.stop_provider().await;
+    other.start_provider().await;
+    delete(&other, "ours", None);
+    other.gone("ours").await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(stage.spec_applications("device-1"), json!([first]));
     assert_eq!(condition(&stage.pod("ours").unwrap(), "Ready"), "True");
+    assert_eq!(starts(&stage, "nginx"), 1);
+    let journal = stage.devices[0].journal();
+    let stopped = journal.iter().filter(|e| is_stop(e));
+    assert!(stopped.into_iter().all(|e| e.image.contains("redis")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -261,12 +277,53 @@ async fn a_device_that_someone_deletes_fails_its_pods() {
 #[tokio::test(start_paused = true)]
 async fn no_matching_device_waits_and_says_so() {
     let stage = Stage::new(1, 0, 1).await;
-    let mut picky = pod("picky", NODE, "nginx:alpine");
-    picky["metadata"]["annotations"] = json!({"flightctl.io/device-selector": "zone=moon"});
-    stage.create(picky);
-    let said = stage.event("picky", "NoMatchingDevice").await;
-    assert!(said.contains("zone=moon"), "{said}");
-    assert_eq!(stage.pod("picky").unwrap()["status"]["phase"], "Pending");
+    let annotated = |name: &str, key: &str, value: &str| {
+        let mut pod = pod(name, NODE, "nginx:alpine");
+        pod["metadata"]["annotations"] = json!({key: value});
+        pod
+    };
+    let mut selected = pod("by-node-selector", NODE, "nginx:alpine");
+    selected["spec"]["nodeSelector"] = json!({"flightctl.io/device-id": "device-9"});
+    for (pod, reason, text) in [
+        (
+            annotated("by-label", "flightctl.io/device-selector", "zone=moon"),
+            "NoMatchingDevice",
+            "zone=moon",
+        ),
+        (
+            annotated("by-name", "flightctl.io/device", "device-9"),
+            "NoMatchingDevice",
+            "device-9",
+        ),
+        (
+            annotated("no-name", "flightctl.io/device", "../device-1 %\n"),
+            "NoMatchingDevice",
+            "../device-1 %",
+        ),
+        (selected, "NoMatchingDevice", "device-9"),
+        (
+            annotated(
+                "no-selector",
+                "flightctl.io/device-selector",
+                "zone in (moon",
+            ),
+            "InvalidDeviceSelector",
+            "flightctl.io/device-selector",
+        ),
+    ] {
+        let name = pod["metadata"]["name"].as_str().unwrap().to_owned();
+        stage.create(pod);
+        let said = stage.event(&name, reason).await;
+        assert!(said.contains(text), "{said}");
+        let shown = stage.pod(&name).unwrap();
+        assert_eq!(shown["status"]["phase"], "Pending", "{name}");
+    }
+    assert!(stage.applications("device-1").is_empty());
+    // It waits for the device, and runs when there is one.
+    let mut spec = vk_sandbox::flightctl::DeviceSpec::new("device-9");
+    spec.status_interval = Duration::from_secs(10);
+    stage.flightctl.add_device(spec);
+    stage.ready("by-name").await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,18 +1,32 @@
-//! The binary while Kubernetes cannot be reached: it says so, keeps trying, and
-//! ends when it is told to.
+//! The binary while Kubernetes or Flight Control cannot be reached, or refuse
+//! it: it says so with the remedy, keeps trying where that may help, and ends
+//! when it is told to.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_debug_implementations,
+    clippy::unwrap_used,
+    reason = "modules of one test"
+)]
+
+#[path = "../../../tests/real/harness/process.rs"]
+mod process;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tokio_util::sync::CancellationToken;
+use process::Watchdog;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use vk_sandbox::faults::{Effect, Rule};
+use vk_sandbox::flightctl::{FlightControl, Options};
 use vk_sandbox::kubernetes::Cluster;
 use vk_sandbox::transport;
 
-fn provider(folder: &Path, url: &str, ca: &str) -> Child {
+/// The provider at these two, with this authority of Kubernetes.
+fn provider(folder: &Path, url: &str, ca: &str, flightctl: &str) -> Child {
     let ca_file = folder.join("ca.pem");
     std::fs::write(&ca_file, ca).unwrap();
     let kubeconfig = folder.join("kubeconfig");
@@ -35,7 +49,7 @@ fn provider(folder: &Path, url: &str, ca: &str) -> Child {
         .arg(config)
         .arg("--kubeconfig")
         .arg(kubeconfig)
-        .env("FLIGHTCTL_API_URL", "https://127.0.0.1:1")
+        .env("FLIGHTCTL_API_URL", flightctl)
         .env("FLIGHTCTL_AUTH_TOKEN", "t")
         .stderr(Stdio::piped())
         .spawn()
@@ -45,12 +59,14 @@ fn provider(folder: &Path, url: &str, ca: &str) -> Child {
 /// Reads the log until a line contains `text`, then ends the process as an
 /// operator does.
 fn says_and_ends(mut provider: Child, text: &str) -> String {
+    let mut watchdog = Watchdog::over(provider.id());
     // Kept open to the end: a process whose log has no reader cannot end well.
     let mut lines = BufReader::new(provider.stderr.take().unwrap()).lines();
     let said = lines
         .by_ref()
         .map_while(Result::ok)
         .find(|line| line.contains(text));
+    watchdog.call_off();
     let begun = Instant::now();
     let pid = provider.id().to_string();
     assert!(
@@ -69,41 +85,125 @@ fn says_and_ends(mut provider: Child, text: &str) -> String {
     said.unwrap_or_else(|| panic!("never said: {text}"))
 }
 
+/// The last line of the log of a process that gives up by itself.
+fn last_words(mut provider: Child) -> String {
+    let _watchdog = Watchdog::over(provider.id());
+    let lines = BufReader::new(provider.stderr.take().unwrap()).lines();
+    let mut last = String::new();
+    for line in lines.map_while(Result::ok) {
+        last = line;
+        if last.contains("trying again") {
+            provider.kill().unwrap();
+        }
+    }
+    assert!(!provider.wait().unwrap().success(), "{last}");
+    last
+}
+
+/// Nobody listens there.
+const NOWHERE: &str = "https://127.0.0.1:1";
+
+/// An API of the sandbox on loopback.
+struct Served {
+    url: String,
+    ca: String,
+    _stop: DropGuard,
+}
+
+async fn serve(endpoint: transport::Endpoint) -> Served {
+    let tls = vk_sandbox::tls::loopback().unwrap();
+    let address = "127.0.0.1:0".parse().unwrap();
+    let listener = transport::loopback(address).await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let stop = CancellationToken::new();
+    tokio::spawn(endpoint.listen(listener, Some(tls.acceptor), stop.clone()));
+    Served {
+        url,
+        ca: tls.ca_pem,
+        _stop: stop.drop_guard(),
+    }
+}
+
+/// Starts the provider and hands it to `judge`, which may block.
+async fn with_provider<T: Send + 'static>(
+    kubernetes: (&str, &str),
+    flightctl: &str,
+    judge: impl FnOnce(Child) -> T + Send + 'static,
+) -> T {
+    let (url, ca) = (kubernetes.0.to_owned(), kubernetes.1.to_owned());
+    let flightctl = flightctl.to_owned();
+    let judged = tokio::task::spawn_blocking(move || {
+        let folder = tempfile::tempdir().unwrap();
+        judge(provider(folder.path(), &url, &ca, &flightctl))
+    });
+    judged.await.unwrap()
+}
+
+fn cluster() -> Cluster {
+    Cluster::new(vk_sandbox::clock::Clock::live())
+}
+
+const KUBERNETES_AWAY: &str = "Kubernetes does not answer, trying again";
+const FLIGHT_CONTROL_AWAY: &str = "Flight Control could not be read";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreachable_kubernetes_is_told_and_tried_again() {
     let ca = vk_sandbox::tls::loopback().unwrap().ca_pem;
-    tokio::task::spawn_blocking(move || {
-        let folder = tempfile::tempdir().unwrap();
-        let child = provider(folder.path(), "https://127.0.0.1:1", &ca);
-        says_and_ends(child, "Kubernetes does not answer, trying again");
-    })
-    .await
-    .unwrap();
+    let said = with_provider((NOWHERE, &ca), NOWHERE, |p| {
+        says_and_ends(p, KUBERNETES_AWAY)
+    });
+    let said = said.await;
+    assert!(said.contains("--kubeconfig"), "the remedy: {said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kubernetes_with_the_wrong_certificate_is_told() {
-    let cluster = Cluster::new(vk_sandbox::clock::Clock::live());
-    let tls = vk_sandbox::tls::loopback().unwrap();
+    let served = serve(cluster().endpoint()).await;
     let other_ca = vk_sandbox::tls::loopback().unwrap().ca_pem;
-    let listener = transport::loopback("127.0.0.1:0".parse().unwrap())
-        .await
-        .unwrap();
-    let url = format!("https://{}", listener.local_addr().unwrap());
-    let stop = CancellationToken::new();
-    let serving = tokio::spawn(cluster.endpoint().listen(
-        listener,
-        Some(tls.acceptor),
-        stop.clone(),
-    ));
-    let said = tokio::task::spawn_blocking(move || {
-        let folder = tempfile::tempdir().unwrap();
-        let child = provider(folder.path(), &url, &other_ca);
-        says_and_ends(child, "Kubernetes does not answer, trying again")
-    })
-    .await
-    .unwrap();
+    let said = with_provider((&served.url, &other_ca), NOWHERE, |p| {
+        says_and_ends(p, KUBERNETES_AWAY)
+    });
+    let said = said.await;
     assert!(said.to_lowercase().contains("certificate"), "{said}");
-    stop.cancel();
-    serving.await.unwrap();
+    assert!(said.contains("--kubeconfig"), "the remedy: {said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubernetes_that_refuses_at_the_start_ends_it_with_the_remedy() {
+    for status in [401, 403] {
+        let cluster = cluster();
+        let rule = Rule::always("/namespaces/kube-system", Effect::Status(status));
+        cluster.faults().add(rule);
+        let served = serve(cluster.endpoint()).await;
+        let kubernetes = (served.url.as_str(), served.ca.as_str());
+        let said = with_provider(kubernetes, NOWHERE, last_words).await;
+        assert!(said.contains("config/rbac.yaml"), "{status}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreachable_flight_control_is_told_and_tried_again() {
+    let served = serve(cluster().endpoint()).await;
+    let said = with_provider((&served.url, &served.ca), NOWHERE, |p| {
+        says_and_ends(p, FLIGHT_CONTROL_AWAY)
+    });
+    let said = said.await;
+    assert!(said.contains(NOWHERE), "{said}");
+    assert!(said.contains("FLIGHTCTL_API_URL"), "the remedy: {said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flight_control_with_the_wrong_certificate_is_told_with_the_remedy() {
+    let kubernetes = serve(cluster().endpoint()).await;
+    let clock = vk_sandbox::clock::Clock::live();
+    let flightctl = FlightControl::new(clock, Options::default());
+    let flightctl = serve(flightctl.endpoint()).await;
+    let kubernetes = (kubernetes.url.as_str(), kubernetes.ca.as_str());
+    let said = with_provider(kubernetes, &flightctl.url, |p| {
+        says_and_ends(p, FLIGHT_CONTROL_AWAY)
+    });
+    let said = said.await;
+    assert!(said.contains(&flightctl.url), "{said}");
+    assert!(said.to_lowercase().contains("certificate"), "{said}");
+    assert!(said.contains("caFile"), "the remedy: {said}");
 }

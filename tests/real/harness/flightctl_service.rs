@@ -26,8 +26,8 @@ use crate::oidc::Oidc;
 /// Three processes of 100 MB and a database need some seconds to start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where Debian has it; it is not in `PATH`.
-const POSTGRES: &str = "/usr/lib/postgresql/15/bin";
+/// Where Debian has it, a folder for each version; it is not in `PATH`.
+const POSTGRES: &str = "/usr/lib/postgresql";
 
 const PASSWORD: &str = "adminpass";
 const CLIENT_ID: &str = "flightctl";
@@ -354,6 +354,20 @@ impl Drop for FlightControlService {
 struct Database {
     root: bool,
     folder: PathBuf,
+    programs: PathBuf,
+}
+
+/// The programs of the newest version that is installed.
+fn postgres() -> PathBuf {
+    let version = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();
+    let newest = fs::read_dir(POSTGRES)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|folder| folder.join("bin/postgres").exists())
+        .max_by_key(|folder| version(folder));
+    let newest = newest.expect("PostgreSQL is installed: apt-get install postgresql");
+    newest.join("bin")
 }
 
 impl Database {
@@ -363,6 +377,7 @@ impl Database {
         Self {
             root: owner == 0,
             folder: folder.into(),
+            programs: postgres(),
         }
     }
 
@@ -374,7 +389,7 @@ impl Database {
 
     /// `setpriv` becomes the program, so the process id is the program's.
     fn command(&self, program: &str) -> Command {
-        let program = Path::new(POSTGRES).join(program);
+        let program = self.programs.join(program);
         let mut command = if self.root {
             let mut command = Command::new("setpriv");
             command

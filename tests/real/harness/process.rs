@@ -1,14 +1,57 @@
-//! A process that ends with its handle, its output in a file.
+//! A process that ends with its handle or with the test, its output in a file.
 
 use std::fs::File;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+/// Ends a process when the one that started both is gone, killed for instance:
+/// then nobody drops the handle. It waits for the end of its input, which only
+/// we hold open. (`PR_SET_PDEATHSIG` would not do: it follows the thread that
+/// started the process, and a test's threads come and go.)
+#[derive(Debug)]
+pub struct Watchdog(Child);
+
+/// Politely, so that `PostgreSQL` gives its shared memory back, then by force.
+const WATCH: &str = r#"read -r _; kill -INT "$0"
+for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$0" || exit 0; sleep 0.5; done
+kill -KILL "$0""#;
+
+impl Watchdog {
+    /// Watches over the process with this id.
+    pub fn over(id: u32) -> Self {
+        let watchdog = Command::new("sh")
+            .args(["-c", WATCH, &id.to_string()])
+            // Not reached by what ends the test's own group.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a shell can be started");
+        Self(watchdog)
+    }
+
+    /// To be called before the process is waited for: later its id may be
+    /// another's.
+    pub fn call_off(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.call_off();
+    }
+}
 
 /// A started process.
 pub struct Process {
     name: String,
     child: Child,
+    watchdog: Watchdog,
     log: PathBuf,
 }
 
@@ -25,6 +68,7 @@ impl Process {
             .unwrap_or_else(|e| panic!("{name} cannot be started: {e}"));
         Self {
             name: name.into(),
+            watchdog: Watchdog::over(child.id()),
             child,
             log,
         }
@@ -49,6 +93,7 @@ impl Process {
 
     /// SIGTERM; answers how long it took to end.
     pub fn terminate(&mut self) -> Duration {
+        self.watchdog.call_off();
         let begun = Instant::now();
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status();
@@ -65,6 +110,7 @@ impl Process {
 
     /// Sends a signal (`-INT`) and waits for the end, however it comes.
     pub fn end(&mut self, signal: &str) {
+        self.watchdog.call_off();
         // Once it was waited for, its id may be another's.
         if let Ok(None) = self.child.try_wait() {
             let pid = self.child.id().to_string();
@@ -76,6 +122,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        self.watchdog.call_off();
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

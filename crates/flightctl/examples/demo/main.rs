@@ -13,7 +13,6 @@
 
 mod picture;
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -39,6 +38,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Simulated agents report this often; real ones every 60 s by default, and
 /// operators are asked for 10 s.
 const STATUS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Long enough to see that nothing happens.
+const AWAY: Duration = Duration::from_secs(4);
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -113,17 +115,20 @@ struct Story {
 impl Story {
     async fn tell(&self, devices: &[Device]) -> Result<()> {
         let begun = Instant::now();
-        self.step("two fleets of devices appear as two nodes", async {
-            self.cluster
-                .until(|c| {
-                    let nodes = c.list_values("nodes", None);
-                    let fleets = nodes
-                        .iter()
-                        .filter(|n| n["metadata"]["labels"]["flightctl.io/fleet"].is_string());
-                    (fleets.count() == 2).then_some(())
-                })
-                .await;
-        })
+        self.step(
+            "two fleets of devices appear as two nodes, beside one for devices of no fleet",
+            async {
+                self.cluster
+                    .until(|c| {
+                        let nodes = c.list_values("nodes", None);
+                        let fleets = nodes
+                            .iter()
+                            .filter(|n| n["metadata"]["labels"]["flightctl.io/fleet"].is_string());
+                        (fleets.count() == 2).then_some(())
+                    })
+                    .await;
+            },
+        )
         .await?;
 
         self.create(&pod(
@@ -171,34 +176,23 @@ impl Story {
         )
         .await?;
 
-        let before = (devices[0].journal(), self.placements());
-        devices[0].disconnect();
-        self.picture.say("device-1 goes away: Flight Control itself notices after five minutes; until then its last state stands").await;
-        devices[0].reconnect();
-        // The agent has come back when it has reported or polled again.
-        tokio::time::sleep(STATUS_INTERVAL * 2).await;
-        let touched = devices[0].journal().split_off(before.0.len());
-        anyhow::ensure!(
-            touched.is_empty(),
-            "device-1 started or stopped something: {touched:?}"
-        );
-        anyhow::ensure!(self.placements() == before.1, "a pod was moved");
-        self.picture
-            .say("device-1 is back: nothing was restarted, nothing was moved")
-            .await;
+        self.cut_off_and_delete(&devices[3]).await?;
 
+        let mut fewer: Deployment = self
+            .cluster
+            .get("default", "hello-edge")
+            .context("the Deployment is there")?;
+        if let Some(spec) = &mut fewer.spec {
+            spec.replicas = Some(2);
+        }
         self.cluster
-            .delete::<Pod>("default", "nginx-edge", None)
-            .context("the delete is refused")?;
+            .update(&fewer)
+            .context("the scaling is refused")?;
         self.step(
-            "kubectl delete: gone from the device, then from Kubernetes",
+            "kubectl scale --replicas=2: one pod ends on its device, then leaves Kubernetes",
             async {
                 self.cluster
-                    .until(|c| {
-                        c.get_value("pods", "default", "nginx-edge")
-                            .is_none()
-                            .then_some(())
-                    })
+                    .until(|c| (c.list_values("pods", Some("default")).len() == 2).then_some(()))
                     .await;
             },
         )
@@ -213,19 +207,34 @@ impl Story {
         Ok(())
     }
 
-    /// Each pod by UID, with its device.
-    fn placements(&self) -> BTreeMap<String, String> {
-        let pods = self.cluster.list_values("pods", Some("default"));
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        pods.iter()
-            .map(|pod| {
-                let meta = &pod["metadata"];
-                (
-                    text(&meta["uid"]),
-                    text(&meta["labels"]["flightctl.io/device"]),
-                )
-            })
-            .collect()
+    /// A pod is deleted while its device cannot hear of it.
+    async fn cut_off_and_delete(&self, device: &Device) -> Result<()> {
+        let name = device.name();
+        self.picture.link(device, false);
+        self.picture
+            .say(&format!("{name} is cut off: its container runs on, Flight Control itself notices after five minutes"))
+            .await;
+        self.cluster
+            .delete::<Pod>("default", "nginx-edge", None)
+            .context("the delete is refused")?;
+        self.step(
+            &format!("kubectl delete: the pod stays Terminating while it may run on {name}"),
+            tokio::time::sleep(AWAY),
+        )
+        .await?;
+        let pod = |c: &Cluster| c.get_value("pods", "default", "nginx-edge");
+        anyhow::ensure!(pod(&self.cluster).is_some(), "the pod was called gone");
+        anyhow::ensure!(!device.applications().is_empty(), "{name} was reached");
+        self.picture.link(device, true);
+        self.step(
+            &format!("{name} is back: the container ends there, then the pod is gone"),
+            async {
+                self.cluster.until(|c| pod(c).is_none().then_some(())).await;
+            },
+        )
+        .await?;
+        anyhow::ensure!(device.applications().is_empty(), "{name} still runs it");
+        Ok(())
     }
 
     async fn step(&self, what: &str, done: impl Future<Output = ()>) -> Result<()> {

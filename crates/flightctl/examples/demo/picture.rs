@@ -1,9 +1,10 @@
 //! What the demo shows: a picture that is drawn again in a terminal, or lines.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::future::Future;
 use std::io::IsTerminal;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -22,6 +23,8 @@ pub struct Picture {
     devices: Vec<Device>,
     terminal: bool,
     told: Mutex<Vec<String>>,
+    /// The devices whose network is cut.
+    away: Mutex<BTreeSet<String>>,
 }
 
 impl Picture {
@@ -32,6 +35,7 @@ impl Picture {
             devices,
             terminal: std::io::stdout().is_terminal(),
             told: Mutex::default(),
+            away: Mutex::default(),
         }
     }
 
@@ -60,6 +64,18 @@ impl Picture {
         }
         self.tell(format!("✓ {what} ({:.1} s)", begun.elapsed().as_secs_f64()));
         Ok(())
+    }
+
+    /// Cuts a device's network, or mends it.
+    pub fn link(&self, device: &Device, up: bool) {
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        if up {
+            device.reconnect();
+            away.remove(device.name());
+        } else {
+            device.disconnect();
+            away.insert(device.name().to_owned());
+        }
     }
 
     /// Shows a remark for a moment.
@@ -93,9 +109,7 @@ impl Picture {
     }
 
     fn told(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
-        self.told
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tables(&self) -> String {
@@ -114,7 +128,8 @@ impl Picture {
                 show(&room["memory"]),
             );
         }
-        let _ = writeln!(text, "\n{:<12} APPLICATIONS", "DEVICE");
+        let _ = writeln!(text, "\n{:<12} {:<8} RUNS", "DEVICE", "NETWORK");
+        let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
         for device in &self.devices {
             let running: Vec<String> = device
                 .applications()
@@ -127,7 +142,17 @@ impl Picture {
                     )
                 })
                 .collect();
-            let _ = writeln!(text, "{:<12} {}", device.name(), running.join(", "));
+            let network = if away.contains(device.name()) {
+                "cut"
+            } else {
+                "up"
+            };
+            let running = if running.is_empty() {
+                "nothing".to_owned()
+            } else {
+                running.join(", ")
+            };
+            let _ = writeln!(text, "{:<12} {network:<8} {running}", device.name());
         }
         let _ = writeln!(
             text,

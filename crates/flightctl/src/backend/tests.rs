@@ -4,9 +4,16 @@ use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body_util::Full;
 
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio_util::sync::CancellationToken;
+use vk_provider::{Journal, PodEvents};
+
 use super::*;
 use crate::client::TokenSource;
 use crate::config::default_rules;
+use crate::device::AppStatus;
+use crate::mapping::tests::pod;
 
 /// A backend whose Flight Control never answers.
 fn unheard() -> FlightControl {
@@ -32,4 +39,102 @@ async fn an_unknown_pod_is_not_called_gone_before_every_device_was_read() {
     backend.world().read(Vec::new(), now, true);
     let late = backend.stop(&key, Duration::ZERO).await;
     assert_eq!(late, Err(BackendError::NotFound));
+}
+
+/// Counts what it is told, and keeps nothing.
+#[derive(Default)]
+struct Told(AtomicUsize);
+
+impl PodEvents for Told {
+    fn normal(&self, _: &str, _: &str) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+    fn warning(&self, _: &str, _: &str) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Journal for Told {
+    async fn persist(&self, _: &str) -> Result<(), BackendError> {
+        Ok(())
+    }
+}
+
+fn completing() -> PodRequest {
+    pod(json!({"restartPolicy": "Never", "containers": [{"name": "app", "image": "nginx"}]}))
+}
+
+/// Device `a` that runs [`completing`], whose application shows this status.
+fn running(status: &str, summary: &str) -> DeviceView {
+    let app = mapping::application(&completing(), "cluster").unwrap();
+    let device = json!({
+        "metadata": {"name": "a", "generation": 1, "resourceVersion": "1",
+            "annotations": {"device-controller/renderedVersion": "5"}},
+        "spec": {"applications": [app]},
+        "status": {"summary": {"status": summary}, "config": {"renderedVersion": "5"}},
+    });
+    let mut view = DeviceView::of(&device).unwrap();
+    let shown = AppStatus {
+        status: status.into(),
+        ready: "1/1".into(),
+        ..AppStatus::default()
+    };
+    view.app_status
+        .insert(mapping::app_name(&completing().key.uid), shown);
+    view
+}
+
+/// The world after this reading, and after the rendered document of version 5.
+fn verified(backend: &FlightControl, view: DeviceView) {
+    let apps: Value = view.applications.clone().into();
+    let now = tokio::time::Instant::now();
+    backend.world().read(vec![view], now, true);
+    let rendered = json!({
+        "metadata": {"name": "a", "annotations": {"device-controller/renderedVersion": "5"}},
+        "spec": {"applications": apps},
+    });
+    backend.world().rendered("a", &rendered);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_its_device_holds_as_wanted_is_not_written_again() {
+    // Whoever asks this Flight Control waits until the deadline, and fails.
+    let backend = unheard();
+    verified(&backend, running("Running", "Online"));
+    let told = Arc::new(Told::default());
+    let cx = PodCx {
+        events: told.clone(),
+        journal: told,
+        cancel: CancellationToken::new(),
+    };
+    let again = backend.ensure(&completing(), &cx).await;
+    assert_eq!(again, Ok(()));
+}
+
+#[tokio::test]
+async fn a_pod_has_not_ended_by_what_a_disconnected_device_said_last() {
+    for (summary, ended) in [("Online", true), ("Unknown", false)] {
+        let backend = unheard();
+        verified(&backend, running("Completed", summary));
+        let uid = completing().key.uid;
+        let facts = FlightControl::facts(&mut backend.world(), &uid, Timestamp::UNIX_EPOCH);
+        assert_eq!(facts.unwrap().ended, ended, "{summary}");
+    }
+}
+
+#[tokio::test]
+async fn each_word_of_a_devices_story_is_told_once() {
+    let backend = unheard();
+    verified(&backend, running("Running", "Online"));
+    let uid = completing().key.uid;
+    let told = Arc::new(Told::default());
+    backend.world().with_pod(&uid, |placed| {
+        placed.request = Some(Arc::new(completing()));
+        placed.events = Some(told.clone());
+    });
+    for _ in 0..3 {
+        FlightControl::tell(&mut backend.world(), &uid);
+    }
+    assert_eq!(told.0.load(Ordering::SeqCst), 1, "Pulled");
 }

@@ -154,6 +154,8 @@ impl ClientError {
         let mut why = chain(error);
         if why.contains("certificate") {
             why.push_str("; set flightctl.caFile to the file that signed the server's certificate");
+        } else {
+            why.push_str("; FLIGHTCTL_API_URL or flightctl.url say where it is");
         }
         Self::Transport {
             base: base.into(),

@@ -137,6 +137,25 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_token_is_read_again_whatever_the_files_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let at = SystemTime::UNIX_EPOCH;
+        let write = |token: &str| {
+            std::fs::write(&path, token).unwrap();
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_modified(at).unwrap();
+        };
+        write("one");
+        let source = TokenSource::file(path.clone());
+        assert_eq!(source.current().unwrap().expose_secret(), "one");
+        write("two");
+        assert_eq!(source.current().unwrap().expose_secret(), "one");
+        source.refused();
+        assert_eq!(source.current().unwrap().expose_secret(), "two");
+    }
+
+    #[test]
     fn a_missing_file_is_named() {
         let source = TokenSource::file("/nowhere/token".into());
         let error = source.current().unwrap_err().to_string();

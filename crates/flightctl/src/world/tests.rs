@@ -168,3 +168,42 @@ async fn pods_that_wait_are_looked_at_when_a_device_opens() {
     world.read(vec![view], Instant::now(), false);
     assert_eq!(world.take_dirty(), Some(wants("p", "1").key.uid));
 }
+
+#[tokio::test]
+async fn what_a_rendered_document_tells_is_shown_at_once() {
+    let mut world = world();
+    let (mut view, uid) = holding("cluster");
+    (view.rendered, view.reported) = (5, 5);
+    world.read(vec![view.clone()], Instant::now(), true);
+    while world.take_dirty().is_some() {}
+    assert_eq!(world.pod(&uid).unwrap().applied(&view), None);
+    let rendered = json!({
+        "metadata": {"name": "a", "annotations": {"device-controller/renderedVersion": "5"}},
+        "spec": {"applications": view.applications},
+    });
+    world.rendered("a", &rendered);
+    assert!(world.pod(&uid).unwrap().applied(&view).is_some());
+    assert_eq!(world.take_dirty(), Some(uid), "nobody else will look");
+}
+
+#[tokio::test]
+async fn a_problem_of_grouping_is_told_when_it_is_new() {
+    let mut rules = crate::config::default_rules();
+    let fleet = |name: &str| crate::fleet::FleetRule {
+        name: name.into(),
+        selector: crate::select::parse("site=paris").unwrap(),
+        sizes: rules.defaults.clone(),
+        taints: None,
+    };
+    rules.fleets = vec![fleet("one"), fleet("two")];
+    let mut world = World::new("cluster", rules);
+    let (both, none) = (device("a", &[("site", "paris")]), device("a", &[]));
+    for (version, view, told) in [(1, &both, 1), (2, &both, 0), (3, &none, 0), (4, &both, 1)] {
+        let view = DeviceView {
+            version,
+            ..view.clone()
+        };
+        let changes = world.read(vec![view], Instant::now(), true);
+        assert_eq!(changes.problems.len(), told, "{version}");
+    }
+}

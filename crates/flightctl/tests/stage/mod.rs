@@ -220,6 +220,20 @@ impl Stage {
         .await
     }
 
+    /// What the events of this reason say about a pod by now.
+    pub fn events(&self, pod: &str, reason: &str) -> Vec<String> {
+        let all = self.cluster.list_values("events", Some("default"));
+        let of = all.iter().filter(|e| {
+            let object = ["regarding", "involvedObject"].map(|key| &e[key]["name"]);
+            object.contains(&&Value::from(pod)) && e["reason"] == reason
+        });
+        of.map(|e| {
+            let text = ["note", "message"].map(|key| e[key].as_str().unwrap_or_default());
+            text.concat()
+        })
+        .collect()
+    }
+
     /// Names of the applications in a device's spec.
     pub fn applications(&self, device: &str) -> Vec<String> {
         let json = self.flightctl.device_value(device).unwrap_or_default();

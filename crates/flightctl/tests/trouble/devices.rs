@@ -148,3 +148,24 @@ async fn a_pod_that_ran_once_and_never_came_to_be_fails_when_its_device_is_heard
     pass(600).await;
     stage.phase("once", "Failed").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_device_is_deleted_before_the_write_goes_to_another() {
+    let stage = Stage::new(2, 0, 2).await;
+    // Only the refused write tells that the device, the first by name, is gone.
+    for path in ["/api/v1/devices?", "/api/v1/events"] {
+        let rule = Rule::always(path, Effect::Status(503)).method("GET");
+        stage.flightctl.faults().add(rule);
+    }
+    stage.flightctl.delete_device("device-1");
+    stage.create(pod("p", NODE, "nginx:alpine"));
+    see(&stage, "written to the other one", || {
+        stage.applications("device-2").len() == 1
+    })
+    .await;
+    let chosen = stage.events("p", "DeviceSelected");
+    assert!(chosen.iter().any(|e| e.contains("device-1")), "{chosen:?}");
+    stage.flightctl.faults().clear();
+    let ready = stage.ready("p").await;
+    assert_eq!(stage.device_of(&ready).name(), "device-2");
+}

@@ -30,6 +30,38 @@ async fn an_edit_that_drops_our_marker_is_restored_and_ends_with_the_pod() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_file_of_ours_that_someone_edits_is_restored_and_runs_as_it_was() {
+    let stage = Stage::new(1, 0, 1).await;
+    stage.create(pod("p", NODE, "nginx:alpine"));
+    stage.ready("p").await;
+    let ours = stage.spec_applications("device-1");
+    let mut edited = ours.clone();
+    let files = edited[0]["inline"].as_array_mut().unwrap();
+    let unit = files
+        .iter_mut()
+        .find(|f| {
+            f["path"]
+                .as_str()
+                .is_some_and(|p| p.ends_with(".container"))
+        })
+        .expect("a container unit");
+    let text = unit["content"].as_str().unwrap();
+    let other = text.replace("nginx:alpine", "quay.io/other/app:1");
+    assert_ne!(text, other);
+    unit["content"] = other.into();
+    stage.edit_applications("device-1", &edited).await;
+    see(&stage, "ours again", || {
+        stage.spec_applications("device-1") == ours
+    })
+    .await;
+    pass(60).await;
+    assert_eq!(stage.spec_applications("device-1"), ours);
+    let last = stage.devices[0].journal().pop().unwrap();
+    assert!(last.image.contains("nginx:alpine"), "{last:?}");
+    assert!(is_ready(&stage, "p"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fleet_that_takes_the_device_ends_the_running_status() {
     let stage = Stage::new(1, 1, 0).await;
     stage.create(pod("p", FLEET, "nginx:alpine"));

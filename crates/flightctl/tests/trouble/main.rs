@@ -15,6 +15,7 @@ mod stage;
 mod away;
 mod devices;
 mod edits;
+mod pace;
 mod refusals;
 
 use std::time::Duration;

@@ -10,7 +10,7 @@ use vk_sandbox::faults::{Effect, Rule};
 use crate::stage::{Stage, pod};
 use crate::{FLEET, NODE, delete, is_ready, pass, phase, see};
 
-fn set_image(stage: &Stage, name: &str, image: &str) {
+pub fn set_image(stage: &Stage, name: &str, image: &str) {
     let mut pod: Pod = stage.cluster.get("default", name).unwrap();
     pod.spec.as_mut().unwrap().containers[0].image = Some(image.into());
     stage.cluster.update(&pod).unwrap();
