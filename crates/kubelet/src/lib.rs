@@ -24,6 +24,7 @@
 
 pub mod act;
 pub mod admin;
+pub mod connect;
 pub mod desired;
 pub mod events;
 pub mod host;
