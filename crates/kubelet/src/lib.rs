@@ -44,4 +44,4 @@ pub mod story;
 pub mod table;
 pub mod watch;
 
-pub use host::{Host, Settings};
+pub use host::{Drain, Host, Settings, Shutdown, Undrained};
