@@ -444,7 +444,7 @@ fn words(error: &kube::Error) -> (String, Option<Duration>) {
 mod tests {
     use super::*;
 
-    fn pod(metadata: serde_json::Value) -> Pod {
+    fn pod(metadata: &serde_json::Value) -> Pod {
         serde_json::from_value(json!({ "metadata": metadata })).unwrap()
     }
 
@@ -453,13 +453,13 @@ mod tests {
         let owned = |kind: &str, controller: bool| {
             let owner = json!({"apiVersion": "apps/v1", "kind": kind, "name": "o", "uid": "u",
                 "controller": controller});
-            pod(json!({"name": "p", "ownerReferences": [owner]}))
+            pod(&json!({"name": "p", "ownerReferences": [owner]}))
         };
-        let mirror = pod(json!({"name": "p", "annotations": {MIRROR: "hash"}}));
+        let mirror = pod(&json!({"name": "p", "annotations": {MIRROR: "hash"}}));
         assert_eq!(part(Some(&owned("DaemonSet", true))), Part::Daemon);
         assert_eq!(part(Some(&owned("DaemonSet", false))), Part::Evicted);
         assert_eq!(part(Some(&owned("ReplicaSet", true))), Part::Evicted);
-        assert_eq!(part(Some(&pod(json!({"name": "bare"})))), Part::Evicted);
+        assert_eq!(part(Some(&pod(&json!({"name": "bare"})))), Part::Evicted);
         assert_eq!(part(Some(&mirror)), Part::Mirror);
         assert_eq!(part(None), Part::Evicted, "it still runs at the remote");
     }
