@@ -9,11 +9,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
+use virtual_kubelet::connect::connect;
+use virtual_kubelet::{Drain, Shutdown};
 use vk_flightctl::client::{Client, Tls};
 use vk_flightctl::config::cli::Cli;
-use vk_flightctl::config::{Config, Environment};
+use vk_flightctl::config::{Config, Environment, OnShutdown};
 use vk_flightctl::logs;
-use vk_flightctl::run::{Parts, run};
+use vk_flightctl::run::{Parts, run_until};
 use vk_provider::Clock;
 
 fn main() -> ExitCode {
@@ -65,8 +67,12 @@ async fn serve(config: Config) -> Result<()> {
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("listen: {} cannot be bound", config.listen))?;
-    let stop = CancellationToken::new();
-    tokio::spawn(cancel_on_signal(stop.clone()));
+    let (stop, at_once) = (CancellationToken::new(), CancellationToken::new());
+    tokio::spawn(cancel_on_signals([stop.clone(), at_once.clone()]));
+    let shutdown = match config.on_shutdown {
+        OnShutdown::Keep => Shutdown::Keep,
+        OnShutdown::Drain { within } => Shutdown::Drain(Drain { within, at_once }),
+    };
     let parts = Parts {
         kube: kubernetes(&config).await?,
         lease: kubernetes(&config).await?,
@@ -77,7 +83,7 @@ async fn serve(config: Config) -> Result<()> {
         identity: config.identity,
         listener: Some(listener),
     };
-    run(parts, stop).await
+    run_until(parts, stop, shutdown).await
 }
 
 /// A client of its own, without automatic retries: repeating is decided by the
@@ -96,10 +102,11 @@ async fn kubernetes(config: &Config) -> Result<kube::Client> {
             .context("no way to reach Kubernetes: run in a cluster, or give --kubeconfig")?,
     };
     kube.default_retry = false;
-    kube::Client::try_from(kube).context("the Kubernetes client cannot be set up")
+    connect(kube).context("the Kubernetes client cannot be set up")
 }
 
-async fn cancel_on_signal(stop: CancellationToken) {
+/// Each signal cancels the next token.
+async fn cancel_on_signals(tokens: [CancellationToken; 2]) {
     let (Ok(mut term), Ok(mut int)) = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
@@ -107,10 +114,12 @@ async fn cancel_on_signal(stop: CancellationToken) {
         warn!("signals cannot be received; end the process by force");
         return;
     };
-    let name = tokio::select! {
-        _ = term.recv() => "SIGTERM",
-        _ = int.recv() => "SIGINT",
-    };
-    info!(signal = name, "stopping");
-    stop.cancel();
+    for token in tokens {
+        let name = tokio::select! {
+            _ = term.recv() => "SIGTERM",
+            _ = int.recv() => "SIGINT",
+        };
+        info!(signal = name, "stopping");
+        token.cancel();
+    }
 }

@@ -15,7 +15,7 @@ use virtual_kubelet::admin::{self, Readiness};
 use virtual_kubelet::events::Recorder;
 use virtual_kubelet::metrics::Metrics;
 use virtual_kubelet::node::NodeSettings;
-use virtual_kubelet::{Host, Settings};
+use virtual_kubelet::{Host, Settings, Shutdown};
 use vk_provider::{Backend, Clock};
 
 use crate::backend::FlightControl;
@@ -67,6 +67,18 @@ impl std::fmt::Debug for Parts {
 /// # Errors
 /// Kubernetes refuses what the provider needs at its start.
 pub async fn run(parts: Parts, stop: CancellationToken) -> Result<()> {
+    run_until(parts, stop, Shutdown::Keep).await
+}
+
+/// Runs until `stop`, and does with nodes and pods what `shutdown` says.
+///
+/// # Errors
+/// Kubernetes refuses what the provider needs at its start; or nodes were to be
+/// drained, and pods are left.
+pub async fn run_until(parts: Parts, stop: CancellationToken, shutdown: Shutdown) -> Result<()> {
+    // A drain needs all of it.
+    let ended = CancellationToken::new();
+    let _ended = ended.clone().drop_guard();
     let metrics = Metrics::new(COMPONENT, env!("CARGO_PKG_VERSION"));
     let readiness = Readiness::waiting("not connected to Kubernetes yet");
     let serving = parts.listener.map(|listener| {
@@ -74,7 +86,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<()> {
             listener,
             metrics.clone(),
             readiness.clone(),
-            stop.clone(),
+            ended.clone(),
         ))
     });
     let Some(cluster) = identify(&parts.kube, &stop).await? else {
@@ -118,13 +130,14 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<()> {
         clock: parts.clock,
     };
     let host = Host::new(settings, Arc::new(backend.clone()));
+    let draining = matches!(shutdown, Shutdown::Drain(_));
     let mut ready = host.ready();
-    let noting = admin::note_standby(host.leadership(), readiness.clone(), stop.clone());
+    let noting = admin::note_standby(host.leadership(), readiness.clone(), ended.clone());
     let noting = tokio::spawn(noting);
     let following = {
-        let (backend, stop) = (backend.clone(), stop.clone());
+        let (backend, ended) = (backend.clone(), ended.clone());
         tokio::spawn(async move {
-            tokio::select! { () = stop.cancelled() => {}, () = backend.follow() => {} }
+            tokio::select! { () = ended.cancelled() => {}, () = backend.follow() => {} }
         })
     };
     let greeting = tokio::spawn(say_connected(backend, stop.clone()));
@@ -133,15 +146,25 @@ pub async fn run(parts: Parts, stop: CancellationToken) -> Result<()> {
             readiness.ready();
         }
         stop.cancelled().await;
+        if draining {
+            readiness.not_ready("draining: the nodes are being emptied and removed");
+        }
     };
-    tokio::join!(host.run(stop.clone()), becoming_ready);
+    let running = host.run_until(stop.clone(), shutdown);
+    let (drained, ()) = tokio::join!(running, becoming_ready);
+    ended.cancel();
     following.abort();
     noting.abort();
     greeting.abort();
     if let Some(serving) = serving {
         let _ = serving.await;
     }
-    info!("stopped; nodes and pods stay as they are");
+    drained?;
+    if draining {
+        info!("stopped; nodes are drained and removed");
+    } else {
+        info!("stopped; nodes and pods stay as they are");
+    }
     Ok(())
 }
 

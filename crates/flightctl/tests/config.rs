@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use vk_flightctl::client::Tls;
 use vk_flightctl::config::cli::Cli;
-use vk_flightctl::config::{Config, Environment};
+use vk_flightctl::config::{Config, Environment, OnShutdown};
 
 const HEAD: &str = "apiVersion: vk-flightctl.io/v1alpha1\nkind: ProviderConfig\n";
 
@@ -76,6 +76,30 @@ fn flag_beats_environment_beats_file() {
 }
 
 #[test]
+fn nodes_are_kept_unless_a_drain_is_asked_for_by_flag_environment_or_file() {
+    let minutes = |minutes: u64| OnShutdown::Drain {
+        within: Duration::from_secs(60 * minutes),
+    };
+    let load = |body: &str, variable: Option<&str>, flags: &[&str]| {
+        let mut environment = environment();
+        environment.on_shutdown = variable.map(Into::into);
+        load(&format!("{HEAD}{body}"), &environment, flags).map(|config| config.on_shutdown)
+    };
+    assert_eq!(load("", None, &[]).unwrap(), OnShutdown::Keep);
+    assert_eq!(load("onShutdown: drain\n", None, &[]).unwrap(), minutes(5));
+    let body = "onShutdown: drain\ndrainTimeout: 20m\n";
+    assert_eq!(load(body, None, &[]).unwrap(), minutes(20));
+    assert_eq!(load(body, Some("keep"), &[]).unwrap(), OnShutdown::Keep);
+    let flags = ["--on-shutdown", "drain"];
+    assert_eq!(load(body, Some("keep"), &flags).unwrap(), minutes(20));
+    let said = load("", Some("vanish"), &[]).unwrap_err();
+    assert!(
+        said.contains("ON_SHUTDOWN") && said.contains("keep nor drain"),
+        "{said}"
+    );
+}
+
+#[test]
 fn the_files_of_the_repository_are_valid() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config");
     let quickstart = std::fs::read_to_string(format!("{folder}/quickstart.yaml")).unwrap();
@@ -130,6 +154,8 @@ fn what_cannot_be_used_is_named_with_its_remedy() {
             "statusPollInterval",
         ),
         ("listen: here\n", "listen"),
+        ("onShutdown: vanish\n", "config.yaml:3: onShutdown"),
+        ("drainTimeout: 0s\n", "drainTimeout"),
         ("flightctl: {requestsPerMinute: 0}\n", "requestsPerMinute"),
         (
             "fleets: [{name: a, selector: 'x in'}]\n",

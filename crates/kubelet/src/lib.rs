@@ -24,6 +24,7 @@
 
 pub mod act;
 pub mod admin;
+pub mod connect;
 pub mod desired;
 pub mod events;
 pub mod host;
@@ -44,4 +45,4 @@ pub mod table;
 mod unending;
 pub mod watch;
 
-pub use host::{Host, Settings};
+pub use host::{Drain, Host, Settings, Shutdown, Undrained};

@@ -27,7 +27,7 @@ pub const WRITE_RETRY: Duration = Duration::from_secs(2);
 /// Wait after a write that was not made, because the node's lease is not held:
 /// about when it should have been renewed again.
 pub const NOT_LEADING: Duration = Duration::from_secs(5);
-/// Writes under way at once. Each holds a connection (HTTP/1.1), and beyond
+/// Writes under way at once. Over HTTP/1.1 each holds a connection, and beyond
 /// some dozens an API server answers no faster.
 const WRITES_AT_ONCE: usize = 32;
 /// Stands for the HTTP status where none came.

@@ -25,6 +25,15 @@ pub struct ControlPlane {
     folder: TempDir,
 }
 
+/// Flags beside the usual ones.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Flags<'a> {
+    pub apiserver: &'a [&'a str],
+    pub controller_manager: &'a [&'a str],
+    /// The API server writes down what it was asked, by whom.
+    pub audit: bool,
+}
+
 /// What a command printed, and whether it succeeded.
 #[derive(Debug)]
 pub struct Output {
@@ -36,8 +45,13 @@ impl ControlPlane {
     /// Brings everything up; returns when the API server is ready and the
     /// default ServiceAccount exists.
     pub fn start(tools: &Path) -> Self {
-        let mut plane = Self::start_server(tools);
-        plane.start_controllers();
+        Self::start_with(tools, Flags::default())
+    }
+
+    /// The same, with these flags.
+    pub fn start_with(tools: &Path, flags: Flags<'_>) -> Self {
+        let mut plane = Self::start_server_with(tools, flags);
+        plane.start_controllers(flags.controller_manager);
         plane.wait("the default ServiceAccount exists", |p| {
             p.kubectl(&["get", "serviceaccount", "default", "-n", "default"])
                 .success
@@ -47,6 +61,10 @@ impl ControlPlane {
 
     /// The API server and etcd alone: nothing is scheduled, nothing controlled.
     pub fn start_server(tools: &Path) -> Self {
+        Self::start_server_with(tools, Flags::default())
+    }
+
+    fn start_server_with(tools: &Path, flags: Flags<'_>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let port = free_port();
         let mut plane = Self {
@@ -56,7 +74,7 @@ impl ControlPlane {
             folder,
         };
         plane.write_certificates();
-        plane.start_etcd_and_apiserver(port);
+        plane.start_etcd_and_apiserver(port, flags);
         plane.wait("the API server is ready", |p| {
             p.kubectl(&["get", "--raw", "/readyz"]).success
         });
@@ -66,6 +84,12 @@ impl ControlPlane {
     /// Where temporary files may go.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Where the API server listens.
+    pub fn port(&self) -> u16 {
+        let (_, port) = self.url.rsplit_once(':').expect("the URL has a port");
+        port.parse().expect("a port is a number")
     }
 
     /// The administrator's kubeconfig.
@@ -141,7 +165,13 @@ impl ControlPlane {
         }
     }
 
-    fn start_etcd_and_apiserver(&mut self, port: u16) {
+    /// What the API server was asked so far, one JSON object a line; with
+    /// [`Flags::audit`].
+    pub fn audit(&self) -> String {
+        fs::read_to_string(self.path("audit.log")).unwrap_or_default()
+    }
+
+    fn start_etcd_and_apiserver(&mut self, port: u16, flags: Flags<'_>) {
         let (client, peer) = (free_port(), free_port());
         let etcd = format!("http://127.0.0.1:{client}");
         let peers = format!("http://127.0.0.1:{peer}");
@@ -172,10 +202,21 @@ impl ControlPlane {
             &self.flag("service-account-key-file", "accounts.pub"),
             &self.flag("service-account-signing-key-file", "accounts.key"),
         ]);
+        command.args(flags.apiserver);
+        if flags.audit {
+            let policy = "apiVersion: audit.k8s.io/v1\nkind: Policy\n\
+                          omitStages: [RequestReceived]\nrules: [{level: Metadata}]\n";
+            self.write("audit.yaml", policy);
+            command.args([
+                &self.flag("audit-policy-file", "audit.yaml"),
+                &self.flag("audit-log-path", "audit.log"),
+                "--audit-log-mode=blocking",
+            ]);
+        }
         self.run("kube-apiserver", &mut command);
     }
 
-    fn start_controllers(&mut self) {
+    fn start_controllers(&mut self, flags: &[&str]) {
         for name in ["kube-controller-manager", "kube-scheduler"] {
             let mut command = self.command(name);
             command.args([
@@ -189,6 +230,7 @@ impl ControlPlane {
                     &self.flag("service-account-private-key-file", "accounts.key"),
                     &self.flag("root-ca-file", "ca.crt"),
                 ]);
+                command.args(flags);
             }
             self.run(name, &mut command);
         }

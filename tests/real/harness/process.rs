@@ -108,6 +108,19 @@ impl Process {
         begun.elapsed()
     }
 
+    /// Sends a signal (`-STOP`).
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status();
+        assert!(sent.is_ok_and(|s| s.success()), "{signal} to {}", self.name);
+    }
+
+    /// Whether it has ended, and well.
+    pub fn ended(&mut self) -> Option<bool> {
+        let status = self.child.try_wait().expect("a child can be waited for");
+        status.map(|status| status.success())
+    }
+
     /// Sends a signal (`-INT`) and waits for the end, however it comes.
     pub fn end(&mut self, signal: &str) {
         self.watchdog.call_off();

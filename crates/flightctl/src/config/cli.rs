@@ -21,6 +21,9 @@ pub struct Cli {
     /// error, warn, info, debug or trace, or a filter such as info,vk_flightctl=debug [env: LOG_LEVEL] [default: info].
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
+    /// What becomes of the nodes at the end: keep, or drain (evict their pods and remove them) [env: ON_SHUTDOWN] [default: keep].
+    #[arg(long, value_name = "keep|drain")]
+    pub on_shutdown: Option<String>,
     /// Check the configuration and end.
     #[arg(long)]
     pub validate_config: bool,

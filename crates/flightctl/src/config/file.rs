@@ -42,6 +42,8 @@ pub struct File {
     #[serde(default)]
     pub(super) logging: Logging,
     pub(super) listen: Option<At<String>>,
+    pub(super) on_shutdown: Option<At<String>>,
+    pub(super) drain_timeout: Option<At<String>>,
 }
 
 /// How Flight Control is reached.
@@ -105,6 +107,8 @@ impl Default for File {
             status_poll_interval: None,
             logging: Logging::default(),
             listen: None,
+            on_shutdown: None,
+            drain_timeout: None,
         }
     }
 }

@@ -7,6 +7,7 @@ mod connection;
 mod duration;
 mod file;
 mod grouping;
+mod shutdown;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use connection::Connection;
 use file::At;
 pub use file::File;
 pub use grouping::default_rules;
+pub use shutdown::OnShutdown;
 
 /// Between full readings of all devices.
 const STATUS_POLL: Duration = Duration::from_secs(30);
@@ -106,6 +108,8 @@ pub struct Environment {
     pub node_name: Option<String>,
     /// `LOG_LEVEL`.
     pub log_level: Option<String>,
+    /// `ON_SHUTDOWN`.
+    pub on_shutdown: Option<String>,
     /// `POD_UID`: of the pod this process runs in.
     pub pod_uid: Option<String>,
 }
@@ -121,6 +125,7 @@ impl Environment {
             insecure_tls: read("FLIGHTCTL_INSECURE_TLS"),
             node_name: read("NODE_NAME"),
             log_level: read("LOG_LEVEL"),
+            on_shutdown: read("ON_SHUTDOWN"),
             pod_uid: read("POD_UID"),
         }
     }
@@ -152,6 +157,8 @@ pub struct Config {
     /// The same for a container that is started again in its pod, which need not
     /// wait for the lease of the one before it.
     pub identity: Option<String>,
+    /// What becomes of nodes and pods at the end.
+    pub on_shutdown: OnShutdown,
     /// Kubernetes; without one the cluster's own account, or `~/.kube/config`.
     pub kubeconfig: Option<PathBuf>,
 }
@@ -202,6 +209,7 @@ impl Config {
             log_format: file.logging.format.unwrap_or_default(),
             listen: listen(file)?,
             identity: environment.pod_uid.clone(),
+            on_shutdown: shutdown::on_shutdown(cli, environment, file)?,
             kubeconfig: cli.kubeconfig.clone(),
         })
     }

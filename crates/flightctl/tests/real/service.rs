@@ -37,7 +37,7 @@ pub struct Service {
 enum Api {
     Sandbox(FlightControl),
     Real {
-        user: Https,
+        user: Box<Https>,
         _service: Box<FlightControlService>,
     },
 }
@@ -116,7 +116,7 @@ impl Service {
             devices.push(spec.name.clone());
             start_agent(link, spec, Clock::live(), stop.clone());
         }
-        let user = service.user();
+        let user = Box::new(service.user());
         let real = Self {
             url: service.url(),
             ca_pem: service.ca_pem().to_owned(),

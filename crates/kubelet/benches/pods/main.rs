@@ -28,7 +28,7 @@ use generator::Generator;
 use harness::control_plane::ControlPlane;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use report::{Report, Row};
+use report::{Crowd, Report, Row};
 use requests::Requests;
 use subject::{Kind, Subject};
 
@@ -38,6 +38,11 @@ const SIZE: usize = 5_000;
 const IDLE: Duration = Duration::from_secs(60);
 /// Sizes at which memory is looked at, in fifths of the burst.
 const GROWTH: [usize; 3] = [2, 5, 10];
+
+/// After a start, until idle connections are given up.
+const SETTLED: Duration = Duration::from_secs(100);
+/// Nodes of the process that has many, unless `NODES` says otherwise.
+const NODES: usize = 500;
 
 /// The subjects in their order; the ceiling twice, because the machine warms up.
 const SUBJECTS: [(&str, Kind, usize); 6] = [
@@ -80,7 +85,8 @@ async fn main() {
 
     let only = std::env::var("ONLY").ok();
     let wanted = |name: &str| {
-        only.as_deref().is_none_or(|o| o == name) || (name == "ceiling" && only.is_some())
+        let beside = name == "ceiling" && only.as_deref().is_some_and(|o| o != "nodes");
+        beside || only.as_deref().is_none_or(|o| o == name)
     };
     let mut report = Report::new(size);
     for (name, kind, nodes) in SUBJECTS {
@@ -91,6 +97,13 @@ async fn main() {
     }
     if wanted("growth") {
         bench.growth(idle, &mut generator, &mut report).await;
+    }
+    if wanted("nodes") {
+        let nodes = number("NODES").unwrap_or(NODES);
+        for (name, kind) in [("HTTP/1.1", Kind::MockHttp1), ("HTTP/2", Kind::Mock)] {
+            let crowd = bench.crowd(name, kind, nodes, idle, &mut generator).await;
+            report.crowd(crowd);
+        }
     }
     println!("{report}");
 }
@@ -141,6 +154,44 @@ impl Bench<'_> {
         eprintln!("{}", subject.log());
         subject.stop();
         row
+    }
+
+    /// Many idle nodes.
+    async fn crowd(
+        &self,
+        name: &'static str,
+        kind: Kind,
+        nodes: usize,
+        idle: Duration,
+        generator: &mut Generator,
+    ) -> Crowd {
+        eprintln!("{nodes} nodes over {name}");
+        let (_, others) = Requests::all(&self.client).await;
+        let begun = Instant::now();
+        let mut subject = self.start(kind, nodes, generator).await;
+        let registered = begun.elapsed();
+        // The connections of the start are given up when they were idle for 90 s.
+        tokio::time::sleep(SETTLED).await;
+        let (cpu, begun) = (subject.cpu(), Instant::now());
+        let (before, _) = Requests::all(&self.client).await;
+        tokio::time::sleep(idle).await;
+        let (after, watches) = Requests::all(&self.client).await;
+        let took = begun.elapsed().as_secs_f64();
+        let (rss, peak) = subject.memory();
+        let crowd = Crowd {
+            name,
+            nodes,
+            connections: subject.connections(self.plane.port()),
+            watches: watches - others,
+            requests_per_minute: (after - before) / took * 60.0,
+            registered,
+            cpu: (subject.cpu() - cpu).as_secs_f64() / took,
+            rss,
+            peak,
+        };
+        eprintln!("{}", subject.log());
+        subject.stop();
+        crowd
     }
 
     /// Memory at three sizes; at the middle one also an idle process and a restart.

@@ -25,6 +25,21 @@ pub struct Report {
     size: usize,
     rows: Vec<Row>,
     lines: Vec<String>,
+    crowds: Vec<Crowd>,
+}
+
+/// Many idle nodes in one process.
+pub struct Crowd {
+    pub name: &'static str,
+    pub nodes: usize,
+    pub connections: usize,
+    pub watches: f64,
+    pub requests_per_minute: f64,
+    pub registered: Duration,
+    /// Part of a core.
+    pub cpu: f64,
+    pub rss: f64,
+    pub peak: f64,
 }
 
 impl Report {
@@ -33,6 +48,7 @@ impl Report {
             size,
             rows: Vec::new(),
             lines: Vec::new(),
+            crowds: Vec::new(),
         }
     }
 
@@ -40,6 +56,10 @@ impl Report {
         self.rows.push(row);
         // A run that is broken off has shown something.
         eprintln!("{self}");
+    }
+
+    pub fn crowd(&mut self, crowd: Crowd) {
+        self.crowds.push(crowd);
     }
 
     pub fn memory(&mut self, pods: usize, rss: f64, peak: f64) {
@@ -123,6 +143,27 @@ impl fmt::Display for Report {
                 f,
                 "\nmock on one node\n\n| what | measured |\n|---|---|\n{}",
                 self.lines.join("\n")
+            )?;
+        }
+        if !self.crowds.is_empty() {
+            writeln!(
+                f,
+                "\n| nodes in one process | connections | watches | requests a minute | CPU, of a core | RSS (peak) MB | all Ready after |\n|---|---|---|---|---|---|---|"
+            )?;
+        }
+        for crowd in &self.crowds {
+            writeln!(
+                f,
+                "| {}, {} | {} | {:.0} | {:.0} | {:.1} % | {:.1} ({:.1}) | {} |",
+                crowd.nodes,
+                crowd.name,
+                crowd.connections,
+                crowd.watches,
+                crowd.requests_per_minute,
+                crowd.cpu * 100.0,
+                crowd.rss,
+                crowd.peak,
+                seconds(crowd.registered),
             )?;
         }
         Ok(())

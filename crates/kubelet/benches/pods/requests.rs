@@ -18,6 +18,24 @@ impl Requests {
         Self::parse(&client.request_text(request).await.unwrap())
     }
 
+    /// All requests that have ended since the API server's start, whatever they
+    /// were about, and the watches that are open now. Both count others' too.
+    pub async fn all(client: &Client) -> (f64, f64) {
+        let request = http::Request::get("/metrics").body(Vec::new()).unwrap();
+        let text = client.request_text(request).await.unwrap();
+        let sum = |start: &str, verb: &str| -> f64 {
+            let lines = text
+                .lines()
+                .filter(|l| l.starts_with(start) && l.contains(verb));
+            lines
+                .filter_map(|l| l.rsplit_once(' ')?.1.parse::<f64>().ok())
+                .sum()
+        };
+        let ended = sum("apiserver_request_total{", "");
+        let watches = sum("apiserver_longrunning_requests{", "verb=\"WATCH\"");
+        (ended, watches)
+    }
+
     fn parse(text: &str) -> Self {
         let mut requests = BTreeMap::new();
         for line in text.lines() {

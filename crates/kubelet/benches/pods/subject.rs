@@ -1,5 +1,6 @@
 //! Who is measured: a process of its own, watched from outside through `/proc`.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,6 +32,8 @@ pub enum Kind {
     Ceiling,
     /// The framework with the example's backend.
     Mock,
+    /// The same, over kube's own client.
+    MockHttp1,
     /// The peer.
     Kwok,
 }
@@ -49,13 +52,14 @@ impl Subject {
         let nodes: Vec<String> = (0..count).map(|n| format!("{prefix}-{n}")).collect();
         let mut command = match kind {
             Kind::Ceiling => this_program(),
-            Kind::Mock => Command::new(mock()),
+            Kind::Mock | Kind::MockHttp1 => Command::new(mock()),
             Kind::Kwok => Command::new(kwok()),
         };
         let port = free_port();
         match kind {
             Kind::Ceiling => command.arg(ceiling::COMMAND).arg(plane.kubeconfig()),
-            Kind::Mock => command
+            Kind::Mock | Kind::MockHttp1 => command
+                .args((kind == Kind::MockHttp1).then_some("--http1"))
                 .arg("--kubeconfig")
                 .arg(plane.kubeconfig())
                 .args(["--nodes", &count.to_string(), "--node-prefix", &prefix])
@@ -79,7 +83,7 @@ impl Subject {
             process: Process::start(plane.folder(), &prefix, &mut command),
             nodes,
         };
-        if kind == Kind::Mock {
+        if matches!(kind, Kind::Mock | Kind::MockHttp1) {
             subject.answers(port).await;
         }
         if kind != Kind::Ceiling {
@@ -130,6 +134,29 @@ impl Subject {
             line.split_whitespace().nth(1).unwrap().parse().unwrap()
         };
         (kilobytes("VmRSS:") / 1000.0, kilobytes("VmHWM:") / 1000.0)
+    }
+
+    /// Open TCP connections to this port.
+    pub fn connections(&self, port: u16) -> usize {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap();
+        let links = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+        let sockets: HashSet<String> = links
+            .filter_map(|link| {
+                let link = link.to_str()?.strip_prefix("socket:[")?;
+                Some(link.strip_suffix(']')?.to_owned())
+            })
+            .collect();
+        let far = format!(":{port:04X}");
+        let table = self.proc("net/tcp");
+        let open = table.lines().filter(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            // Remote address, state (established), inode.
+            fields.len() > 9
+                && fields[2].ends_with(&far)
+                && fields[3] == "01"
+                && sockets.contains(fields[9])
+        });
+        open.count()
     }
 
     /// Waits until it rests; answers since when.

@@ -7,9 +7,10 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use backend::Mock;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::net::TcpListener;
@@ -17,10 +18,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use virtual_kubelet::admin::{self, Readiness};
+use virtual_kubelet::connect::connect;
 use virtual_kubelet::events::Recorder;
 use virtual_kubelet::metrics::Metrics;
 use virtual_kubelet::node::NodeSettings;
-use virtual_kubelet::{Host, Settings};
+use virtual_kubelet::{Drain, Host, Settings, Shutdown};
 use vk_provider::Clock;
 
 /// Name in events and logs.
@@ -41,6 +43,21 @@ struct Cli {
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
+    /// At the end keep nodes and pods, or drain and remove the nodes.
+    #[arg(long, value_enum, default_value_t = OnShutdown::Keep)]
+    on_shutdown: OnShutdown,
+    /// How long a drain may take, in seconds.
+    #[arg(long, default_value_t = 300)]
+    drain_timeout: u64,
+    /// kube's own client, with HTTP/1.1 alone: for comparison.
+    #[arg(long)]
+    http1: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum OnShutdown {
+    Keep,
+    Drain,
 }
 
 #[tokio::main]
@@ -51,22 +68,27 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-    let stop = CancellationToken::new();
-    tokio::spawn(cancel_on_signal(stop.clone())?);
+    let (stop, at_once) = (CancellationToken::new(), CancellationToken::new());
+    tokio::spawn(cancel_on_signals([stop.clone(), at_once.clone()])?);
 
     let clock = Clock::live();
     let metrics = Metrics::new(COMPONENT, env!("CARGO_PKG_VERSION"));
     let readiness = Readiness::waiting("no node is served yet");
+    let ended = CancellationToken::new();
     let serving = tokio::spawn(admin::run(
         TcpListener::bind(cli.listen).await?,
         metrics.clone(),
         readiness.clone(),
-        stop.clone(),
+        ended.clone(),
     ));
     let client = kubernetes(&cli).await?;
     let settings = Settings {
         lease_client: kubernetes(&cli).await?,
-        node: NodeSettings::new("mock", COMPONENT),
+        node: NodeSettings {
+            // Several mocks may share a cluster.
+            instance: format!("mock {}", cli.node_prefix),
+            ..NodeSettings::new("mock", COMPONENT)
+        },
         events: Recorder::start(client.clone(), COMPONENT, &metrics, clock.clone()),
         client,
         metrics,
@@ -75,14 +97,25 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let backend = Mock::new(&cli.node_prefix, cli.nodes, clock);
     let host = Host::new(settings, Arc::new(backend));
     let mut ready = host.ready();
+    let noting = admin::note_standby(host.leadership(), readiness.clone(), ended.clone());
+    let noting = tokio::spawn(noting);
     let becoming_ready = async {
         if ready.wait_for(|ready| *ready).await.is_ok() {
             readiness.ready();
         }
     };
-    tokio::join!(host.run(stop), becoming_ready);
+    let shutdown = match cli.on_shutdown {
+        OnShutdown::Keep => Shutdown::Keep,
+        OnShutdown::Drain => Shutdown::Drain(Drain {
+            within: Duration::from_secs(cli.drain_timeout),
+            at_once,
+        }),
+    };
+    let (drained, ()) = tokio::join!(host.run_until(stop, shutdown), becoming_ready);
+    ended.cancel();
+    noting.await?;
     serving.await??;
-    Ok(())
+    Ok(drained?)
 }
 
 /// A client of its own, without automatic retries: the framework repeats.
@@ -90,14 +123,20 @@ async fn kubernetes(cli: &Cli) -> Result<Client, Box<dyn Error>> {
     let file = Kubeconfig::read_from(&cli.kubeconfig)?;
     let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
     config.default_retry = false;
-    Ok(Client::try_from(config)?)
+    if cli.http1 {
+        return Ok(Client::try_from(config)?);
+    }
+    Ok(connect(config)?)
 }
 
-fn cancel_on_signal(stop: CancellationToken) -> std::io::Result<impl Future<Output = ()>> {
+/// Each signal cancels the next token.
+fn cancel_on_signals(tokens: [CancellationToken; 2]) -> std::io::Result<impl Future<Output = ()>> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
     Ok(async move {
-        tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-        stop.cancel();
+        for token in tokens {
+            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+            token.cancel();
+        }
     })
 }

@@ -4,8 +4,10 @@
 //! # Guarantees
 //! A node whose pods are not all listed, or that has one, is not removed. While
 //! the backend does not say what nodes it has, those that this provider
-//! registered before are kept as they are.
+//! registered before are kept as they are. The end of the process leaves nodes
+//! and pods as they are, unless a drain is asked for.
 
+mod drain;
 mod serving;
 mod survey;
 mod tend;
@@ -27,6 +29,7 @@ use crate::publish::Publisher;
 use crate::queue::Queue;
 use crate::table::Table;
 use crate::unending::unending;
+pub use drain::{DRAIN_WITHIN, Drain, KeptNode, Shutdown, Undrained};
 use serving::Serving;
 use tend::Leased;
 
@@ -115,21 +118,48 @@ impl Host {
     /// Runs until `stop`. Nodes and pods stay as they are, and the leases are
     /// given up: a process that takes over finds everything again.
     pub async fn run(self, stop: CancellationToken) {
+        // Nothing is drained that could be left.
+        let _ = self.run_until(stop, Shutdown::Keep).await;
+    }
+
+    /// Runs until `stop`, and does with nodes and pods what `shutdown` says.
+    ///
+    /// # Errors
+    /// They were to go, and some are left.
+    pub async fn run_until(
+        self,
+        stop: CancellationToken,
+        shutdown: Shutdown,
+    ) -> Result<(), Undrained> {
+        // A drain needs everything that runs.
+        let end = match &shutdown {
+            Shutdown::Keep => stop.clone(),
+            Shutdown::Drain(_) => CancellationToken::new(),
+        };
+        let _ended = matches!(shutdown, Shutdown::Drain(_)).then(|| end.clone().drop_guard());
         let actor = self.actor.clone();
         let backend = actor.backend.clone();
         let (table, queue) = (actor.table.clone(), actor.queue.clone());
-        let acting = tokio::spawn(act(actor.clone(), stop.clone()));
+        let acting = tokio::spawn(act(actor.clone(), end.clone()));
         let observing = tokio::spawn(observe(
             backend.clone(),
             table,
             queue,
             actor.clock.clone(),
-            stop.clone(),
+            end.clone(),
         ));
         let sets = unending("nodes", move || backend.nodes());
-        let leases = Serving::new(&self).run(sets, &stop).await;
+        let mut serving = Serving::new(&self);
+        serving.run(sets, &stop).await;
+        let drained = match &shutdown {
+            Shutdown::Keep => Ok(()),
+            Shutdown::Drain(drain) => serving.drain(drain).await,
+        };
+        end.cancel();
+        let leases = serving.end().await;
         // What is being written is written under the lease.
         let _ = tokio::join!(acting, observing);
         futures::future::join_all(leases.into_iter().map(Leased::end)).await;
+        drained
     }
 }

@@ -16,6 +16,7 @@ use vk_provider::quantity::Resources;
 use vk_provider::{NodeFacts, NodeSet};
 
 use super::Host;
+use super::drain::{self, Drain, KeptNode, Limit, Undrained};
 use super::survey::survey;
 use super::tend::{Leased, Tended};
 use crate::node::{Registration, facts_of, remove_node};
@@ -69,12 +70,12 @@ impl<'a> Serving<'a> {
         }
     }
 
-    /// Runs until `stop`; returns the nodes' leases, which are still held.
+    /// Runs until `stop`.
     pub(super) async fn run(
-        mut self,
+        &mut self,
         mut sets: BoxStream<'static, NodeSet>,
         stop: &CancellationToken,
-    ) -> Vec<Leased> {
+    ) {
         let silent_from = Instant::now() + OUTAGE;
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -94,7 +95,6 @@ impl<'a> Serving<'a> {
                 }
             }
         }
-        self.end().await
     }
 
     /// The backend's nodes are these.
@@ -264,7 +264,66 @@ impl<'a> Serving<'a> {
         }
     }
 
-    async fn end(self) -> Vec<Leased> {
+    /// Empties and removes all nodes that this process leads.
+    pub(super) async fn drain(&mut self, drain: &Drain) -> Result<(), Undrained> {
+        let limit = Limit::new(drain);
+        let mut left = Vec::new();
+        // Nodes of ours that are not served yet are ours all the same.
+        while !self.surveys.is_empty() {
+            match limit.within(self.surveys.join_next()).await {
+                Some(Some(Ok(found))) => self.adopt(&found),
+                Some(_) => {}
+                None => {
+                    left.push(KeptNode {
+                        node: "*".into(),
+                        why: Some("the nodes of this provider could not be listed".into()),
+                        pods: Vec::new(),
+                    });
+                    break;
+                }
+            }
+        }
+        while limit
+            .within(self.leaving.join_next())
+            .await
+            .flatten()
+            .is_some()
+        {}
+        info!(
+            nodes = self.served.len(),
+            within = ?drain.within,
+            "draining all nodes before the end"
+        );
+        let host = self.host;
+        let shared = drain::Shared::new(
+            host.settings.client.clone(),
+            host.actor.table.clone(),
+            host.leadership.clone(),
+        );
+        let draining = self
+            .served
+            .drain()
+            .filter_map(|(name, served)| match served {
+                Served::Tended { node, .. } => {
+                    Some(drain::drain(shared.clone(), name, node, limit.clone()))
+                }
+                Served::Leaving => None,
+            });
+        let ended = futures::future::join_all(draining.collect::<Vec<_>>()).await;
+        for (node, kept) in ended.into_iter().filter_map(Result::err) {
+            let served = Served::Tended { node, kept: None };
+            self.served.insert(kept.node.clone(), served);
+            left.push(kept);
+        }
+        left.sort_by(|a, b| a.node.cmp(&b.node));
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(Undrained { nodes: left })
+    }
+
+    /// Ends all work; returns the nodes' leases, which are still held.
+    pub(super) async fn end(self) -> Vec<Leased> {
         let ending = self.served.into_values().filter_map(|served| match served {
             Served::Tended { node, .. } => Some(node.end_work()),
             Served::Leaving => None,

@@ -31,7 +31,8 @@ pub(super) struct Tended {
     pub(super) facts: watch::Sender<NodeFacts>,
     pub(super) registration: watch::Receiver<Registration>,
     pub(super) role: watch::Receiver<Role>,
-    work: Stopping,
+    registering: Option<Stopping>,
+    following: Stopping,
     lease: Stopping,
 }
 
@@ -94,27 +95,34 @@ impl Tended {
             }
         });
         let registration = task.registration.subscribe();
-        let work = Stopping::start(|stop| {
+        let registering = Stopping::start(|stop| {
+            let name = name.to_owned();
+            async move {
+                restarted(&name, "node", &stop, || {
+                    let (task, stop) = (task.clone(), stop.clone());
+                    async move { task.keep_registered(stop).await }
+                })
+                .await;
+            }
+        });
+        let following = Stopping::start(|stop| {
             let (name, role) = (name.to_owned(), role.clone());
             let (client, actor) = (settings.client.clone(), actor.clone());
             async move {
-                let keeping = restarted(&name, "node", &stop, || {
-                    let (task, stop) = (task.clone(), stop.clone());
-                    async move { task.keep_registered(stop).await }
-                });
-                let following = restarted(&name, "pod watch", &stop, || {
+                restarted(&name, "pod watch", &stop, || {
                     let (client, node, actor) = (client.clone(), name.clone(), actor.clone());
                     let (role, stop) = (role.clone(), stop.clone());
                     async move { follow_pods(client, node, actor, role, stop).await }
-                });
-                tokio::join!(keeping, following);
+                })
+                .await;
             }
         });
         Self {
             facts,
             registration,
             role,
-            work,
+            registering: Some(registering),
+            following,
             lease,
         }
     }
@@ -128,9 +136,22 @@ impl Tended {
         })
     }
 
+    /// Leaves the Node alone from now on; its pods are still followed.
+    pub(super) async fn unregister(&mut self) {
+        if let Some(registering) = self.registering.take() {
+            registering.end().await;
+        }
+    }
+
     /// Ends everything but the lease, which says who may still write.
-    pub(super) async fn end_work(self) -> Leased {
-        self.work.end().await;
+    pub(super) async fn end_work(mut self) -> Leased {
+        let registering = self.registering.take();
+        let registered = async {
+            if let Some(registering) = registering {
+                registering.end().await;
+            }
+        };
+        tokio::join!(registered, self.following.end());
         Leased(self.lease)
     }
 }

@@ -10,8 +10,9 @@
 //!
 //! # Guarantees
 //! Labels, annotations, taints, conditions and resources of others are kept, and
-//! `spec.unschedulable` is never written. At the end the Node and its Lease stay:
-//! Kubernetes must not evict what a successor finds running. A Node of this name
+//! `spec.unschedulable` is never written but by a drain. At the end the Node and
+//! its Lease stay, unless a drain was asked for: Kubernetes must not evict what a
+//! successor finds running. A Node of this name
 //! that is a machine's is left alone.
 
 mod difference;

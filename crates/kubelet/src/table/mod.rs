@@ -357,6 +357,18 @@ impl Table {
         })
     }
 
+    /// The pods of this node, with their objects where Kubernetes still has them.
+    pub fn pods_of(&self, node: &str) -> Vec<(PodKey, Option<Arc<Pod>>)> {
+        let inner = self.lock();
+        let of_node = inner.records.values().filter(|record| {
+            let place = record.place();
+            matches!(place, Some(Place::Bound(at) | Place::Remote(at)) if &*at == node)
+        });
+        of_node
+            .map(|record| (record.key.clone(), record.api.clone()))
+            .collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

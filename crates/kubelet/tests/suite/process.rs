@@ -20,7 +20,7 @@ use virtual_kubelet::events::Recorder;
 use virtual_kubelet::leadership::Leadership;
 use virtual_kubelet::metrics::Metrics;
 use virtual_kubelet::node::NodeSettings;
-use virtual_kubelet::{Host, Settings};
+use virtual_kubelet::{Host, Settings, Shutdown, Undrained};
 use vk_provider::{
     Backend, BackendError, Capabilities, Change, Clock, Listing, NodeSet, PodCx, PodKey, PodRequest,
 };
@@ -35,7 +35,7 @@ pub struct Process {
     pub backend: Arc<Reached>,
     pub leadership: Leadership,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    task: JoinHandle<Result<(), Undrained>>,
 }
 
 impl Process {
@@ -45,6 +45,18 @@ impl Process {
         remote: &Remote,
         clock: &Clock,
         answers: bool,
+        change: impl FnOnce(&mut NodeSettings),
+    ) -> Self {
+        Self::start_ending(cluster, remote, clock, answers, Shutdown::Keep, change)
+    }
+
+    /// Starts one that ends like this.
+    pub fn start_ending(
+        cluster: &Cluster,
+        remote: &Remote,
+        clock: &Clock,
+        answers: bool,
+        shutdown: Shutdown,
         change: impl FnOnce(&mut NodeSettings),
     ) -> Self {
         let line = Line::default();
@@ -67,7 +79,7 @@ impl Process {
         });
         let host = Host::new(settings, backend.clone());
         let (leadership, stop) = (host.leadership(), CancellationToken::new());
-        let task = tokio::spawn(host.run(stop.clone()));
+        let task = tokio::spawn(host.run_until(stop.clone(), shutdown));
         Self {
             line,
             backend,
@@ -81,7 +93,13 @@ impl Process {
     pub async fn end(self) {
         self.stop.cancel();
         let ended = timeout(Duration::from_secs(5), self.task).await;
-        ended.expect("ends within 5 s").unwrap();
+        ended.expect("ends within 5 s").unwrap().unwrap();
+    }
+
+    /// Asks it to end, and waits as long as it takes.
+    pub async fn ended(self) -> Result<(), Undrained> {
+        self.stop.cancel();
+        self.task.await.unwrap()
     }
 }
 

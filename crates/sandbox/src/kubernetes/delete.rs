@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::resource::{ALL, NAMESPACES, Resource};
+use super::resource::{ALL, NAMESPACES, PODS, Resource};
 use super::status::ApiError;
 use super::store::State;
 use super::{Cluster, object};
@@ -76,6 +76,31 @@ impl Cluster {
         let now = self.now();
         self.store()
             .write(|state| delete(state, resource, ns, name, options, now))
+    }
+}
+
+impl Cluster {
+    /// `pods/eviction`. There are no PodDisruptionBudgets here: a rule of
+    /// [`crate::faults`] that answers POSTs to `/eviction` with 429 is one.
+    pub(crate) fn evict(&self, ns: &str, name: &str, eviction: &Value) -> Result<(), ApiError> {
+        let given = object::name(eviction);
+        if !given.is_empty() && given != name {
+            return Err(ApiError::bad_request(
+                "name in URL does not match name in Eviction object",
+            ));
+        }
+        let options: DeleteOptions = match &eviction["deleteOptions"] {
+            Value::Null => DeleteOptions::default(),
+            options => serde_json::from_value(options.clone())
+                .map_err(|error| ApiError::bad_request(format!("DeleteOptions: {error}")))?,
+        };
+        if options.dry_run.as_ref().is_some_and(|d| !d.is_empty()) {
+            return Err(ApiError::not_implemented(
+                "dry run of POST",
+                "pods/eviction",
+            ));
+        }
+        self.delete_object(&PODS, ns, name, &options).map(drop)
     }
 }
 

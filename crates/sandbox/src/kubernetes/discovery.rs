@@ -83,7 +83,7 @@ fn resources(group: &str) -> Value {
             "shortNames": resource.short, "categories": resource.categories}),
         );
         for (name, kind) in resource.subresources {
-            let verbs = if *name == "binding" {
+            let verbs = if matches!(*name, "binding" | "eviction") {
                 json!(["create"])
             } else {
                 json!(["get", "patch", "update"])
@@ -92,6 +92,10 @@ fn resources(group: &str) -> Value {
                 "namespaced": resource.namespaced, "kind": kind, "verbs": verbs});
             if *kind == "Scale" {
                 entry["group"] = json!("autoscaling");
+                entry["version"] = json!("v1");
+            }
+            if *kind == "Eviction" {
+                entry["group"] = json!("policy");
                 entry["version"] = json!("v1");
             }
             list.push(entry);

@@ -51,7 +51,11 @@ pub(crate) static PODS: Resource = Resource {
     kind: "Pod",
     short: &["po"],
     categories: &["all"],
-    subresources: &[("binding", "Binding"), ("status", "Pod")],
+    subresources: &[
+        ("binding", "Binding"),
+        ("eviction", "Eviction"),
+        ("status", "Pod"),
+    ],
     generation: true,
     typed: typed::<core::v1::Pod>,
     ..BASE

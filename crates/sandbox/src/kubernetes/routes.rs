@@ -205,6 +205,12 @@ impl Call<'_> {
             ("POST", Some("binding")) if resource.plural == "pods" => {
                 self.bind(ns, name, &self.json()?)
             }
+            ("POST", Some("eviction")) if resource.plural == "pods" => {
+                let eviction = self.json()?;
+                self.cluster.evict(ns, name, &eviction)?;
+                let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+                Ok((StatusCode::CREATED, Json(body)).into_response())
+            }
             ("DELETE", None) => {
                 let options = self.delete_options()?;
                 let deleted = self.cluster.delete_object(resource, ns, name, &options)?;

@@ -35,6 +35,41 @@ async fn a_new_pod_is_what_the_real_server_makes_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_eviction_begins_the_same_deletion_of_the_pod_it_means() {
+    let cluster = cluster();
+    let api = pods(&cluster);
+    let made = api
+        .create(&PostParams::default(), &on_node("web"))
+        .await
+        .unwrap();
+    let evict = |name: &'static str, uid: String| {
+        let api = &api;
+        async move {
+            let body = json!({"metadata": {"name": name},
+                "deleteOptions": {"preconditions": {"uid": uid}}});
+            let params = PostParams::default();
+            api.create_subresource::<_, serde_json::Value>("eviction", name, &params, &body)
+                .await
+        }
+    };
+    let uid = made.metadata.uid.unwrap();
+    let code = |error: kube::Error| match error {
+        kube::Error::Api(status) => status.code,
+        other => panic!("{other}"),
+    };
+    let other = evict("web", "another".into()).await.unwrap_err();
+    assert_eq!(code(other), 409);
+    let absent = evict("absent", uid.clone()).await.unwrap_err();
+    assert_eq!(code(absent), 404);
+    let web = api.get("web").await.unwrap();
+    assert!(web.metadata.deletion_timestamp.is_none());
+    let answer = evict("web", uid).await.unwrap();
+    assert_eq!(answer["status"], "Success");
+    let marked = api.get("web").await.unwrap();
+    assert_eq!(marked.metadata.deletion_grace_period_seconds, Some(30));
+}
+
+#[tokio::test(start_paused = true)]
 async fn deletion_is_the_handshake_between_server_and_kubelet() {
     let cluster = cluster();
     let api = pods(&cluster);

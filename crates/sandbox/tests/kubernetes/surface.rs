@@ -74,12 +74,7 @@ async fn what_is_not_done_is_refused_by_name() {
     let base = "/api/v1/namespaces/default/pods/web";
     let apply = [("content-type", "application/apply-patch+yaml")];
     for (method, path, headers, named) in [
-        (
-            "POST",
-            format!("{base}/eviction"),
-            &[][..],
-            "POST of pods/eviction",
-        ),
+        ("POST", format!("{base}/exec"), &[][..], "POST of pods/exec"),
         ("GET", format!("{base}/log"), &[][..], "GET of pods/log"),
         ("GET", "/api/v1/services".into(), &[][..], "GET of services"),
         ("PATCH", base.into(), &apply[..], "server-side apply"),
