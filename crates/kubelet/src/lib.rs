@@ -24,6 +24,7 @@
 
 pub mod act;
 pub mod admin;
+mod cause;
 pub mod desired;
 pub mod events;
 pub mod host;

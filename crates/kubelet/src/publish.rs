@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use vk_provider::{BackendError, Journal, PodKey};
 
+use crate::cause::chain;
 use crate::desired::JOURNAL_ANNOTATION;
 use crate::leadership::Gate;
 use crate::lean::LeanPod;
@@ -215,7 +216,7 @@ fn failed(message: String) -> Written {
 /// the kind, so it is asked for.
 fn classify(error: &kube::Error) -> Result<Written, String> {
     let kube::Error::Api(status) = error else {
-        return Ok(failed(error.to_string()));
+        return Ok(failed(chain(error)));
     };
     let message = status.message.clone();
     match status.code {

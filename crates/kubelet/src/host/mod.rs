@@ -86,6 +86,7 @@ impl Host {
             clock: settings.clock.clone(),
             nodes: Nodes::default(),
             admission: Mutex::new(()),
+            run_agents: settings.node.run_agents,
             backend,
         });
         Self {
@@ -118,13 +119,7 @@ impl Host {
         let backend = actor.backend.clone();
         let (table, queue) = (actor.table.clone(), actor.queue.clone());
         let acting = tokio::spawn(act(actor.clone(), stop.clone()));
-        let observing = tokio::spawn(observe(
-            backend.clone(),
-            table,
-            queue,
-            actor.clock.clone(),
-            stop.clone(),
-        ));
+        let observing = tokio::spawn(observe(backend.clone(), table, queue, stop.clone()));
         let leases = Serving::new(&self).run(backend.nodes(), &stop).await;
         // What is being written is written under the lease.
         let _ = tokio::join!(acting, observing);
