@@ -104,9 +104,11 @@ async fn a_deadline_counts_the_time_that_passed(seconds: i64) {
     let (mut world, _cluster) = world().await;
     let mut pod = world.pod("timed", "Always");
     pod.spec.as_mut().unwrap().active_deadline_seconds = Some(600);
-    world.create(&pod).await;
+    let created = world.create(&pod).await;
     world.running("timed").await;
     world.clock.jump(seconds);
+    // News, so that the pod is looked at with the new time.
+    world.remote.readdress(&uid(&created));
     sleep(Duration::from_secs(500)).await;
     assert_eq!(phase(&world.running("timed").await), "Running");
     sleep(Duration::from_secs(80)).await;

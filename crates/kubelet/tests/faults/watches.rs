@@ -21,6 +21,9 @@ async fn a_life(world: &mut World, cluster: &Cluster) {
     for patch in [image, label] {
         let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
         world.pods().patch("told", &params, &patch).await.unwrap();
+        // Each is told by itself, not in one breath with the next.
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(world.remote.ensures("told"), 2, "the image, at once");
     }
     // What is told late has been told.
     sleep(Duration::from_secs(60)).await;
