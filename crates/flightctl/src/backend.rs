@@ -11,6 +11,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::WatchStream;
 use tracing::info;
 use vk_provider::{
@@ -390,7 +391,7 @@ impl Backend for FlightControl {
     }
 
     async fn list(&self) -> Result<Listing, BackendError> {
-        let as_of = self.clock.now();
+        let (as_of, now) = (Instant::now(), self.clock.now());
         self.follower
             .sweep()
             .await
@@ -402,7 +403,7 @@ impl Backend for FlightControl {
         let uids: Vec<Uid> = world.pods().map(|p| p.key.uid.clone()).collect();
         let pods = uids
             .iter()
-            .filter_map(|uid| Self::facts(&mut world, uid, as_of))
+            .filter_map(|uid| Self::facts(&mut world, uid, now))
             .collect();
         Ok(Listing {
             pods,

@@ -79,6 +79,7 @@ async fn serve(config: Config) -> Result<()> {
         flightctl,
         rules: config.rules,
         poll: config.poll,
+        cluster_agents: config.cluster_agents,
         clock: Clock::live(),
         identity: config.identity,
         listener: Some(listener),

@@ -20,6 +20,7 @@ use vk_provider::{Backend, Clock};
 
 use crate::backend::FlightControl;
 use crate::client::{Client, chain};
+use crate::config::ClusterAgents;
 use crate::fleet::{self, Rules};
 use crate::metrics::{self, Counters};
 use crate::world::World;
@@ -45,6 +46,8 @@ pub struct Parts {
     pub rules: Rules,
     /// Between full readings of all devices.
     pub poll: Duration,
+    /// What becomes of the agents of the cluster's machines.
+    pub cluster_agents: ClusterAgents,
     /// Time.
     pub clock: Clock,
     /// Tells this process from others that serve the same nodes; at random
@@ -116,6 +119,7 @@ pub async fn run_until(parts: Parts, stop: CancellationToken, shutdown: Shutdown
         taints: Vec::new(),
         instance,
         outage: Some(fleet::outage()),
+        run_agents: parts.cluster_agents == ClusterAgents::Run,
         ..NodeSettings::new("flightctl", VERSION_SUFFIX)
     };
     if let Some(identity) = parts.identity {

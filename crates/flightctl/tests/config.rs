@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use vk_flightctl::client::Tls;
 use vk_flightctl::config::cli::Cli;
-use vk_flightctl::config::{Config, Environment, OnShutdown};
+use vk_flightctl::config::{ClusterAgents, Config, Environment, OnShutdown};
 
 const HEAD: &str = "apiVersion: vk-flightctl.io/v1alpha1\nkind: ProviderConfig\n";
 
@@ -149,6 +149,7 @@ fn what_cannot_be_used_is_named_with_its_remedy() {
         ("fleets: [{selector: x=y}]\n", "`name` is missing"),
         ("statusPollInterval: 1s\n", "statusPollInterval"),
         ("statusPollInterval: soon\n", "30s"),
+        ("clusterAgents: never\n", "pending"),
         (
             "statusPollInterval: 99999999999999999999h\n",
             "statusPollInterval",
@@ -360,4 +361,15 @@ fn the_cli_of_flight_control_may_have_logged_in_already() {
         said.contains("client.yaml") && !said.contains("very-secret"),
         "{said}"
     );
+}
+
+#[test]
+fn the_agents_of_the_clusters_machines_stay_pending_unless_they_are_asked_to_run() {
+    let read = |line: &str| {
+        let config = load(&format!("{HEAD}{line}"), &environment(), &[]);
+        config.unwrap().cluster_agents
+    };
+    assert_eq!(read(""), ClusterAgents::Pending);
+    assert_eq!(read("clusterAgents: pending\n"), ClusterAgents::Pending);
+    assert_eq!(read("clusterAgents: run\n"), ClusterAgents::Run);
 }

@@ -13,6 +13,9 @@ use crate::status::resize;
 /// The annotation that holds a backend's journal.
 pub const JOURNAL_ANNOTATION: &str = "virtual-kubelet.io/journal";
 
+/// Marks the image in the API of a pod that a kubelet runs from a file.
+const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+
 /// Kubernetes' own default, for a deletion that names no grace.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 
@@ -41,6 +44,8 @@ pub struct Desired {
     pub always: bool,
     /// Belongs to a DaemonSet.
     pub daemon: bool,
+    /// Made for machines that have a kubelet, wherever they are: see [`is_agent`].
+    pub agent: bool,
     /// The journal.
     pub journal: Option<Arc<str>>,
 }
@@ -79,11 +84,8 @@ impl Desired {
             ran: ran(pod),
             at_most_once: spec.restart_policy.as_deref() == Some("Never"),
             always: spec.restart_policy.as_deref().unwrap_or("Always") == "Always",
-            daemon: meta
-                .owner_references
-                .iter()
-                .flatten()
-                .any(|owner| owner.kind == "DaemonSet" && owner.controller == Some(true)),
+            daemon: is_daemon(pod),
+            agent: is_agent(pod),
             journal: meta
                 .annotations
                 .as_ref()
@@ -91,6 +93,30 @@ impl Desired {
                 .map(|text| text.as_str().into()),
         })
     }
+}
+
+fn is_daemon(pod: &Pod) -> bool {
+    let mut owners = pod.metadata.owner_references.iter().flatten();
+    owners.any(|owner| owner.kind == "DaemonSet" && owner.controller == Some(true))
+}
+
+/// An agent of the cluster's machines, such as kube-proxy or a network plugin: a
+/// DaemonSet's pod that no `NoSchedule` taint keeps away, or the mirror of a
+/// kubelet's static pod.
+fn is_agent(pod: &Pod) -> bool {
+    let mirror = pod.metadata.annotations.as_ref();
+    if mirror.is_some_and(|all| all.contains_key(MIRROR_ANNOTATION)) {
+        return true;
+    }
+    let tolerations = pod.spec.iter().flat_map(|s| s.tolerations.iter().flatten());
+    is_daemon(pod)
+        && tolerations.into_iter().any(|t| {
+            let all_keys = t.key.as_deref().unwrap_or_default().is_empty();
+            let effect = t.effect.as_deref().unwrap_or_default();
+            all_keys
+                && t.operator.as_deref() == Some("Exists")
+                && matches!(effect, "" | "NoSchedule")
+        })
 }
 
 fn expires(pod: &Pod) -> Option<Timestamp> {
@@ -117,4 +143,41 @@ fn ran(pod: &Pod) -> bool {
                 || now.is_some_and(|s| s.running.is_some() || s.terminated.is_some())
                 || last.is_some_and(|s| s.terminated.is_some())
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::Toleration;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
+    fn daemon(key: Option<&str>, operator: &str, effect: Option<&str>) -> Pod {
+        let mut pod = crate::table::tests::pod("a", "1");
+        pod.metadata.owner_references = Some(vec![OwnerReference {
+            kind: "DaemonSet".into(),
+            controller: Some(true),
+            ..OwnerReference::default()
+        }]);
+        pod.spec.as_mut().unwrap().tolerations = Some(vec![Toleration {
+            key: key.map(Into::into),
+            operator: Some(operator.into()),
+            effect: effect.map(Into::into),
+            ..Toleration::default()
+        }]);
+        pod
+    }
+
+    #[test]
+    fn an_agent_of_the_cluster_is_told_by_its_owner_and_its_tolerations() {
+        assert!(is_agent(&daemon(None, "Exists", None)), "kube-proxy");
+        assert!(is_agent(&daemon(None, "Exists", Some("NoSchedule"))), "CNI");
+        assert!(!is_agent(&daemon(None, "Exists", Some("NoExecute"))));
+        assert!(!is_agent(&daemon(Some("edge"), "Exists", None)));
+        let mut alone = daemon(None, "Exists", None);
+        alone.metadata.owner_references = None;
+        assert!(!is_agent(&alone), "a user's own pod is what the user wants");
+        let mirror = (MIRROR_ANNOTATION.to_owned(), "hash".to_owned());
+        alone.metadata.annotations = Some([mirror].into());
+        assert!(is_agent(&alone));
+    }
 }

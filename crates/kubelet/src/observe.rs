@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
-use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
-use vk_provider::{Backend, BackendError, Change, Clock};
+use vk_provider::{Backend, BackendError, Change};
 
 use crate::queue::Queue;
 use crate::table::Table;
@@ -32,24 +31,17 @@ pub async fn observe(
     backend: Arc<dyn Backend>,
     table: Table,
     queue: Queue,
-    clock: Clock,
     stop: CancellationToken,
 ) {
     let resync = Arc::new(Notify::new());
     tokio::select! {
         () = stop.cancelled() => {}
-        () = follow(&backend, &table, &queue, &clock, &resync) => {}
-        () = list_again_and_again(&*backend, &table, &queue, &clock, &resync) => {}
+        () = follow(&backend, &table, &queue, &resync) => {}
+        () = list_again_and_again(&*backend, &table, &queue, &resync) => {}
     }
 }
 
-async fn follow(
-    backend: &Arc<dyn Backend>,
-    table: &Table,
-    queue: &Queue,
-    clock: &Clock,
-    resync: &Arc<Notify>,
-) {
+async fn follow(backend: &Arc<dyn Backend>, table: &Table, queue: &Queue, resync: &Arc<Notify>) {
     let (backend, again) = (backend.clone(), resync.clone());
     let mut first = true;
     let mut changes = unending("changes", move || {
@@ -62,7 +54,7 @@ async fn follow(
     while let Some(change) = changes.next().await {
         match change {
             Change::Facts(facts) => {
-                if let Some(uid) = table.observe(*facts, clock.now()) {
+                if let Some(uid) = table.observe(*facts, Instant::now()) {
                     queue.mark(&uid);
                 }
             }
@@ -79,10 +71,9 @@ async fn list_again_and_again(
     backend: &dyn Backend,
     table: &Table,
     queue: &Queue,
-    clock: &Clock,
     resync: &Notify,
 ) {
-    let started = clock.now();
+    let started = Instant::now();
     let mut listed = false;
     loop {
         let wait = match list(backend, table, queue, started).await {
@@ -117,7 +108,7 @@ async fn list(
     backend: &dyn Backend,
     table: &Table,
     queue: &Queue,
-    started: Timestamp,
+    started: Instant,
 ) -> Result<bool, BackendError> {
     let call = AssertUnwindSafe(backend.list()).catch_unwind();
     let mut listing = match timeout(LIST_DEADLINE, call).await {

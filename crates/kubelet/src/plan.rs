@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use vk_provider::{PodChange, Revision};
 
 use crate::desired::Desired;
@@ -28,6 +27,8 @@ pub struct View {
     pub ensured: bool,
     /// Admission has let it in (or the remote has it).
     pub admitted: bool,
+    /// It is not for a node like ours, and was told so.
+    pub left: bool,
     /// It is Failed by our or the backend's verdict.
     pub failed: bool,
     /// Grace of the last stop that the backend took.
@@ -39,8 +40,8 @@ pub struct View {
     /// It ended, its policy wants it again, and the remote does not do that by
     /// itself: how long until then.
     pub restart: Option<Duration>,
-    /// When its `activeDeadlineSeconds` have passed.
-    pub expires: Option<Timestamp>,
+    /// How long until its `activeDeadlineSeconds` have passed.
+    pub expires: Option<Duration>,
     /// The place it runs at does not answer.
     pub unreachable: bool,
     /// A call failed: nothing before this much time has passed.
@@ -110,9 +111,9 @@ impl Failure {
 }
 
 /// The next step about a pod.
-pub fn plan(view: &View, now: Timestamp) -> Step {
+pub fn plan(view: &View) -> Step {
     let step = wanted(view);
-    let Some(left) = active_deadline(view, now) else {
+    let Some(left) = active_deadline(view) else {
         return held_back(view, step);
     };
     if left.is_zero() {
@@ -127,13 +128,10 @@ pub fn plan(view: &View, now: Timestamp) -> Step {
 
 /// What is left of `activeDeadlineSeconds`, where it counts. A pod that cannot
 /// be reached cannot be ended: it fails when it is back, not beside itself.
-fn active_deadline(view: &View, now: Timestamp) -> Option<Duration> {
+fn active_deadline(view: &View) -> Option<Duration> {
     let desired = view.desired.as_ref()?;
     let over = desired.terminal || desired.deletion.is_some() || view.failed;
-    let expires = view.expires.filter(|_| !over && !view.unreachable)?;
-    Some(expires.duration_since(now).unsigned_abs())
-        .filter(|_| expires > now)
-        .or(Some(Duration::ZERO))
+    view.expires.filter(|_| !over && !view.unreachable)
 }
 
 fn held_back(view: &View, step: Step) -> Step {
@@ -183,6 +181,7 @@ fn wanted(view: &View) -> Step {
         Some(_) => Step::Ensure(PodChange::First),
         None if desired.ran && desired.at_most_once => Step::Fail(Failure::Lost),
         None if view.present => Step::Ensure(PodChange::Repeat),
+        None if view.left => Step::Idle,
         None if !view.admitted => Step::Admit,
         None => Step::Ensure(PodChange::First),
     }
@@ -219,7 +218,7 @@ mod tests {
     }
 
     fn next(view: &View) -> Step {
-        plan(view, Timestamp::UNIX_EPOCH)
+        plan(view)
     }
 
     fn view() -> View {
@@ -442,16 +441,15 @@ mod tests {
 
     #[test]
     fn a_pod_past_its_active_deadline_fails_when_it_can_be_reached() {
-        let at = |second| Some(Timestamp::from_second(second).unwrap());
         let mut view = View {
             present: true,
             accepted: Some(desired().revision),
             ensured: true,
-            expires: at(10),
+            expires: Some(Duration::from_secs(10)),
             ..view()
         };
         assert_eq!(next(&view), Step::Later(Duration::from_secs(10)));
-        view.expires = at(0);
+        view.expires = Some(Duration::ZERO);
         assert_eq!(next(&view), Step::Fail(Failure::DeadlineExceeded));
         view.unreachable = true;
         assert_eq!(next(&view), Step::Idle);

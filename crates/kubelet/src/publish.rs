@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use vk_provider::{BackendError, Journal, PodKey};
 
+use crate::cause::chain;
 use crate::desired::JOURNAL_ANNOTATION;
 use crate::leadership::Gate;
 use crate::lean::LeanPod;
@@ -234,7 +235,7 @@ struct Doubt {
 /// What an error says of a write.
 fn classify(error: &kube::Error) -> Result<Written, Doubt> {
     let kube::Error::Api(status) = error else {
-        return Ok(failed(Some(NO_ANSWER), error.to_string()));
+        return Ok(failed(Some(NO_ANSWER), chain(error)));
     };
     let (code, message) = (status.code, status.message.clone());
     match code {

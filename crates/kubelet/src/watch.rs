@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use vk_provider::{PodKey, Uid};
 
+use crate::cause::chain;
 use crate::lean::LeanPod;
 use crate::pace::paced;
 use crate::queue::Queue;
@@ -37,7 +38,11 @@ pub async fn watch_pods(
         };
         match event {
             None => return,
-            Some(Err(error)) => warn!(node = &*node, %error, "pod watch interrupted"),
+            Some(Err(error)) => warn!(
+                node = &*node,
+                error = chain(&error),
+                "pod watch interrupted"
+            ),
             Some(Ok(event)) => take(event, &node, &mut seen, &table, &queue),
         }
     }

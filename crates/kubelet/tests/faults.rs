@@ -9,9 +9,17 @@
     reason = "modules of one test"
 )]
 
+#[path = "faults/clock.rs"]
+mod clock;
+#[path = "faults/connections.rs"]
+mod connections;
+#[path = "faults/outages.rs"]
+mod outages;
 #[path = "suite/sandboxed.rs"]
 mod sandboxed;
 mod suite;
+#[path = "faults/watches.rs"]
+mod watches;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -127,6 +135,11 @@ async fn a_delete_behind_410_gone_is_found() {
 #[tokio::test(start_paused = true)]
 async fn a_delete_behind_a_stalled_watch_is_found() {
     a_delete_is_not_lost(Effect::WatchStall, Some(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_behind_a_watch_of_bookmarks_only_is_found() {
+    a_delete_is_not_lost(Effect::WatchBookmarksOnly, Some(1)).await;
 }
 
 /// Kubernetes answers one status PATCH with this code, for no reason of the pod's.

@@ -9,6 +9,10 @@
     reason = "modules of one test"
 )]
 
+#[path = "node_lifecycle/agents.rs"]
+mod agents;
+#[path = "node_lifecycle/clocks.rs"]
+mod clocks;
 #[path = "suite/sandboxed.rs"]
 mod sandboxed;
 mod suite;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::key::PodKey;
 use crate::request::Revision;
@@ -188,6 +189,7 @@ pub struct Listing {
     /// Every place was asked and answered; only then does absence mean anything.
     pub complete: bool,
     /// The remote's state is not older than this. A cache that was filled
-    /// before the call started must say so.
-    pub as_of: Timestamp,
+    /// before the call started must say so. On the clock that nobody sets: a
+    /// wall clock that jumps would let an old listing deny what is there.
+    pub as_of: Instant,
 }

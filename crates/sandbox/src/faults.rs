@@ -28,11 +28,28 @@ pub enum Effect {
     WatchStall,
     /// A watch answers 410 Gone.
     WatchGone,
+    /// A watch tells every change twice, and after an update the version before
+    /// it once more.
+    WatchRepeat,
+    /// A watch tells every change this many milliseconds late, so that what other
+    /// watches tell comes in another order.
+    WatchLag(u64),
+    /// A watch tells no changes, only bookmarks of what it has told, until its
+    /// time is over.
+    WatchBookmarksOnly,
 }
 
 impl Effect {
     fn is_watch(&self) -> bool {
-        matches!(self, Self::WatchClose | Self::WatchStall | Self::WatchGone)
+        matches!(
+            self,
+            Self::WatchClose
+                | Self::WatchStall
+                | Self::WatchGone
+                | Self::WatchRepeat
+                | Self::WatchLag(_)
+                | Self::WatchBookmarksOnly
+        )
     }
 }
 

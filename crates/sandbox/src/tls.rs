@@ -42,42 +42,75 @@ impl std::fmt::Debug for Tls {
     }
 }
 
+/// A certificate authority; clients that trust it trust all it issues.
+pub struct Authority {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority")
+            .field("pem", &self.pem)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Authority {
+    /// A fresh one.
+    ///
+    /// # Errors
+    /// The certificate cannot be made.
+    pub fn new() -> Result<Self, TlsError> {
+        let key = KeyPair::generate()?;
+        let mut ca = CertificateParams::new(Vec::new())?;
+        ca.distinguished_name
+            .push(DnType::CommonName, "vk-sandbox CA");
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
+        let pem = ca.self_signed(&key)?.pem();
+        Ok(Self {
+            pem,
+            issuer: Issuer::new(ca, key),
+        })
+    }
+
+    /// A fresh server certificate for loopback.
+    ///
+    /// # Errors
+    /// The certificate cannot be made or used.
+    pub fn issue(&self) -> Result<Tls, TlsError> {
+        let key = KeyPair::generate()?;
+        let mut server = CertificateParams::new(NAMES.map(str::to_owned).to_vec())?;
+        server
+            .distinguished_name
+            .push(DnType::CommonName, "vk-sandbox");
+        server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let certificate = server.signed_by(&key, &self.issuer)?;
+
+        // Named, because two providers may be linked and then none is the default.
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
+            )?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Tls {
+            ca_pem: self.pem.clone(),
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+        })
+    }
+}
+
 /// A fresh CA and a server certificate for loopback under it.
 ///
 /// # Errors
 /// The certificate cannot be made or used.
 pub fn loopback() -> Result<Tls, TlsError> {
-    let ca_key = KeyPair::generate()?;
-    let mut ca = CertificateParams::new(Vec::new())?;
-    ca.distinguished_name
-        .push(DnType::CommonName, "vk-sandbox CA");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    ca.key_usages = vec![
-        KeyUsagePurpose::KeyCertSign,
-        KeyUsagePurpose::DigitalSignature,
-    ];
-    let ca_certificate = ca.self_signed(&ca_key)?;
-    let issuer = Issuer::new(ca, ca_key);
-
-    let key = KeyPair::generate()?;
-    let mut server = CertificateParams::new(NAMES.map(str::to_owned).to_vec())?;
-    server
-        .distinguished_name
-        .push(DnType::CommonName, "vk-sandbox");
-    server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    let certificate = server.signed_by(&key, &issuer)?;
-
-    // Named, because two providers may be linked and then none is the default.
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
-        )?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Tls {
-        ca_pem: ca_certificate.pem(),
-        acceptor: TlsAcceptor::from(Arc::new(config)),
-    })
+    Authority::new()?.issue()
 }

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
 use vk_flightctl::client::{Client, TokenSource};
-use vk_flightctl::config::default_rules;
+use vk_flightctl::config::{ClusterAgents, default_rules};
 use vk_flightctl::run::{Parts, run};
 use vk_provider::Clock;
 use vk_sandbox::flightctl::{Device, DeviceSpec, FlightControl, Options};
@@ -101,6 +101,7 @@ fn parts(cluster: &Cluster, flightctl: &FlightControl) -> Parts {
         ),
         rules,
         poll: Duration::from_secs(5),
+        cluster_agents: ClusterAgents::default(),
         clock: Clock::live(),
         identity: None,
         listener: None,

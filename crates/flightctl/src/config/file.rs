@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{ConfigError, LogFormat};
+use super::{ClusterAgents, ConfigError, LogFormat};
 
 /// `apiVersion` of the file.
 const API_VERSION: &str = "vk-flightctl.io/v1alpha1";
@@ -39,6 +39,7 @@ pub struct File {
     #[serde(default)]
     pub(super) reserve: Amounts,
     pub(super) status_poll_interval: Option<At<String>>,
+    pub(super) cluster_agents: Option<ClusterAgents>,
     #[serde(default)]
     pub(super) logging: Logging,
     pub(super) listen: Option<At<String>>,
@@ -105,6 +106,7 @@ impl Default for File {
             capacity: Amounts::new(),
             reserve: Amounts::new(),
             status_poll_interval: None,
+            cluster_agents: None,
             logging: Logging::default(),
             listen: None,
             on_shutdown: None,

@@ -92,6 +92,18 @@ pub enum LogFormat {
     Text,
 }
 
+/// What becomes of pods that are made for machines with a kubelet: mirrors of
+/// static pods, and those of DaemonSets that tolerate every taint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClusterAgents {
+    /// They stay Pending, with one event.
+    #[default]
+    Pending,
+    /// They run like any pod, as far as a device can.
+    Run,
+}
+
 /// The environment as far as it counts; a value, so that tests have their own.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
@@ -148,6 +160,8 @@ pub struct Config {
     pub rules: Rules,
     /// Between full readings of all devices.
     pub poll: Duration,
+    /// What becomes of the agents of the cluster's machines.
+    pub cluster_agents: ClusterAgents,
     /// Log filter.
     pub log_level: String,
     /// Log format.
@@ -201,6 +215,7 @@ impl Config {
             requests_per_minute,
             rules: grouping::rules(file, flag.or(variable))?,
             poll: poll(file)?,
+            cluster_agents: file.cluster_agents.unwrap_or_default(),
             log_level: levels
                 .into_iter()
                 .flatten()

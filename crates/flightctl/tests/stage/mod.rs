@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
 use vk_flightctl::client::{Client, TokenSource};
+use vk_flightctl::config::ClusterAgents;
 use vk_flightctl::fleet::Rules;
 use vk_flightctl::run::{Parts, run};
 use vk_provider::Clock;
@@ -121,6 +122,7 @@ impl Stage {
             ),
             rules: self.rules.clone(),
             poll: Duration::from_secs(30),
+            cluster_agents: ClusterAgents::default(),
             clock: Clock::stepped(self.start.checked_add(self.begun.elapsed()).unwrap()),
             identity: None,
             listener: None,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use vk_provider::{Admission, BackendError, Grace, PodChange, PodCx, PodKey, PodRequest};
@@ -30,6 +30,10 @@ impl Actor {
         let Some(desired) = &view.desired else {
             return Say::Now;
         };
+        if desired.agent && !self.run_agents {
+            self.leave(key);
+            return Say::Now;
+        }
         match self.decide(&request).await {
             Admission::Accept => {
                 self.queue.mark(&key.uid);
@@ -100,10 +104,9 @@ impl Actor {
         };
         match answer.unwrap_or_else(|_| Err(late("ensure", ENSURE_DEADLINE))) {
             Ok(()) => {
-                let now = self.clock.now();
                 self.table.with(&key.uid, |record| {
                     record.accepted = Some(request.spec_revision.clone());
-                    record.seen = now;
+                    record.seen = Some(Instant::now());
                     record.admitted = true;
                     record.ensured = true;
                     record.started(change == PodChange::Restart);
@@ -142,7 +145,7 @@ impl Actor {
         match call.unwrap_or_else(|_| Err(late("stop", STOP_DEADLINE))) {
             Ok(()) => {
                 self.table.with(&key.uid, |record| {
-                    record.stop_taken(grace, self.clock.now());
+                    record.stop_taken(grace);
                 });
                 if first {
                     self.tell_killing(key, grace);
@@ -151,7 +154,7 @@ impl Actor {
             }
             Err(BackendError::NotFound) => {
                 self.table.with(&key.uid, |record| {
-                    record.stop_taken(grace, self.clock.now());
+                    record.stop_taken(grace);
                     record.stopped = true;
                 });
             }
@@ -239,6 +242,16 @@ impl Actor {
             record.reset_back_off();
         });
         self.queue.mark(&key.uid);
+    }
+
+    /// It stays as it is, Pending and without a status of ours, until it is deleted.
+    fn leave(&self, key: &PodKey) {
+        info!(pod = %key, "an agent of the cluster's machines stays Pending");
+        self.table.with(&key.uid, |record| record.left = true);
+        self.events.for_pod(key).normal(
+            "NotForThisNode",
+            "This pod is made for machines with a kubelet (it mirrors a static pod, or its DaemonSet tolerates every taint), and this node is none: it stays Pending",
+        );
     }
 
     fn wait(&self, key: &PodKey, reason: &str, message: &str, retry: Option<Duration>) {

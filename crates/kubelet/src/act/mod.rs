@@ -68,6 +68,8 @@ pub struct Actor {
     pub gate: Gate,
     /// Admission is one at a time, so that two pods never share the last core.
     pub admission: Mutex<()>,
+    /// Agents of the cluster's machines run like any pod.
+    pub run_agents: bool,
     /// The remote.
     pub backend: Arc<dyn Backend>,
 }
@@ -112,10 +114,11 @@ pub async fn act(actor: Arc<Actor>, stop: CancellationToken) {
 impl Actor {
     /// One look at one pod: the next step, then its status.
     async fn pass(&self, uid: &Uid) {
-        let Some(mut view) = self.table.view(uid) else {
-            return;
-        };
-        let Some(key) = self.table.with(uid, |record| record.key.clone()) else {
+        let key = self.table.with(uid, |record| {
+            record.anchor(self.clock.now());
+            record.key.clone()
+        });
+        let Some((key, mut view)) = key.zip(self.table.view(uid)) else {
             return;
         };
         if !self.gate.pod(uid) {
@@ -128,7 +131,7 @@ impl Actor {
             view.restart = None;
         }
         let started = Instant::now();
-        let step = plan(&view, self.clock.now());
+        let step = plan(&view);
         debug!(pod = %key, ?step, "planned");
         let name = step_name(&step);
         let mut say = Say::Now;

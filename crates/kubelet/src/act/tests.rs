@@ -84,6 +84,7 @@ impl Bench {
             nodes: Nodes::default(),
             gate,
             admission: Mutex::new(()),
+            run_agents: false,
             backend: backend.clone(),
             table,
         };
@@ -130,7 +131,7 @@ async fn a_pod_that_is_begun_no_longer_waits_or_ends() {
     };
     record(|r| {
         r.waiting = Some(("Full".into(), "no room".into()));
-        r.stop_taken(Duration::ZERO, start());
+        r.stop_taken(Duration::ZERO);
         r.stopped = true;
         true
     });

@@ -181,6 +181,9 @@ impl Draft {
         let pod = record.api.clone()?;
         let desired = record.desired.as_ref()?;
         let deleting = desired.deletion.is_some();
+        if record.left && !deleting {
+            return None;
+        }
         let verdict = match (&record.verdict, deleting) {
             (Some((reason, message)), _) => PodVerdict::Failed {
                 reason: reason.clone(),

@@ -90,6 +90,7 @@ impl Host {
             clock: settings.clock.clone(),
             nodes: Nodes::default(),
             admission: Mutex::new(()),
+            run_agents: settings.node.run_agents,
             backend,
         });
         Self {
@@ -141,13 +142,7 @@ impl Host {
         let backend = actor.backend.clone();
         let (table, queue) = (actor.table.clone(), actor.queue.clone());
         let acting = tokio::spawn(act(actor.clone(), end.clone()));
-        let observing = tokio::spawn(observe(
-            backend.clone(),
-            table,
-            queue,
-            actor.clock.clone(),
-            end.clone(),
-        ));
+        let observing = tokio::spawn(observe(backend.clone(), table, queue, end.clone()));
         let sets = unending("nodes", move || backend.nodes());
         let mut serving = Serving::new(&self);
         serving.run(sets, &stop).await;

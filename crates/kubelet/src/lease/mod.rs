@@ -25,6 +25,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::cause::chain;
 use crate::leadership::Role;
 use crate::node::{NodeTask, Registration};
 use claim::{Claim, Observed, released, renewed};
@@ -139,7 +140,7 @@ impl Keeper<'_> {
                 Instant::now() + standby_pause(leadership.len())
             }
             Ok(Err(error)) => {
-                warn!(node, %error, "lease not renewed");
+                warn!(node, error = chain(&error), "lease not renewed");
                 if let Some(metrics) = &task.settings.metrics {
                     metrics.api_error("lease", &error);
                 }

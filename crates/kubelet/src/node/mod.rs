@@ -80,6 +80,11 @@ pub struct NodeSettings {
     pub listen_port: Option<i32>,
     /// Taints beside the backend's.
     pub taints: Vec<Taint>,
+    /// Run the agents of the cluster's machines too: mirrors of static pods, and
+    /// pods of DaemonSets that tolerate every taint (kube-proxy, network
+    /// plugins). Otherwise they stay Pending with one event: they are made for
+    /// machines, and Failed ones would be made anew for ever.
+    pub run_agents: bool,
     /// Where events about the node go, if anywhere.
     pub events: Option<Recorder>,
     /// Counters, if any.
@@ -105,6 +110,7 @@ impl NodeSettings {
                 effect: "NoSchedule".into(),
                 time_added: None,
             }],
+            run_agents: false,
             events: None,
             metrics: None,
         }

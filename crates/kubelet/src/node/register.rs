@@ -16,6 +16,7 @@ use vk_provider::NodeFacts;
 use super::object::Wanted;
 use super::recorded::is_foreign;
 use super::{CALL_DEADLINE, NodeTask, Registration, STATUS_EVERY, whole_seconds};
+use crate::cause::chain;
 use crate::pace::paced;
 
 /// Between two passes that write: a fleet whose devices all report at once is
@@ -146,7 +147,7 @@ pub(super) async fn keep(task: &NodeTask, stop: CancellationToken) {
                             keeper.look_soon(&mut due, retry);
                         }
                     }
-                    Err(error) => warn!(node = name, %error, "node watch interrupted"),
+                    Err(error) => warn!(node = name, error = chain(&error), "node watch interrupted"),
                 }
             }
         }

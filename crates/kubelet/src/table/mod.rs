@@ -5,7 +5,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 use vk_provider::quantity::Resources;
@@ -194,7 +193,7 @@ impl Table {
     }
 
     /// New facts of one pod, heard of at `at`; older ones than the known are ignored.
-    pub fn observe(&self, facts: PodFacts, at: Timestamp) -> Option<Uid> {
+    pub fn observe(&self, facts: PodFacts, at: Instant) -> Option<Uid> {
         let mut inner = self.lock();
         let uid = facts.key.uid.clone();
         inner.observe(facts, at).then_some(uid)
@@ -245,7 +244,7 @@ impl Table {
                 continue;
             }
             // A listing that is older than what we know cannot deny it.
-            if record.seen >= listing.as_of {
+            if record.seen.is_some_and(|seen| seen >= listing.as_of) {
                 continue;
             }
             let was = record.facts.take().is_some() | record.accepted.take().is_some();
@@ -292,6 +291,7 @@ impl Table {
             accepted: record.accepted.clone(),
             ensured: record.ensured,
             admitted: record.admitted,
+            left: record.left,
             failed: record.verdict.is_some(),
             stopping: record.stopping.map(|stop| stop.grace),
             stop_again: record
@@ -299,7 +299,9 @@ impl Table {
                 .map(|stop| stop.again.saturating_duration_since(now)),
             stopped: record.stopped,
             restart: record.restart_wait(now),
-            expires: record.desired.as_ref().and_then(|d| d.expires),
+            expires: record
+                .expires
+                .map(|(_, at)| at.saturating_duration_since(now)),
             unreachable: record
                 .facts
                 .as_ref()
@@ -347,9 +349,13 @@ impl Table {
         self.len() == 0
     }
 
-    /// Whether any pod is bound to this node, or was and is not ended yet.
+    /// Whether any pod is bound to this node, or was and is not ended yet. Those
+    /// that are left to themselves hold no node.
     pub fn has_pods(&self, node: &str) -> bool {
         self.lock().records.values().any(|record| {
+            if record.left {
+                return false;
+            }
             let (Some(Place::Bound(at)) | Some(Place::Remote(at))) = record.place() else {
                 return false;
             };
@@ -440,7 +446,7 @@ impl Inner {
         Some(uid)
     }
 
-    fn observe(&mut self, facts: PodFacts, at: Timestamp) -> bool {
+    fn observe(&mut self, facts: PodFacts, at: Instant) -> bool {
         let uid = facts.key.uid.clone();
         let record = self.records.entry(uid.clone()).or_insert_with(|| {
             let mut record = Record::new(facts.key.clone());

@@ -26,6 +26,9 @@ const BACK_OFF_LEAST: Duration = Duration::from_secs(1);
 /// again: the remote may have lost it, or someone may have undone it.
 const STOP_AGAIN: Duration = Duration::from_secs(60);
 
+/// Stands for what is beyond the runtime's clock: no process lives that long.
+const FAR: Duration = Duration::from_secs(30 * 366 * 24 * 3600);
+
 /// Everything about one pod.
 #[derive(Debug)]
 pub struct Record {
@@ -44,7 +47,7 @@ pub struct Record {
     /// Accepted by the remote.
     pub accepted: Option<Revision>,
     /// When it was last known to be at the remote: an older listing cannot deny it.
-    pub seen: Timestamp,
+    pub seen: Option<Instant>,
     /// It was in Kubernetes, on this node, and is no longer.
     pub(super) gone: Option<Arc<str>>,
     /// The watch has shown that, too: it says nothing more about this UID.
@@ -57,6 +60,8 @@ pub struct Record {
     pub ensured: bool,
     /// Counts in the node's ledger.
     pub admitted: bool,
+    /// Left to itself: it is not for a node like ours.
+    pub left: bool,
     /// Failed, with reason and message.
     pub verdict: Option<(String, String)>,
     /// Why it does not run yet: reason and message.
@@ -77,7 +82,10 @@ pub struct Record {
     pub in_flight: Option<CancellationToken>,
     /// When the first complete listing began that showed it while Kubernetes,
     /// fully known, did not.
-    pub(super) orphaned: Option<Timestamp>,
+    pub(super) orphaned: Option<Instant>,
+    /// When its `activeDeadlineSeconds` pass: as Kubernetes dates it, and on the
+    /// clock that nobody sets.
+    pub(super) expires: Option<(Timestamp, Instant)>,
     /// What the node's ledger holds for this pod: exactly this is taken away
     /// again, whatever became of the pod meanwhile.
     pub(super) counted: Option<(Arc<str>, Resources)>,
@@ -98,7 +106,7 @@ pub struct Stopping {
     /// The grace it was given.
     pub grace: Duration,
     /// When it was taken: only a listing that begins later can confirm it.
-    pub taken: Timestamp,
+    pub taken: Instant,
     /// When to ask again.
     pub again: Instant,
 }
@@ -157,13 +165,14 @@ impl Record {
             absence: Absence::Deleted,
             facts: None,
             accepted: None,
-            seen: Timestamp::MIN,
+            seen: None,
             gone: None,
             watched: false,
             started_at: None,
             listing: 0,
             ensured: false,
             admitted: false,
+            left: false,
             verdict: None,
             waiting: None,
             stopping: None,
@@ -174,6 +183,7 @@ impl Record {
             writes: Writes::default(),
             in_flight: None,
             orphaned: None,
+            expires: None,
             counted: None,
         }
     }
@@ -210,13 +220,27 @@ impl Record {
         }
     }
 
+    /// Fixes when its deadline passes, once: a wall clock that is set later
+    /// neither ends it early nor lets it live on.
+    pub fn anchor(&mut self, wall: Timestamp) {
+        let expires = self.desired.as_ref().and_then(|desired| desired.expires);
+        if self.expires.map(|(at, _)| at) == expires {
+            return;
+        }
+        self.expires = expires.map(|at| {
+            let left = Duration::try_from(at.duration_since(wall)).unwrap_or_default();
+            let now = Instant::now();
+            (at, now.checked_add(left).unwrap_or(now + FAR))
+        });
+    }
+
     /// The backend took a stop with this grace.
-    pub fn stop_taken(&mut self, grace: Duration, taken: Timestamp) {
-        let wait = grace.min(BACK_OFF_MAX) + STOP_AGAIN;
+    pub fn stop_taken(&mut self, grace: Duration) {
+        let (now, wait) = (Instant::now(), grace.min(BACK_OFF_MAX) + STOP_AGAIN);
         self.stopping = Some(Stopping {
             grace,
-            taken,
-            again: Instant::now() + wait,
+            taken: now,
+            again: now + wait,
         });
         self.reset_back_off();
     }
@@ -257,12 +281,12 @@ impl Record {
     }
 
     /// Takes newer facts, heard of at `at`; answers whether they were.
-    pub(super) fn observe(&mut self, facts: PodFacts, at: Timestamp) -> bool {
+    pub(super) fn observe(&mut self, facts: PodFacts, at: Instant) -> bool {
         let newer = |known: &Arc<PodFacts>| known.seq > facts.seq;
         if self.facts.as_ref().is_some_and(newer) {
             return false;
         }
-        self.seen = self.seen.max(at);
+        self.seen = self.seen.max(Some(at));
         self.accepted.clone_from(&facts.accepted);
         if facts.accepted.is_some() {
             self.waiting = None;

@@ -3,6 +3,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use std::sync::LazyLock;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use vk_provider::quantity::Amount;
@@ -40,11 +41,17 @@ fn facts(uid: &str, seq: u64) -> PodFacts {
     facts
 }
 
-fn listing(pods: Vec<PodFacts>, as_of: i64) -> Listing {
+/// Seconds of the clock that nobody sets.
+fn at(second: u64) -> Instant {
+    static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    *ORIGIN + Duration::from_secs(second)
+}
+
+fn listing(pods: Vec<PodFacts>, as_of: u64) -> Listing {
     Listing {
         pods,
         complete: true,
-        as_of: Timestamp::from_second(as_of).unwrap(),
+        as_of: at(as_of),
     }
 }
 
@@ -76,8 +83,8 @@ fn the_same_name_with_a_new_uid_is_another_pod() {
 #[test]
 fn older_facts_and_older_objects_are_ignored() {
     let table = Table::default();
-    table.observe(facts("1", 5), Timestamp::MIN);
-    assert!(table.observe(facts("1", 4), Timestamp::MIN).is_none());
+    table.observe(facts("1", 5), at(0));
+    assert!(table.observe(facts("1", 4), at(0)).is_none());
     let mut new = pod("a", "1");
     new.metadata.resource_version = Some("10".into());
     table.apply(Arc::new(new));
@@ -115,10 +122,9 @@ fn a_listing_older_than_the_acceptance_does_not_deny_it() {
     table.listing(listing(vec![], 1));
     table.apply(Arc::new(pod("a", "1")));
     let revision = Revision::from_text("r");
-    let at = Timestamp::from_second(10).unwrap();
     table.with(&uid("1"), |r| {
         r.accepted = Some(revision);
-        r.seen = at;
+        r.seen = Some(at(10));
     });
     table.listing(listing(vec![], 9));
     assert!(table.view(&uid("1")).unwrap().accepted.is_some());
@@ -225,9 +231,9 @@ fn a_deletion_cancels_the_ensure_in_flight() {
 #[test]
 fn before_any_node_is_served_nothing_is_an_orphan() {
     let table = Table::default();
-    for at in 1..4 {
-        table.observe(facts("1", at), Timestamp::MIN);
-        table.listing(listing(vec![facts("1", at + 10)], at.cast_signed()));
+    for second in 1..4 {
+        table.observe(facts("1", second), at(0));
+        table.listing(listing(vec![facts("1", second + 10)], second));
     }
     let absence = table.view(&uid("1")).unwrap().absence;
     assert_eq!(absence, Absence::Orphan { confirmed: false });
@@ -251,21 +257,28 @@ fn an_answer_that_the_delete_overtook_brings_nothing_back() {
 #[test]
 fn a_pod_that_only_the_remote_showed_is_adopted() {
     let table = Table::default();
-    table.observe(facts("1", 1), Timestamp::MIN);
+    table.observe(facts("1", 1), at(0));
     assert!(table.refresh(Arc::new(pod("a", "1"))).is_none());
     assert!(table.adopt(Arc::new(pod("a", "1"))).is_some());
     assert!(table.view(&uid("1")).unwrap().desired.is_some());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_listing_that_began_before_the_stop_does_not_confirm_it() {
     let table = Table::default();
     table.apply(Arc::new(pod("a", "1")));
-    let taken = Timestamp::from_second(20).unwrap();
-    table.with(&uid("1"), |r| r.stop_taken(Duration::ZERO, taken));
-    table.listing(listing(vec![], 20));
+    table.with(&uid("1"), |r| r.stop_taken(Duration::ZERO));
+    let taken = Instant::now();
+    let listing = |as_of| Listing {
+        as_of,
+        ..listing(vec![], 0)
+    };
+    table.listing(listing(taken));
     assert!(!table.view(&uid("1")).unwrap().stopped);
-    assert_eq!(table.listing(listing(vec![], 21)), [uid("1")]);
+    assert_eq!(
+        table.listing(listing(taken + Duration::from_nanos(1))),
+        [uid("1")]
+    );
     assert!(table.view(&uid("1")).unwrap().stopped);
 }
 
@@ -275,10 +288,10 @@ async fn what_runs_again_after_its_stop_is_stopped_again() {
     table.apply(Arc::new(pod("a", "1")));
     let mut ended = facts("1", 1);
     ended.ended = true;
-    table.observe(ended, Timestamp::MIN);
-    table.with(&uid("1"), |r| r.stop_taken(Duration::ZERO, Timestamp::MIN));
+    table.observe(ended, at(0));
+    table.with(&uid("1"), |r| r.stop_taken(Duration::ZERO));
     assert!(table.view(&uid("1")).unwrap().stopped);
-    table.observe(facts("1", 2), Timestamp::MIN);
+    table.observe(facts("1", 2), at(0));
     let view = table.view(&uid("1")).unwrap();
     assert!(!view.stopped);
     assert_eq!(view.stopping, None);
@@ -351,7 +364,7 @@ fn the_final_delete_of_ours_is_no_news() {
 #[test]
 fn a_listing_older_than_what_was_heard_does_not_deny_it() {
     let table = Table::default();
-    table.observe(facts("1", 1), Timestamp::from_second(10).unwrap());
+    table.observe(facts("1", 1), at(10));
     table.listing(listing(vec![], 9));
     assert!(table.view(&uid("1")).unwrap().present);
     table.listing(listing(vec![], 11));

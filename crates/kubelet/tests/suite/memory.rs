@@ -10,6 +10,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use k8s_openapi::api::core::v1::Taint;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::WatchStream;
 use vk_provider::podspec::{Declaration, honoured, no_meaning, refused};
 use vk_provider::quantity::{Amount, Resources};
@@ -341,7 +342,7 @@ impl Backend for Remote {
     }
 
     async fn list(&self) -> Result<Listing, BackendError> {
-        let as_of = self.clock.now();
+        let as_of = Instant::now();
         let mut state = self.lock();
         state.seq += 1;
         let seq = state.seq;

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
 use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{
     Backend, BackendError, Capabilities, Change, ContainerFact, ContainerState, Grace, Listing,
@@ -92,17 +93,19 @@ impl Backend for Memory {
     }
 
     async fn list(&self) -> Result<Listing, BackendError> {
-        let (mut pods, mut asked) = (Vec::new(), Vec::new());
+        let as_of = Instant::now();
+        let (mut pods, mut answers) = (Vec::new(), 0);
         for room in ROOMS {
             // A room that does not answer says nothing about its pods.
-            if let Ok((jobs, as_of)) = self.0.list(room).await {
+            if let Ok(jobs) = self.0.list(room).await {
                 pods.extend(jobs.iter().map(facts));
-                asked.push(as_of);
+                answers += 1;
             }
         }
-        let complete = asked.len() == ROOMS.len();
-        let as_of = asked.into_iter().min();
-        let as_of = as_of.ok_or_else(|| unavailable(Refusal::Lost))?;
+        if answers == 0 {
+            return Err(unavailable(Refusal::Lost));
+        }
+        let complete = answers == ROOMS.len();
         Ok(Listing {
             pods,
             complete,

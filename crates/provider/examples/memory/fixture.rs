@@ -76,6 +76,7 @@ impl Fixture for World {
 
     async fn pass(&self) {
         self.remote.pass(ROUND);
+        tokio::time::sleep(ROUND).await;
     }
 
     fn now(&self) -> Timestamp {

@@ -135,10 +135,10 @@ impl Remote {
     }
 
     /// All jobs of a room, as of that time.
-    pub async fn list(&self, room: &'static str) -> Result<(Vec<Job>, Timestamp), Refusal> {
+    pub async fn list(&self, room: &'static str) -> Result<Vec<Job>, Refusal> {
         self.call(Some(room), false, move |state| {
             let jobs = state.jobs.values().filter(|j| j.room == room);
-            Ok((jobs.cloned().collect(), state.now))
+            Ok(jobs.cloned().collect())
         })
         .await
     }

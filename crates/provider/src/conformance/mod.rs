@@ -88,7 +88,7 @@ pub trait Fixture: Send + Sync {
     /// to do. The kit calls it up to 60 times before it gives up on anything.
     async fn pass(&self);
 
-    /// The time, by the clock that listings are dated with.
+    /// The wall time, by which one run is told from another.
     fn now(&self) -> Timestamp;
 
     /// What the remote itself has recorded of a pod, all copies of it taken

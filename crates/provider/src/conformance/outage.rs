@@ -1,5 +1,7 @@
 //! A remote that says nothing, and one whose answers are lost.
 
+use tokio::time::Instant;
+
 use super::call::in_time;
 use super::ensure::honest;
 use super::report::{Halt, Outcome};
@@ -22,17 +24,14 @@ pub async fn silence_is_no_answer(fixture: &dyn Fixture) -> Outcome {
             &run.try_stop(&old.key, GRACE).await?,
             Trouble::Silent,
         )?;
-        let began = fixture.now();
+        let began = Instant::now();
         if let Ok(listing) = run.try_list().await?
             && listing.complete
             && listing.as_of >= began
         {
             return Err(Halt::broken(
                 Rule::ListingIsFresh,
-                format!(
-                    "nothing answers, and at {began} a listing is complete as of {}",
-                    listing.as_of
-                ),
+                "nothing answers, and a listing asked for since is complete".to_owned(),
             ));
         }
         run.pass(1).await;

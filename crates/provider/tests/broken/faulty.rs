@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use jiff::Timestamp;
+use tokio::time::Instant;
 use vk_provider::{
     Admission, Backend, BackendError, Capabilities, Change, Listing, NodeSet, NodeUse, PodChange,
     PodCx, PodFacts, PodKey, PodRequest, Uid, node_fit,
@@ -64,7 +64,7 @@ pub struct Faulty {
     good: Memory,
     remote: Remote,
     fault: Fault,
-    started: Timestamp,
+    started: Instant,
     state: Arc<Mutex<State>>,
 }
 
@@ -87,7 +87,7 @@ impl Faulty {
     pub fn new(remote: Remote, fault: Fault) -> Self {
         Self {
             good: Memory(remote.clone()),
-            started: remote.now(),
+            started: Instant::now(),
             remote,
             fault,
             state: Arc::default(),
@@ -130,7 +130,7 @@ impl Faulty {
         }
         let mut ids = Vec::new();
         for room in ROOMS {
-            let (jobs, _) = self.remote.list(room).await.map_err(lost)?;
+            let jobs = self.remote.list(room).await.map_err(lost)?;
             let ours = jobs.into_iter().filter(|j| j.tags["uid"] == uid.as_str());
             ids.extend(ours.map(|j| j.id));
         }
@@ -332,7 +332,7 @@ impl Backend for Faulty {
         };
         state.listed = Some(listing.clone());
         match self.fault {
-            Fault::CacheConfirmsItself => listing.as_of = self.remote.now(),
+            Fault::CacheConfirmsItself => listing.as_of = Instant::now(),
             Fault::DatedAtStart => listing.as_of = self.started,
             Fault::SilentRoomIsEmpty => listing.complete = true,
             Fault::ListsTwice => listing.pods.extend(listing.pods.clone()),

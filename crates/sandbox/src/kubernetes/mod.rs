@@ -43,7 +43,7 @@ mod view;
 mod watch;
 mod workloads;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -63,7 +63,7 @@ use store::Store;
 #[derive(Clone, Debug)]
 pub struct Cluster {
     shared: Arc<Shared>,
-    token: Option<Arc<str>>,
+    token: Option<Arc<Mutex<String>>>,
 }
 
 #[derive(Debug)]
@@ -99,8 +99,16 @@ impl Cluster {
     /// The same cluster, answering 401 to whoever has not this bearer token.
     #[must_use]
     pub fn with_token(mut self, token: &str) -> Self {
-        self.token = Some(token.into());
+        self.token = Some(Arc::new(Mutex::new(token.into())));
         self
+    }
+
+    /// From now on only this bearer token is good; without effect on a cluster
+    /// that asks for none.
+    pub fn rotate_token(&self, token: &str) {
+        if let Some(known) = &self.token {
+            *known.lock().unwrap_or_else(PoisonError::into_inner) = token.into();
+        }
     }
 
     /// The CA that `kube-root-ca.crt` shows in every namespace; the first one
@@ -154,8 +162,9 @@ impl Cluster {
         self.shared.ca.get().map(String::as_str)
     }
 
-    pub(crate) fn token(&self) -> Option<&str> {
-        self.token.as_deref()
+    pub(crate) fn token(&self) -> Option<String> {
+        let token = self.token.as_ref()?.lock();
+        Some(token.unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     pub(crate) fn clock(&self) -> &Clock {

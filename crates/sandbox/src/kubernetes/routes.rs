@@ -82,7 +82,7 @@ async fn answer(cluster: &Cluster, request: Request) -> Result<Response, ApiErro
     if matches!(path, "/healthz" | "/livez" | "/readyz") {
         return Ok("ok".into_response());
     }
-    if !authorized(cluster.token(), &head.headers) {
+    if !authorized(cluster.token().as_deref(), &head.headers) {
         return Err(ApiError::unauthorized());
     }
     if head.method == Method::GET

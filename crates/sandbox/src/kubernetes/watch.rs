@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Cluster;
@@ -17,7 +17,7 @@ use super::list::{ListOptions, Scope, is_set, revision};
 use super::status::{ApiError, FieldError};
 use super::store::Change;
 use super::view::View;
-use crate::faults::Effect;
+use crate::faults::{Effect, latency};
 
 /// How often a quiet watch is told the revision, as in the real server.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
@@ -36,6 +36,8 @@ struct Watch {
     path: String,
     /// Changes up to here were sent.
     seen: u64,
+    /// What a fault rule makes of them.
+    fault: Option<Effect>,
     chunks: mpsc::Sender<Result<Bytes, std::convert::Infallible>>,
 }
 
@@ -65,6 +67,7 @@ impl Cluster {
             view,
             path,
             seen: from,
+            fault: None,
             chunks,
         };
         let initial = from == 0 || streaming_list;
@@ -105,7 +108,15 @@ impl Watch {
         }
         loop {
             news.mark_unchanged();
-            if self.send_changes().await.is_err() {
+            let told = match self.fault {
+                // The real server, too, bookmarks nothing that it has not told.
+                Some(Effect::WatchBookmarksOnly) => {
+                    let object = self.view.bookmark(self.seen, false);
+                    self.send("BOOKMARK", &object).await
+                }
+                _ => self.send_changes().await,
+            };
+            if told.is_err() {
                 return;
             }
             tokio::select! {
@@ -132,7 +143,7 @@ impl Watch {
     }
 
     /// What a fault rule does to this watch.
-    async fn obey(&self, effect: Option<Effect>) -> Result<(), Over> {
+    async fn obey(&mut self, effect: Option<Effect>) -> Result<(), Over> {
         match effect {
             Some(Effect::WatchClose) => Err(Over),
             Some(Effect::WatchGone) => {
@@ -145,7 +156,10 @@ impl Watch {
                 self.chunks.closed().await;
                 Err(Over)
             }
-            _ => Ok(()),
+            other => {
+                self.fault = other;
+                Ok(())
+            }
         }
     }
 
@@ -170,6 +184,9 @@ impl Watch {
     }
 
     async fn send_changes(&mut self) -> Result<(), Over> {
+        if let Some(Effect::WatchLag(millis)) = self.fault {
+            sleep(latency(millis)).await;
+        }
         let changes = self
             .cluster
             .store()
@@ -198,6 +215,12 @@ impl Watch {
                     self.line(&mut text, kind, &last);
                 }
                 _ => self.line(&mut text, kind, &change.new),
+            }
+            if self.fault == Some(Effect::WatchRepeat) {
+                self.line(&mut text, kind, &change.new);
+                if let (Some(old), "MODIFIED") = (&change.old, kind) {
+                    self.line(&mut text, kind, old);
+                }
             }
         }
         // A watch from the future stays there until the present reaches it.

@@ -203,3 +203,67 @@ async fn kube_runtimes_watcher_lists_follows_and_recovers() {
     cluster.create(&on_node("later")).unwrap();
     assert_eq!(next().await, "later");
 }
+
+/// The versions that a watch of all pods tells, until it has told so many.
+async fn told(cluster: &Cluster, many: usize) -> Vec<String> {
+    let api = pods(cluster);
+    let mut watch = Box::pin(api.watch(&WatchParams::default(), "0").await.unwrap());
+    let mut told = Vec::new();
+    while told.len() < many {
+        let event = timeout(LONG, watch.next()).await.unwrap().unwrap().unwrap();
+        if let WatchEvent::Added(pod) | WatchEvent::Modified(pod) = event {
+            told.push(pod.metadata.resource_version.unwrap());
+        }
+    }
+    told
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_can_repeat_itself_lag_or_tell_bookmarks_only() {
+    let cluster = cluster();
+    let api = pods(&cluster);
+    let rule = |effect| Rule::always("/pods", effect);
+    let label = |value: &str| Patch::Merge(json!({"metadata": {"labels": {"app": value}}}));
+    let params = PatchParams::default();
+    cluster.faults().add(rule(Effect::WatchRepeat));
+    let watching = cluster.clone();
+    let watch = tokio::spawn(async move { told(&watching, 5).await });
+    tokio::task::yield_now().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let first = api.create(&PostParams::default(), &on_node("a")).await;
+    let second = api.patch("a", &params, &label("b")).await;
+    let version = |pod: Pod| pod.metadata.resource_version.unwrap();
+    let (first, second) = (version(first.unwrap()), version(second.unwrap()));
+    let expected = [&first, &first, &second, &second, &first];
+    assert_eq!(watch.await.unwrap().iter().collect::<Vec<_>>(), expected);
+
+    cluster.faults().clear();
+    cluster.faults().add(rule(Effect::WatchLag(5000)));
+    let begun = Instant::now();
+    let watching = cluster.clone();
+    let watch = tokio::spawn(async move { told(&watching, 2).await });
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    api.patch("a", &params, &label("c")).await.unwrap();
+    watch.await.unwrap();
+    assert!(begun.elapsed() >= Duration::from_secs(11));
+
+    cluster.faults().clear();
+    let before = revision(&api).await;
+    cluster.faults().add(rule(Effect::WatchBookmarksOnly));
+    let mut watch = Box::pin(api.watch(&WatchParams::default(), &before).await.unwrap());
+    api.patch("a", &params, &label("d")).await.unwrap();
+    let event = timeout(LONG, watch.next()).await.unwrap().unwrap().unwrap();
+    let WatchEvent::Bookmark(mark) = event else {
+        panic!("{event:?}");
+    };
+    assert_eq!(mark.metadata.resource_version, before);
+    cluster.faults().clear();
+    let event = timeout(LONG, async {
+        loop {
+            if let WatchEvent::Modified(pod) = watch.next().await.unwrap().unwrap() {
+                return pod;
+            }
+        }
+    });
+    assert_eq!(event.await.unwrap().metadata.labels.unwrap()["app"], "d");
+}
