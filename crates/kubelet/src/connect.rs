@@ -11,8 +11,8 @@
 //! takes, and everything else has the first.
 //!
 //! # Guarantees
-//! A connection on which nothing arrives for [`PING_EVERY`] and
-//! [`PING_DEADLINE`] together is given up, with everything on it: long before a
+//! A connection on which nothing arrives for `PING_EVERY` and
+//! `PING_DEADLINE` together is given up, with everything on it: long before a
 //! lease runs out.
 
 use std::pin::Pin;

@@ -44,7 +44,7 @@ pub struct Desired {
     pub always: bool,
     /// Belongs to a DaemonSet.
     pub daemon: bool,
-    /// Made for machines that have a kubelet, wherever they are: see [`is_agent`].
+    /// An agent of the cluster's machines (kube-proxy, a network plugin, a mirror pod).
     pub agent: bool,
     /// The journal.
     pub journal: Option<Arc<str>>,
