@@ -73,7 +73,8 @@ async fn a_drain_evicts_the_pods_and_then_removes_node_lease_and_daemons() {
     let mut daemon = json!({"metadata": {"name": "daemon", "namespace": "default"}, "spec": {
         "selector": {"matchLabels": {"app": "daemon"}},
         "template": suite::workloads::template(&world, "daemon")}});
-    daemon["spec"]["template"]["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
+    daemon["spec"]["template"]["spec"]["tolerations"] =
+        json!([{"key": "node.kubernetes.io/unschedulable", "operator": "Exists"}]);
     let daemon: DaemonSet = serde_json::from_value(daemon).unwrap();
     cluster.create(&daemon).unwrap();
     let look = || async { world.labelled("app=daemon").await.pop() };
