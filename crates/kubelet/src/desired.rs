@@ -56,11 +56,9 @@ impl Desired {
         Self::after(pod, None)
     }
 
-    /// The same, where the pod as it was before is known: a fingerprint is
-    /// expensive, and specs hardly ever change.
-    pub fn after(pod: &Pod, before: Option<(&Pod, &Self)>) -> Option<Self> {
-        let before = before.filter(|(known, _)| known.spec == pod.spec);
-        let before = before.map(|(_, desired)| desired);
+    /// The same, where it is known what was wanted `before` with this very
+    /// spec: a fingerprint is expensive, and specs hardly ever change.
+    pub fn after(pod: &Pod, before: Option<&Self>) -> Option<Self> {
         let spec = pod.spec.as_ref()?;
         let meta = &pod.metadata;
         let deletion = meta.deletion_timestamp.as_ref().map(|_| {

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -151,12 +150,10 @@ impl Metrics {
         register(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// A pod became Running; how long it took.
-    pub fn pod_started(&self, pod: &Pod, now: Timestamp) {
-        if let Some(created) = &pod.metadata.creation_timestamp {
-            self.startup
-                .observe(now.duration_since(created.0).as_secs_f64().max(0.0));
-        }
+    /// A pod that was `created` then became Running.
+    pub fn pod_started(&self, created: Timestamp, now: Timestamp) {
+        self.startup
+            .observe(now.duration_since(created).as_secs_f64().max(0.0));
     }
 
     /// One step of the planner was carried out.
@@ -244,7 +241,6 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
     #[test]
     fn the_names_are_those_that_dashboards_use() {
@@ -269,16 +265,9 @@ mod tests {
     #[test]
     fn startup_counts_from_the_creation_and_never_below_zero() {
         let metrics = Metrics::new("mock", "1");
-        let created = Timestamp::from_second(100).unwrap();
-        let pod = Pod {
-            metadata: ObjectMeta {
-                creation_timestamp: Some(Time(created)),
-                ..Default::default()
-            },
-            ..Default::default()
-        };
-        metrics.pod_started(&pod, Timestamp::from_second(104).unwrap());
-        metrics.pod_started(&pod, Timestamp::from_second(99).unwrap());
+        let at = |second| Timestamp::from_second(second).unwrap();
+        metrics.pod_started(at(100), at(104));
+        metrics.pod_started(at(100), at(99));
         let text = metrics.text();
         assert!(
             text.contains("pod_startup_duration_seconds_sum 4.0"),

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::{Api, Client};
-use serde_json::{Value, json};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, Request};
+use kube::{Api, Client, Resource};
+use serde::de::IgnoredAny;
+use serde_json::json;
+use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use vk_provider::{BackendError, Journal, PodKey};
@@ -40,8 +42,8 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 /// How a write ended.
 #[derive(Debug)]
 pub enum Written {
-    /// Stored; the object as it is now.
-    Stored(Box<Pod>),
+    /// Stored; the object as it is now, or nothing where it is gone by that.
+    Stored(Box<LeanPod>),
     /// The pod of this UID is not there any more.
     Gone,
     /// The API server will never take this; a fault of ours.
@@ -95,7 +97,7 @@ impl Publisher {
     }
 
     /// A strategic-merge patch of `pods/NAME/status`.
-    pub async fn status(&self, key: &PodKey, body: &Value) -> Written {
+    pub async fn status(&self, key: &PodKey, body: &RawValue) -> Written {
         let (api, params) = (self.api(key), PatchParams::default());
         let patch = Patch::Strategic(body);
         self.bounded(key, || api.patch_status(&key.name, &params, &patch))
@@ -128,10 +130,13 @@ impl Publisher {
             }),
             ..Default::default()
         };
-        let api = self.api(key);
-        self.bounded(key, || async {
-            let answer = api.delete(&key.name, &params).await?;
-            Ok(answer.left().unwrap_or_default())
+        let path = Pod::url_path(&(), Some(&key.namespace));
+        self.bounded(key, || async move {
+            let request = Request::new(path).delete(&key.name, &params);
+            let request = request.map_err(kube::Error::BuildRequest)?;
+            // The answer shows what is gone.
+            self.client.request::<IgnoredAny>(request).await?;
+            Ok(LeanPod::default())
         })
         .await
     }
@@ -141,7 +146,7 @@ impl Publisher {
     ///
     /// # Errors
     /// The API server did not answer; the text says why.
-    pub async fn read(&self, key: &PodKey) -> Result<Option<Pod>, String> {
+    pub async fn read(&self, key: &PodKey) -> Result<Option<LeanPod>, String> {
         let Ok(_permit) = self.permits.acquire().await else {
             return Err("shutting down".into());
         };
@@ -164,7 +169,7 @@ impl Publisher {
         }
     }
 
-    async fn read_now(&self, key: &PodKey) -> Result<Option<Pod>, String> {
+    async fn read_now(&self, key: &PodKey) -> Result<Option<LeanPod>, String> {
         match timeout(WRITE_DEADLINE, self.api(key).get(&key.name)).await {
             Err(_) => Err("no answer from the API server".into()),
             Ok(Err(kube::Error::Api(status)))
@@ -173,9 +178,7 @@ impl Publisher {
                 Ok(None)
             }
             Ok(Err(error)) => Err(error.to_string()),
-            Ok(Ok(LeanPod(pod))) => {
-                Ok(Some(pod).filter(|p| p.metadata.uid.as_deref() == Some(key.uid.as_str())))
-            }
+            Ok(Ok(pod)) => Ok(Some(pod).filter(|pod| pod.key().is_some_and(|k| k.uid == key.uid))),
         }
     }
 
@@ -196,7 +199,7 @@ impl Publisher {
             };
         }
         match timeout(WRITE_DEADLINE, Box::pin(call())).await {
-            Ok(Ok(pod)) => Written::Stored(Box::new(pod.0)),
+            Ok(Ok(pod)) => Written::Stored(Box::new(pod)),
             Ok(Err(error)) => match classify(&error) {
                 Ok(written) => written,
                 Err(Doubt { code, message }) => match self.read_now(key).await {

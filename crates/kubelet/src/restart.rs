@@ -6,9 +6,11 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 use vk_provider::{ContainerFact, ContainerState, PodFacts};
+
+use crate::desired::Desired;
 
 /// First wait of a crash loop.
 const FIRST: Duration = Duration::from_secs(10);
@@ -81,7 +83,7 @@ impl Rounds {
 }
 
 /// Whether an ended pod is to be started again, by its restart policy.
-pub fn wanted(spec: &PodSpec, facts: &PodFacts) -> bool {
+pub fn wanted(desired: &Desired, facts: &PodFacts) -> bool {
     if !facts.ended {
         return false;
     }
@@ -89,11 +91,10 @@ pub fn wanted(spec: &PodSpec, facts: &PodFacts) -> bool {
         ContainerState::Terminated(end) => end.exit_code != Some(0),
         _ => true,
     };
-    match spec.restart_policy.as_deref() {
-        Some("Never") => false,
-        Some("OnFailure") => facts.containers.iter().any(failed) || facts.containers.is_empty(),
-        _ => true,
+    if desired.always || desired.at_most_once {
+        return desired.always;
     }
+    facts.containers.iter().any(failed) || facts.containers.is_empty()
 }
 
 /// The facts of a pod that we start again, as they are shown: with our count of
@@ -148,11 +149,10 @@ mod tests {
         facts
     }
 
-    fn spec(policy: &str) -> PodSpec {
-        PodSpec {
-            restart_policy: Some(policy.into()),
-            ..PodSpec::default()
-        }
+    fn of_policy(policy: &str) -> Desired {
+        let mut pod = crate::table::tests::pod("a", "1");
+        pod.spec.as_mut().unwrap().restart_policy = Some(policy.into());
+        Desired::of(&pod).unwrap()
     }
 
     #[test]
@@ -167,14 +167,14 @@ mod tests {
         ];
         for (policy, code, again) in table {
             assert_eq!(
-                wanted(&spec(policy), &ended(code)),
+                wanted(&of_policy(policy), &ended(code)),
                 again,
                 "{policy} {code}"
             );
         }
         let mut running = ended(1);
         running.ended = false;
-        assert!(!wanted(&spec("Always"), &running));
+        assert!(!wanted(&of_policy("Always"), &running));
     }
 
     #[tokio::test(start_paused = true)]

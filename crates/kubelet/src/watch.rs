@@ -9,7 +9,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
-use vk_provider::{PodKey, Uid};
+use vk_provider::Uid;
 
 use crate::cause::chain;
 use crate::lean::LeanPod;
@@ -52,7 +52,7 @@ fn take(event: Event<LeanPod>, node: &str, seen: &mut HashSet<Uid>, table: &Tabl
     match event {
         Event::Init => seen.clear(),
         Event::InitApply(pod) => {
-            if let Some(key) = PodKey::of(&pod.0) {
+            if let Some(key) = pod.key() {
                 seen.insert(key.uid);
             }
             apply(pod, table, queue);
@@ -70,7 +70,7 @@ fn take(event: Event<LeanPod>, node: &str, seen: &mut HashSet<Uid>, table: &Tabl
             seen.clear();
         }
         Event::Delete(pod) => {
-            if let Some(key) = PodKey::of(&pod.0) {
+            if let Some(key) = pod.key() {
                 table.deleted(&key.uid);
                 queue.mark(&key.uid);
             }
@@ -79,7 +79,7 @@ fn take(event: Event<LeanPod>, node: &str, seen: &mut HashSet<Uid>, table: &Tabl
 }
 
 fn apply(pod: LeanPod, table: &Table, queue: &Queue) {
-    if let Some(uid) = table.apply(Arc::new(pod.0)) {
+    if let Some(uid) = table.apply(pod) {
         queue.mark(&uid);
     }
 }

@@ -179,7 +179,7 @@ impl Actor {
                 return true;
             }
             Ok(Some(pod)) => {
-                self.table.adopt(Arc::new(pod));
+                self.table.adopt(pod);
                 self.queue.mark(&key.uid);
             }
             Err(message) => {
@@ -194,7 +194,7 @@ impl Actor {
     }
 
     fn tell_killing(&self, key: &PodKey, grace: Duration) {
-        let Some(Some(pod)) = self.table.with(&key.uid, |record| record.api.clone()) else {
+        let Some(Some(pod)) = self.table.with(&key.uid, |record| record.pod()) else {
             return;
         };
         let events = self.events.for_pod(key);
@@ -290,7 +290,7 @@ fn request(record: &Record, change: PodChange) -> Option<PodRequest> {
     Some(PodRequest {
         key: record.key.clone(),
         node: desired.node.clone(),
-        pod: record.api.clone()?,
+        pod: record.pod()?,
         spec_revision: desired.revision.clone(),
         change,
         journal: desired.journal.clone(),

@@ -14,6 +14,7 @@ use vk_sandbox::kubernetes::Cluster;
 
 use super::*;
 use crate::leadership::Leadership;
+use crate::lean::LeanPod;
 use crate::node::sandboxed::{client, start};
 use crate::table::tests::pod;
 
@@ -90,7 +91,7 @@ impl Bench {
         };
         let pod = pod("a", "1");
         let key = PodKey::of(&pod).unwrap();
-        actor.table.apply(Arc::new(pod));
+        actor.table.apply(LeanPod::of(&pod));
         Self {
             actor,
             backend,
@@ -110,7 +111,7 @@ async fn a_pod_that_is_deleted_between_plan_and_call_is_not_begun() {
     let mut deleted = pod("a", "1");
     deleted.metadata.resource_version = Some("2".into());
     deleted.metadata.deletion_timestamp = Some(Time(start()));
-    bench.actor.table.apply(Arc::new(deleted));
+    bench.actor.table.apply(LeanPod::of(&deleted));
     assert_eq!(bench.ensure().await, 0);
     assert_eq!(
         bench.actor.queue.next().await,

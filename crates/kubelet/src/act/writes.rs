@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
-use vk_provider::{PodKey, Revision};
+use vk_provider::{PodEvents, PodKey, Revision};
 
 use super::Actor;
+use crate::lean::LeanPod;
 use crate::publish::Written;
 use crate::restart;
 use crate::status::{self, PodVerdict};
@@ -56,17 +59,51 @@ impl Actor {
 
     /// Writes status and labels where they differ from what Kubernetes has.
     pub(super) async fn publish(&self, key: &PodKey) {
-        let restarts = self.backend.capabilities().restarts;
-        let Some(Some(draft)) = self
-            .table
-            .with(&key.uid, |record| Draft::of(record, restarts))
-        else {
+        let Some(news) = self.news(key) else {
             return;
         };
+        if news.status.is_none() && news.labels.is_empty() {
+            self.table
+                .with(&key.uid, |record| record.writes.nothing_left());
+            return;
+        }
+        if self.paused(key, |writes| writes.not_before.max(writes.unkept_until)) {
+            return;
+        }
+        if let Some(status) = news.status {
+            self.metrics.status_patch();
+            let _ahead = self.events.ahead();
+            match self.publisher.status(key, &status.body).await {
+                Written::Stored(pod) => {
+                    status.tell(&*self.events.for_pod(key));
+                    if let Some(created) = status.starts {
+                        self.metrics.pod_started(created, self.clock.now());
+                    }
+                    self.stored(key, *pod);
+                }
+                other => self.not_written(key, "status", other),
+            }
+        }
+        if !news.labels.is_empty() {
+            let none = BTreeMap::new();
+            match self.publisher.metadata(key, &news.labels, &none).await {
+                Written::Stored(pod) => self.stored(key, *pod),
+                other => self.not_written(key, "labels", other),
+            }
+        }
+    }
+
+    /// What Kubernetes does not show yet; `None` when nothing can be said. A pod
+    /// may wait long for its turn to be written: it is not open meanwhile.
+    fn news(&self, key: &PodKey) -> Option<News> {
+        let restarts = self.backend.capabilities().restarts;
+        let draft = self
+            .table
+            .with(&key.uid, |record| Draft::of(record, restarts))??;
         let listed = self.table.view(&key.uid).is_some_and(|view| view.listed);
         if !listed && draft.facts.is_none() && draft.verdict == PodVerdict::None {
             // Right after a start: what runs is not known yet, so nothing is said.
-            return;
+            return None;
         }
         let waiting = draft
             .waiting
@@ -81,58 +118,35 @@ impl Actor {
             waiting,
             now,
         );
-        let have = draft.pod.status.clone().unwrap_or_default();
+        let none = PodStatus::default();
+        let have = draft.pod.status.as_ref().unwrap_or(&none);
         // What was sent once may be stored, though no answer said so.
         self.table.with(&key.uid, |record| {
             let started = have.start_time.clone().or(want.start_time.take());
             want.start_time = record.started_at.clone().or(started);
             record.started_at.clone_from(&want.start_time);
         });
-        let body = status::patch(&have, &want, key.uid.as_str());
-        let labels = draft.missing_labels();
-        if body.is_none() && labels.is_empty() {
-            self.table
-                .with(&key.uid, |record| record.writes.nothing_left());
-            return;
-        }
-        if self.paused(key, |writes| writes.not_before.max(writes.unkept_until)) {
-            return;
-        }
-        if let Some(body) = body {
-            self.metrics.status_patch();
-            let _ahead = self.events.ahead();
-            match self.publisher.status(key, &body).await {
-                Written::Stored(pod) => {
-                    let events = self.events.for_pod(key);
-                    for (reason, message) in story::started(&have, &want) {
-                        events.normal(reason, &message);
-                    }
-                    if let Some((reason, message)) = story::resize_refused(&have, &want) {
-                        events.warning(reason, &message);
-                    }
-                    if !story::running(&have) && story::running(&want) {
-                        self.metrics.pod_started(&draft.pod, now);
-                    }
-                    self.stored(key, *pod);
-                }
-                other => self.not_written(key, "status", other),
-            }
-        }
-        if !labels.is_empty() {
-            let none = BTreeMap::new();
-            match self.publisher.metadata(key, &labels, &none).await {
-                Written::Stored(pod) => self.stored(key, *pod),
-                other => self.not_written(key, "labels", other),
-            }
-        }
+        let body = status::patch(have, &want, key.uid.as_str());
+        let starts = !story::running(have) && story::running(&want);
+        let created = draft.pod.metadata.creation_timestamp.as_ref();
+        Some(News {
+            status: body.map(|body| StatusNews {
+                // A JSON value is JSON.
+                body: to_raw_value(&body).unwrap_or_default(),
+                normal: story::started(have, &want),
+                warning: story::resize_refused(have, &want),
+                starts: created.filter(|_| starts).map(|at| at.0),
+            }),
+            labels: draft.missing_labels(),
+        })
     }
 
-    fn stored(&self, key: &PodKey, pod: Pod) {
+    fn stored(&self, key: &PodKey, pod: LeanPod) {
         let unkept = self.table.with(&key.uid, |record| record.writes.taken());
         if unkept == Some(true) {
             warn!(operation = "publish", pod = %key, "Kubernetes takes our writes and does not keep them; is a webhook or an older API server in the way?");
         }
-        if self.table.refresh(Arc::new(pod)).is_some() {
+        if self.table.refresh(pod).is_some() {
             self.queue.mark(&key.uid);
         }
     }
@@ -167,6 +181,32 @@ impl Actor {
     }
 }
 
+/// What is to be written about a pod.
+struct News {
+    status: Option<StatusNews>,
+    labels: BTreeMap<String, String>,
+}
+
+/// A status, and what else is to be told once it is stored.
+struct StatusNews {
+    body: Box<RawValue>,
+    normal: Vec<(&'static str, String)>,
+    warning: Option<(&'static str, String)>,
+    /// The pod that starts with it was created then.
+    starts: Option<Timestamp>,
+}
+
+impl StatusNews {
+    fn tell(&self, events: &dyn PodEvents) {
+        for (reason, message) in &self.normal {
+            events.normal(reason, message);
+        }
+        if let Some((reason, message)) = &self.warning {
+            events.warning(reason, message);
+        }
+    }
+}
+
 /// What a status is computed from, taken out of the table in one go.
 struct Draft {
     pod: Arc<Pod>,
@@ -178,7 +218,7 @@ struct Draft {
 
 impl Draft {
     fn of(record: &Record, remote_restarts: bool) -> Option<Self> {
-        let pod = record.api.clone()?;
+        let pod = record.pod()?;
         let desired = record.desired.as_ref()?;
         let deleting = desired.deletion.is_some();
         if record.left && !deleting {

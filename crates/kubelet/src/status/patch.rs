@@ -1,26 +1,19 @@
 //! The difference between two statuses as a strategic-merge patch.
 
 use k8s_openapi::api::core::v1::{PodCondition, PodStatus};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::resize;
 
-/// Single values and lists that the API replaces whole (container statuses have
-/// no merge key).
-const WHOLE: [&str; 10] = [
-    "phase",
-    "reason",
-    "message",
-    "startTime",
-    "qosClass",
-    "hostIP",
-    "podIP",
-    "initContainerStatuses",
-    "containerStatuses",
-    "ephemeralContainerStatuses",
-];
-/// Lists whose merge key would make addresses add up.
-const ADDRESSES: [&str; 2] = ["hostIPs", "podIPs"];
+/// Takes over the fields that differ; null clears what is no longer said.
+macro_rules! whole {
+    ($status:ident, $have:ident, $want:ident, { $($field:ident: $name:literal,)* }) => {$(
+        if $have.$field != $want.$field {
+            $status.insert($name.into(), json!($want.$field));
+        }
+    )*};
+}
 
 /// The body of a PATCH of `pods/NAME/status` that turns `have` into `want`, with
 /// the pod's UID as precondition; `None` if there is nothing to write.
@@ -32,24 +25,27 @@ pub fn patch(have: &PodStatus, want: &PodStatus, uid: &str) -> Option<Value> {
     if have == want {
         return None;
     }
-    let (old, new) = (object(have), object(want));
     let mut status = Map::new();
-    for field in WHOLE {
-        if old.get(field) != new.get(field) {
-            status.insert(field.into(), new.get(field).cloned().unwrap_or(Value::Null));
-        }
+    // Single values, and lists that the API replaces whole (container statuses
+    // have no merge key).
+    whole!(status, have, want, {
+        phase: "phase",
+        reason: "reason",
+        message: "message",
+        start_time: "startTime",
+        qos_class: "qosClass",
+        host_ip: "hostIP",
+        pod_ip: "podIP",
+        init_container_statuses: "initContainerStatuses",
+        container_statuses: "containerStatuses",
+        ephemeral_container_statuses: "ephemeralContainerStatuses",
+    });
+    // Lists whose merge key would make addresses add up.
+    if have.host_ips != want.host_ips {
+        status.insert("hostIPs".into(), replaced(want.host_ips.as_ref()));
     }
-    for field in ADDRESSES {
-        if old.get(field) != new.get(field) {
-            let mut list = vec![json!({"$patch": "replace"})];
-            list.extend(
-                new.get(field)
-                    .and_then(Value::as_array)
-                    .cloned()
-                    .unwrap_or_default(),
-            );
-            status.insert(field.into(), list.into());
-        }
+    if have.pod_ips != want.pod_ips {
+        status.insert("podIPs".into(), replaced(want.pod_ips.as_ref()));
     }
     let mut conditions: Vec<Value> = want
         .conditions
@@ -133,12 +129,11 @@ fn rises(have: Option<i64>, want: Option<i64>) -> bool {
     matches!((have, want), (Some(have), Some(want)) if want > have)
 }
 
-fn object(status: &PodStatus) -> Map<String, Value> {
-    match serde_json::to_value(status) {
-        Ok(Value::Object(map)) => map,
-        // A status is a JSON object by its type.
-        _ => Map::new(),
-    }
+fn replaced<T: Serialize>(list: Option<&Vec<T>>) -> Value {
+    let items = list.into_iter().flatten().map(|item| json!(item));
+    std::iter::once(json!({"$patch": "replace"}))
+        .chain(items)
+        .collect()
 }
 
 #[cfg(test)]

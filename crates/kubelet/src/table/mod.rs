@@ -2,20 +2,26 @@
 //! shows and what was asked of it. Synchronous; each method returns the UIDs to
 //! look at again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
+use tracing::error;
 use vk_provider::quantity::Resources;
 use vk_provider::{Listing, PodFacts, PodKey, Reach, Uid};
 
 use crate::desired::Desired;
+use crate::lean::LeanPod;
 use crate::plan::{Absence, View};
 
 mod record;
 
 pub use record::{BACK_OFF_FIRST, BACK_OFF_MAX, Place, Record, Stopping, Writes};
+
+/// Pods that stay open: as many as are worked on between a change and what
+/// follows at once from it. Each takes 20 to 30 KB.
+const OPEN: usize = 64;
 
 /// The table; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +43,9 @@ struct Inner {
     /// Forgotten pods, with their node, that the watch has yet to show deleted:
     /// what it still says of them is old. Emptied by the watch itself.
     ghosts: HashMap<Uid, Arc<str>>,
+    /// Pods that are open, in the order of their last change; one that changed
+    /// twice stands there twice.
+    opened: VecDeque<Uid>,
     /// How many complete listings there were.
     listings: u64,
     /// How many there had been when we began to serve a node.
@@ -45,25 +54,25 @@ struct Inner {
 
 impl Table {
     /// A pod as the watch shows it. Older versions than the known one are ignored.
-    pub fn apply(&self, pod: Arc<Pod>) -> Option<Uid> {
+    pub fn apply(&self, pod: LeanPod) -> Option<Uid> {
         self.lock().apply(pod)
     }
 
     /// A pod as Kubernetes answered one of our writes. An answer may be
     /// overtaken by the delete that followed it, so it brings nothing back:
     /// only the watch does.
-    pub fn refresh(&self, pod: Arc<Pod>) -> Option<Uid> {
+    pub fn refresh(&self, pod: LeanPod) -> Option<Uid> {
         let mut inner = self.lock();
-        let uid = Uid::new(pod.metadata.uid.as_deref()?);
+        let uid = pod.key()?.uid;
         inner.records.get(&uid)?.api.as_ref()?;
         inner.apply(pod)
     }
 
     /// A pod that was read because the remote has it and no watch showed it.
     /// Ignored when a watch has told of its end meanwhile.
-    pub fn adopt(&self, pod: Arc<Pod>) -> Option<Uid> {
+    pub fn adopt(&self, pod: LeanPod) -> Option<Uid> {
         let mut inner = self.lock();
-        let uid = Uid::new(pod.metadata.uid.as_deref()?);
+        let uid = pod.key()?.uid;
         match inner.records.get(&uid)?.absence {
             Absence::Orphan { .. } => inner.apply(pod),
             Absence::Deleted => None,
@@ -85,7 +94,7 @@ impl Table {
         let mut inner = self.lock();
         if let Some(record) = inner.records.get_mut(uid) {
             record.interrupt();
-            record.api = None;
+            (record.api, record.open) = (None, None);
             if let Some(desired) = record.desired.take() {
                 record.gone = Some(desired.node);
             }
@@ -371,7 +380,7 @@ impl Table {
             matches!(place, Some(Place::Bound(at) | Place::Remote(at)) if &*at == node)
         });
         of_node
-            .map(|record| (record.key.clone(), record.api.clone()))
+            .map(|record| (record.key.clone(), record.pod()))
             .collect()
     }
 
@@ -404,29 +413,34 @@ impl Inner {
         bound.map(|(uid, _)| uid.clone()).collect()
     }
 
-    fn apply(&mut self, pod: Arc<Pod>) -> Option<Uid> {
-        let uid = PodKey::of(&pod)?.uid;
+    fn apply(&mut self, pod: LeanPod) -> Option<Uid> {
+        let key = pod.key()?;
+        let uid = key.uid.clone();
         if self.ghosts.contains_key(&uid) {
             return None;
         }
+        let text = pod.into_text();
         let known = self.records.get(&uid);
-        if known.and_then(|r| r.api.as_ref()) == Some(&pod) {
-            // The watch shows what the answer to a write of ours showed already.
+        let before = known.and_then(|record| record.api.as_ref());
+        // The watch shows what the answer to a write of ours showed already, or
+        // something older.
+        if before.is_some_and(|before| *before == text || before.later_than(&text)) {
             return None;
         }
-        let before = known.and_then(|r| Some((r.api.as_deref()?, r.desired.as_ref()?)));
-        let desired = Desired::after(&pod, before)?;
+        let open = match text.open() {
+            Ok(open) => Arc::new(open),
+            Err(error) => {
+                error!(pod = %key, %error, "a pod that cannot be read is left as it is");
+                return None;
+            }
+        };
+        let same_spec = before.is_some_and(|before| before.same_spec(&text));
+        let before = known.and_then(|r| r.desired.as_ref()).filter(|_| same_spec);
+        let desired = Desired::after(&open, before)?;
         let record = self
             .records
             .entry(uid.clone())
-            .or_insert_with(|| Record::new(desired.key.clone()));
-        if record
-            .api
-            .as_deref()
-            .is_some_and(|known| newer(known, &pod))
-        {
-            return None;
-        }
+            .or_insert_with(|| Record::new(key));
         if let Some(before) = &record.desired
             && (before.revision != desired.revision
                 // Our own final delete sets the grace to 0 before the pod goes.
@@ -435,15 +449,27 @@ impl Inner {
             record.interrupt();
         }
         if record.api.is_none() {
-            record.rounds.shown(&pod);
+            record.rounds.shown(&open);
         }
         record.absence = Absence::Deleted;
         record.orphaned = None;
-        record.api = Some(pod);
+        (record.api, record.open) = (Some(text), Some(open));
         record.node = Some(desired.node.clone());
         record.desired = Some(desired);
         self.settle(&uid);
+        self.keep_open(uid.clone());
         Some(uid)
+    }
+
+    /// What has just changed is about to be worked on; the oldest of those rests.
+    fn keep_open(&mut self, uid: Uid) {
+        self.opened.push_back(uid);
+        if self.opened.len() > OPEN
+            && let Some(rests) = self.opened.pop_front()
+            && let Some(record) = self.records.get_mut(&rests)
+        {
+            record.open = None;
+        }
     }
 
     fn observe(&mut self, facts: PodFacts, at: Instant) -> bool {
@@ -482,13 +508,6 @@ impl Inner {
             self.ledger.entry(node).or_default().add(&requests);
         }
     }
-}
-
-/// Whether `known` is a later version than `pod`. Resource versions compare as
-/// numbers (promised since Kubernetes 1.35, true before).
-fn newer(known: &Pod, pod: &Pod) -> bool {
-    let version = |p: &Pod| p.metadata.resource_version.as_deref()?.parse::<u64>().ok();
-    matches!((version(known), version(pod)), (Some(a), Some(b)) if a > b)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use vk_provider::quantity::Resources;
 use vk_provider::{PodFacts, PodKey, Revision, Verdict};
 
 use crate::desired::Desired;
+use crate::lean::PodText;
 use crate::plan::Absence;
 use crate::restart::{self, Rounds};
 
@@ -35,7 +36,9 @@ pub struct Record {
     /// Identity.
     pub key: PodKey,
     /// The API object, newest known; `None` when it is not in Kubernetes.
-    pub api: Option<Arc<Pod>>,
+    pub(super) api: Option<PodText>,
+    /// The same, opened: while it is one of the last that changed.
+    pub(super) open: Option<Arc<Pod>>,
     /// The same, read.
     pub desired: Option<Desired>,
     /// The node it was bound to, also when it is no longer in Kubernetes.
@@ -160,6 +163,7 @@ impl Record {
         Self {
             key,
             api: None,
+            open: None,
             desired: None,
             node: None,
             absence: Absence::Deleted,
@@ -188,6 +192,15 @@ impl Record {
         }
     }
 
+    /// The API object, newest known; `None` when it is not in Kubernetes.
+    pub fn pod(&self) -> Option<Arc<Pod>> {
+        if self.open.is_some() {
+            return self.open.clone();
+        }
+        // The table takes only what it could read.
+        self.api.as_ref()?.open().ok().map(Arc::new)
+    }
+
     /// The next try waits; `retry` where the remote named a time.
     pub fn failed(&mut self, retry: Option<Duration>) {
         let doubled = BACK_OFF_FIRST.saturating_mul(1 << self.failures.min(5));
@@ -204,11 +217,11 @@ impl Record {
 
     /// How long until the ended pod is to be started again, if it is.
     pub fn restart_wait(&self, now: Instant) -> Option<Duration> {
-        let spec = self.api.as_ref()?.spec.as_ref()?;
+        let desired = self.desired.as_ref()?;
         let facts = self.facts.as_ref()?;
         self.rounds
             .wait(now)
-            .filter(|_| restart::wanted(spec, facts))
+            .filter(|_| restart::wanted(desired, facts))
     }
 
     /// The backend took an `ensure`; `again` after an end, which facts from

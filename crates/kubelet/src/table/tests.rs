@@ -35,6 +35,10 @@ pub(crate) fn pod(name: &str, uid: &str) -> Pod {
     }
 }
 
+fn lean(pod: &Pod) -> LeanPod {
+    LeanPod::of(pod)
+}
+
 fn facts(uid: &str, seq: u64) -> PodFacts {
     let mut facts = PodFacts::new(PodKey::new("default", "a", uid), "node".into(), seq);
     facts.accepted = Some(Revision::of(pod("a", uid).spec.as_ref().unwrap()));
@@ -62,8 +66,8 @@ fn uid(text: &str) -> Uid {
 #[test]
 fn a_delete_missed_in_a_watch_gap_is_found_at_the_next_list() {
     let table = Table::default();
-    table.apply(Arc::new(pod("a", "1")));
-    table.apply(Arc::new(pod("b", "2")));
+    table.apply(lean(&pod("a", "1")));
+    table.apply(lean(&pod("b", "2")));
     let gone = table.synced("node", &HashSet::from([uid("1")]));
     assert_eq!(gone, [uid("2")]);
     assert!(table.view(&uid("2")).unwrap().desired.is_none());
@@ -73,8 +77,8 @@ fn a_delete_missed_in_a_watch_gap_is_found_at_the_next_list() {
 #[test]
 fn the_same_name_with_a_new_uid_is_another_pod() {
     let table = Table::default();
-    table.apply(Arc::new(pod("a", "1")));
-    table.apply(Arc::new(pod("a", "2")));
+    table.apply(lean(&pod("a", "1")));
+    table.apply(lean(&pod("a", "2")));
     table.gone(&uid("1"));
     assert!(table.view(&uid("1")).unwrap().desired.is_none());
     assert!(table.view(&uid("2")).unwrap().desired.is_some());
@@ -87,10 +91,10 @@ fn older_facts_and_older_objects_are_ignored() {
     assert!(table.observe(facts("1", 4), at(0)).is_none());
     let mut new = pod("a", "1");
     new.metadata.resource_version = Some("10".into());
-    table.apply(Arc::new(new));
+    table.apply(lean(&new));
     let mut old = pod("a", "1");
     old.metadata.resource_version = Some("9".into());
-    assert!(table.apply(Arc::new(old)).is_none());
+    assert!(table.apply(lean(&old)).is_none());
 }
 
 #[test]
@@ -120,7 +124,7 @@ fn an_orphan_needs_two_listings_and_synced_pods() {
 fn a_listing_older_than_the_acceptance_does_not_deny_it() {
     let table = Table::default();
     table.listing(listing(vec![], 1));
-    table.apply(Arc::new(pod("a", "1")));
+    table.apply(lean(&pod("a", "1")));
     let revision = Revision::from_text("r");
     table.with(&uid("1"), |r| {
         r.accepted = Some(revision);
@@ -147,7 +151,7 @@ fn an_incomplete_listing_denies_nothing() {
 #[test]
 fn the_ledger_returns_to_nothing() {
     let table = Table::default();
-    table.apply(Arc::new(pod("a", "1")));
+    table.apply(lean(&pod("a", "1")));
     assert_eq!(table.requested("node"), Resources::new());
     table.with(&uid("1"), |r| r.admitted = true);
     assert_eq!(table.requested("node").get("cpu"), Amount::units(1));
@@ -161,7 +165,7 @@ fn the_ledger_returns_to_nothing() {
 fn what_ended_or_failed_leaves_room_in_the_ledger() {
     let full = || {
         let table = Table::default();
-        table.apply(Arc::new(pod("a", "1")));
+        table.apply(lean(&pod("a", "1")));
         table.with(&uid("1"), |r| r.admitted = true);
         assert_ne!(table.requested("node").get("cpu"), Amount::ZERO);
         table
@@ -173,7 +177,7 @@ fn what_ended_or_failed_leaves_room_in_the_ledger() {
     let mut pod = pod("a", "1");
     pod.metadata.resource_version = Some("2".into());
     pod.status.get_or_insert_default().phase = Some("Succeeded".into());
-    ended.apply(Arc::new(pod));
+    ended.apply(lean(&pod));
     assert_eq!(ended.requested("node").get("cpu"), Amount::ZERO);
 }
 
@@ -196,7 +200,7 @@ fn a_node_that_is_left_before_its_pods_were_listed_holds_no_orphan_back() {
 #[test]
 fn a_node_that_is_left_keeps_no_ghosts() {
     let table = Table::default();
-    table.apply(Arc::new(pod("a", "1")));
+    table.apply(lean(&pod("a", "1")));
     table.gone(&uid("1"));
     table.forget(&uid("1"));
     assert_eq!(table.lock().ghosts.len(), 1);
@@ -221,7 +225,7 @@ async fn back_off_doubles_from_ten_seconds_to_five_minutes() {
 #[test]
 fn a_deletion_cancels_the_ensure_in_flight() {
     let table = Table::default();
-    table.apply(Arc::new(pod("a", "1")));
+    table.apply(lean(&pod("a", "1")));
     let token = CancellationToken::new();
     table.with(&uid("1"), |r| r.in_flight = Some(token.clone()));
     table.gone(&uid("1"));
@@ -244,7 +248,7 @@ fn an_answer_that_the_delete_overtook_brings_nothing_back() {
     let version = |text: &str| {
         let mut pod = pod("a", "1");
         pod.metadata.resource_version = Some(text.into());
-        Arc::new(pod)
+        lean(&pod)
     };
     let table = Table::default();
     table.apply(version("9"));
@@ -258,15 +262,15 @@ fn an_answer_that_the_delete_overtook_brings_nothing_back() {
 fn a_pod_that_only_the_remote_showed_is_adopted() {
     let table = Table::default();
     table.observe(facts("1", 1), at(0));
-    assert!(table.refresh(Arc::new(pod("a", "1"))).is_none());
-    assert!(table.adopt(Arc::new(pod("a", "1"))).is_some());
+    assert!(table.refresh(lean(&pod("a", "1"))).is_none());
+    assert!(table.adopt(lean(&pod("a", "1"))).is_some());
     assert!(table.view(&uid("1")).unwrap().desired.is_some());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_listing_that_began_before_the_stop_does_not_confirm_it() {
     let table = Table::default();
-    table.apply(Arc::new(pod("a", "1")));
+    table.apply(lean(&pod("a", "1")));
     table.with(&uid("1"), |r| r.stop_taken(Duration::ZERO));
     let taken = Instant::now();
     let listing = |as_of| Listing {
@@ -285,7 +289,7 @@ async fn a_listing_that_began_before_the_stop_does_not_confirm_it() {
 #[tokio::test]
 async fn what_runs_again_after_its_stop_is_stopped_again() {
     let table = Table::default();
-    table.apply(Arc::new(pod("a", "1")));
+    table.apply(lean(&pod("a", "1")));
     let mut ended = facts("1", 1);
     ended.ended = true;
     table.observe(ended, at(0));
@@ -328,9 +332,9 @@ async fn writes_that_are_not_kept_become_rare() {
 #[test]
 fn what_is_known_already_marks_nothing() {
     let table = Table::default();
-    let api = Arc::new(pod("a", "u"));
+    let api = lean(&pod("a", "u"));
     assert!(table.apply(api.clone()).is_some());
-    assert_eq!(table.apply(Arc::new(pod("a", "u"))), None, "an echo");
+    assert_eq!(table.apply(lean(&pod("a", "u"))), None, "an echo");
     assert_eq!(table.listing(listing(vec![facts("u", 1)], 5)), [uid("u")]);
     assert!(table.listing(listing(vec![facts("u", 2)], 6)).is_empty());
     let mut other = facts("u", 3);
@@ -346,7 +350,7 @@ fn the_final_delete_of_ours_is_no_news() {
         pod.metadata.resource_version = Some(version.into());
         pod.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
         pod.metadata.deletion_grace_period_seconds = Some(grace);
-        Arc::new(pod)
+        lean(&pod)
     };
     let waits = || table.view(&uid("u")).unwrap().back_off.is_some();
     table.apply(deleting(30, "2"));
@@ -374,16 +378,42 @@ fn a_listing_older_than_what_was_heard_does_not_deny_it() {
 #[test]
 fn a_forgotten_pod_is_not_begun_again_by_a_watch_that_lags() {
     let table = Table::default();
-    table.apply(Arc::new(pod("a", "1")));
+    table.apply(lean(&pod("a", "1")));
     table.gone(&uid("1"));
     table.forget(&uid("1"));
-    assert!(table.apply(Arc::new(pod("a", "1"))).is_none());
+    assert!(table.apply(lean(&pod("a", "1"))).is_none());
     assert!(table.is_empty());
     table.deleted(&uid("1"));
     assert!(table.lock().ghosts.is_empty(), "nothing is kept for ever");
-    table.apply(Arc::new(pod("a", "2")));
+    table.apply(lean(&pod("a", "2")));
     table.gone(&uid("2"));
     table.forget(&uid("2"));
     table.synced("node", &HashSet::new());
     assert!(table.lock().ghosts.is_empty());
+}
+
+#[test]
+fn only_the_last_that_changed_stay_open_and_all_can_be_opened() {
+    let table = Table::default();
+    for number in 0..OPEN + 10 {
+        table.apply(lean(&pod("a", &number.to_string())));
+    }
+    let inner = table.lock();
+    let open = inner.records.values().filter(|r| r.open.is_some()).count();
+    assert_eq!(open, OPEN);
+    assert_eq!(inner.opened.len(), OPEN);
+    for (uid, record) in &inner.records {
+        assert_eq!(*record.pod().unwrap(), pod("a", uid.as_str()));
+    }
+}
+
+#[test]
+fn a_version_that_cannot_be_read_leaves_the_pod_as_it_was() {
+    let table = Table::default();
+    table.apply(lean(&pod("a", "1")));
+    let broken = r#"{"metadata":{"namespace":"default","name":"a","uid":"1",
+        "resourceVersion":"2"},"spec":{"nodeName":"node","containers":7}}"#;
+    assert!(table.apply(serde_json::from_str(broken).unwrap()).is_none());
+    let kept = table.with(&uid("1"), |record| record.pod()).flatten();
+    assert_eq!(*kept.unwrap(), pod("a", "1"));
 }

@@ -267,7 +267,7 @@ impl Watch {
 }
 
 fn encode(text: &mut Vec<u8>, kind: &str, object: &Value) {
-    let line = json!({"type": kind, "object": object});
-    text.extend_from_slice(line.to_string().as_bytes());
-    text.push(b'\n');
+    // In this order, as Kubernetes writes it: clients read the object by its type.
+    let line = format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n");
+    text.extend_from_slice(line.as_bytes());
 }
