@@ -14,7 +14,7 @@ use crate::status::resize;
 pub const JOURNAL_ANNOTATION: &str = "virtual-kubelet.io/journal";
 
 /// Marks the image in the API of a pod that a kubelet runs from a file.
-const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+pub(crate) const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
 /// Kubernetes' own default, for a deletion that names no grace.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
@@ -95,17 +95,24 @@ impl Desired {
     }
 }
 
-fn is_daemon(pod: &Pod) -> bool {
+/// Whether a DaemonSet would bring it back.
+pub(crate) fn is_daemon(pod: &Pod) -> bool {
     let mut owners = pod.metadata.owner_references.iter().flatten();
     owners.any(|owner| owner.kind == "DaemonSet" && owner.controller == Some(true))
+}
+
+/// Whether it only mirrors a pod that a kubelet runs from a file: deleting it
+/// ends nothing.
+pub(crate) fn is_mirror(pod: &Pod) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    annotations.is_some_and(|all| all.contains_key(MIRROR_ANNOTATION))
 }
 
 /// An agent of the cluster's machines, such as kube-proxy or a network plugin: a
 /// DaemonSet's pod that no `NoSchedule` taint keeps away, or the mirror of a
 /// kubelet's static pod.
 fn is_agent(pod: &Pod) -> bool {
-    let mirror = pod.metadata.annotations.as_ref();
-    if mirror.is_some_and(|all| all.contains_key(MIRROR_ANNOTATION)) {
+    if is_mirror(pod) {
         return true;
     }
     let tolerations = pod.spec.iter().flat_map(|s| s.tolerations.iter().flatten());

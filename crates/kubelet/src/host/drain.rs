@@ -33,6 +33,7 @@ use tracing::{info, warn};
 use vk_provider::{PodKey, Uid};
 
 use super::tend::Tended;
+use crate::desired::{is_daemon, is_mirror};
 use crate::leadership::{Leadership, Role};
 use crate::node::{CALL_DEADLINE, Registration, remove_node};
 use crate::table::Table;
@@ -51,8 +52,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const EVICTIONS_AT_ONCE: usize = 16;
 /// Pods and nodes that an error names; the log names all.
 const NAMED: usize = 10;
-/// The annotation of a pod that only mirrors another: deleting it ends nothing.
-const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// What becomes of nodes and pods when the process ends.
 #[derive(Clone, Debug, Default)]
@@ -218,17 +217,10 @@ enum Part {
 
 /// As `kubectl drain --ignore-daemonsets --force --delete-emptydir-data` has it.
 fn part(pod: Option<&Pod>) -> Part {
-    let Some(meta) = pod.map(|pod| &pod.metadata) else {
-        return Part::Evicted;
-    };
-    let mut owners = meta.owner_references.iter().flatten();
-    let mirror = |all: &std::collections::BTreeMap<String, String>| all.contains_key(MIRROR);
-    if meta.annotations.as_ref().is_some_and(mirror) {
-        Part::Mirror
-    } else if owners.any(|owner| owner.kind == "DaemonSet" && owner.controller == Some(true)) {
-        Part::Daemon
-    } else {
-        Part::Evicted
+    match pod {
+        Some(pod) if is_mirror(pod) => Part::Mirror,
+        Some(pod) if is_daemon(pod) => Part::Daemon,
+        _ => Part::Evicted,
     }
 }
 
@@ -443,6 +435,7 @@ fn words(error: &kube::Error) -> (String, Option<Duration>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desired::MIRROR_ANNOTATION;
 
     fn pod(metadata: &serde_json::Value) -> Pod {
         serde_json::from_value(json!({ "metadata": metadata })).unwrap()
@@ -455,7 +448,7 @@ mod tests {
                 "controller": controller});
             pod(&json!({"name": "p", "ownerReferences": [owner]}))
         };
-        let mirror = pod(&json!({"name": "p", "annotations": {MIRROR: "hash"}}));
+        let mirror = pod(&json!({"name": "p", "annotations": {MIRROR_ANNOTATION: "hash"}}));
         assert_eq!(part(Some(&owned("DaemonSet", true))), Part::Daemon);
         assert_eq!(part(Some(&owned("DaemonSet", false))), Part::Evicted);
         assert_eq!(part(Some(&owned("ReplicaSet", true))), Part::Evicted);
