@@ -24,7 +24,7 @@
 
 pub mod act;
 pub mod admin;
-mod cause;
+pub mod cause;
 pub mod connect;
 pub mod desired;
 pub mod events;
