@@ -19,6 +19,7 @@ use crate::cause::chain;
 use crate::desired::JOURNAL_ANNOTATION;
 use crate::leadership::Gate;
 use crate::lean::LeanPod;
+use crate::pace::named_pause;
 
 /// Deadline of one write. The API server's own limit is a minute; a write that
 /// takes longer than this is better repeated.
@@ -244,19 +245,11 @@ fn classify(error: &kube::Error) -> Result<Written, Doubt> {
         404 | 409 => Err(Doubt { code, message }),
         422 if message.contains("metadata.uid") => Err(Doubt { code, message }),
         400 | 403 | 405 | 415 | 422 => Ok(Written::Refused { code, message }),
-        _ => {
-            let details = status.details.as_ref();
-            let named = details.map_or(0, |d| u64::from(d.retry_after_seconds));
-            let retry = match named {
-                0 => WRITE_RETRY,
-                _ => Duration::from_secs(named).min(RETRY_AFTER_MAX),
-            };
-            Ok(Written::Failed {
-                code: Some(code),
-                retry,
-                message,
-            })
-        }
+        _ => Ok(Written::Failed {
+            code: Some(code),
+            retry: named_pause(error).map_or(WRITE_RETRY, |named| named.min(RETRY_AFTER_MAX)),
+            message,
+        }),
     }
 }
 

@@ -33,6 +33,7 @@ use vk_provider::{Clock, PodEvents, PodKey, Uid};
 
 use crate::leadership::Gate;
 use crate::metrics::Metrics;
+use crate::pace::named_pause;
 pub use series::SERIES;
 use series::{Outgoing, Series};
 
@@ -331,15 +332,7 @@ async fn send(
                     && matches!(status.code, 429 | 503)
                 {
                     metrics.event_dropped();
-                    let named = status
-                        .details
-                        .as_ref()
-                        .map_or(0, |d| u64::from(d.retry_after_seconds));
-                    let pause = if named > 0 {
-                        Duration::from_secs(named)
-                    } else {
-                        THROTTLED
-                    };
+                    let pause = named_pause(&error).unwrap_or(THROTTLED);
                     return Some(pause.min(LONGEST_PAUSE));
                 }
                 // The namespace is on its way out; its events matter to nobody.

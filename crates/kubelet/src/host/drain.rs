@@ -36,6 +36,7 @@ use super::tend::Tended;
 use crate::desired::{is_daemon, is_mirror};
 use crate::leadership::{Leadership, Role};
 use crate::node::{CALL_DEADLINE, Registration, remove_node};
+use crate::pace::named_pause;
 use crate::table::Table;
 
 /// How long a drain takes at most where nobody says otherwise: pods have 30 s of
@@ -335,7 +336,7 @@ impl Emptying<'_> {
                 }
             };
             let ended = timeout(CALL_DEADLINE, call).await.ok()?;
-            Some(ended.map_err(|error| words(&error)))
+            Some(ended.map_err(|error| (words(&error), named_pause(&error))))
         };
         let (why, pause) = match call.await {
             Some(Ok(())) => (None, None),
@@ -420,15 +421,11 @@ async fn delete(api: &Api<Pod>, key: &PodKey) -> kube::Result<()> {
     api.delete(&key.name, &params).await.map(drop)
 }
 
-/// What the server said, and how long it wants to be left alone.
-fn words(error: &kube::Error) -> (String, Option<Duration>) {
+/// What the server said.
+fn words(error: &kube::Error) -> String {
     match error {
-        kube::Error::Api(status) => {
-            let seconds = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
-            let why = format!("{} ({})", status.message, status.code);
-            (why, Some(Duration::from_secs(seconds.into())))
-        }
-        other => (other.to_string(), None),
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+        other => other.to_string(),
     }
 }
 

@@ -28,6 +28,7 @@ use tracing::{debug, info, warn};
 use crate::cause::chain;
 use crate::leadership::Role;
 use crate::node::{NodeTask, Registration};
+use crate::pace::named_pause;
 use claim::{Claim, Observed, released, renewed};
 
 /// Where Kubernetes looks for the leases of nodes.
@@ -284,10 +285,6 @@ fn standby_pause(nodes: usize) -> Duration {
 }
 
 fn pause(error: &kube::Error) -> Duration {
-    let named = match error {
-        kube::Error::Api(status) => status.details.as_ref().map_or(0, |d| d.retry_after_seconds),
-        _ => 0,
-    };
     // One answer that names an hour must not cost the node.
-    Duration::from_secs(named.into()).clamp(RETRY_AFTER, RENEW_EVERY)
+    named_pause(error).map_or(RETRY_AFTER, |named| named.clamp(RETRY_AFTER, RENEW_EVERY))
 }
