@@ -51,13 +51,9 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// Reads a pod; `None` for one without identity or node.
-    pub fn of(pod: &Pod) -> Option<Self> {
-        Self::after(pod, None)
-    }
-
-    /// The same, where the pod as it was before is known: a fingerprint is
-    /// expensive, and specs hardly ever change.
+    /// Reads a pod; `None` for one without identity or node. The pod as it was
+    /// before saves work where it is known: a fingerprint is expensive, and specs
+    /// hardly ever change.
     pub fn after(pod: &Pod, before: Option<(&Pod, &Self)>) -> Option<Self> {
         let before = before.filter(|(known, _)| known.spec == pod.spec);
         let before = before.map(|(_, desired)| desired);

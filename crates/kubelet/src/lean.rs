@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 /// A pod that is read lean.
 #[derive(Clone, Debug, Default)]
-pub struct LeanPod(pub Pod);
+pub(crate) struct LeanPod(pub Pod);
 
 #[derive(Deserialize)]
 struct Read {

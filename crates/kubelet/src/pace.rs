@@ -54,7 +54,7 @@ impl Pace {
 
 /// A client for one watcher, which has one request at a time. It shares the
 /// connections of `client`.
-pub fn paced(client: Client) -> Client {
+pub(crate) fn paced(client: Client) -> Client {
     let now = Instant::now();
     let pace = Arc::new(Mutex::new(Pace {
         not_before: now,

@@ -23,12 +23,12 @@ use crate::pace::named_pause;
 
 /// Deadline of one write. The API server's own limit is a minute; a write that
 /// takes longer than this is better repeated.
-pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// Wait after a write that failed, where the server names no time.
-pub const WRITE_RETRY: Duration = Duration::from_secs(2);
+pub(crate) const WRITE_RETRY: Duration = Duration::from_secs(2);
 /// Wait after a write that was not made, because the node's lease is not held:
 /// about when it should have been renewed again.
-pub const NOT_LEADING: Duration = Duration::from_secs(5);
+pub(crate) const NOT_LEADING: Duration = Duration::from_secs(5);
 /// Writes under way at once. Over HTTP/1.1 each holds a connection, and beyond
 /// some dozens an API server answers no faster.
 const WRITES_AT_ONCE: usize = 32;
@@ -40,7 +40,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// How a write ended.
 #[derive(Debug)]
-pub enum Written {
+pub(crate) enum Written {
     /// Stored; the object as it is now.
     Stored(Box<Pod>),
     /// The pod of this UID is not there any more.
@@ -65,7 +65,7 @@ pub enum Written {
 
 /// The writer; clones share its limit.
 #[derive(Clone)]
-pub struct Publisher {
+pub(crate) struct Publisher {
     client: Client,
     permits: Arc<Semaphore>,
     gate: Option<Gate>,
@@ -80,7 +80,7 @@ impl std::fmt::Debug for Publisher {
 impl Publisher {
     /// A writer over this client. Give it one without automatic retries:
     /// repeating is decided here.
-    pub fn new(client: Client) -> Self {
+    pub(crate) fn new(client: Client) -> Self {
         Self {
             client,
             permits: Arc::new(Semaphore::new(WRITES_AT_ONCE)),
@@ -90,13 +90,13 @@ impl Publisher {
 
     /// The same, writing only what this process may.
     #[must_use]
-    pub fn gated(mut self, gate: Gate) -> Self {
+    pub(crate) fn gated(mut self, gate: Gate) -> Self {
         self.gate = Some(gate);
         self
     }
 
     /// A strategic-merge patch of `pods/NAME/status`.
-    pub async fn status(&self, key: &PodKey, body: &Value) -> Written {
+    pub(crate) async fn status(&self, key: &PodKey, body: &Value) -> Written {
         let (api, params) = (self.api(key), PatchParams::default());
         let patch = Patch::Strategic(body);
         self.bounded(key, || api.patch_status(&key.name, &params, &patch))
@@ -104,7 +104,7 @@ impl Publisher {
     }
 
     /// A merge patch of labels and annotations of ours.
-    pub async fn metadata(
+    pub(crate) async fn metadata(
         &self,
         key: &PodKey,
         labels: &BTreeMap<String, String>,
@@ -120,7 +120,7 @@ impl Publisher {
     }
 
     /// The kubelet's final delete: grace 0, this UID only.
-    pub async fn delete(&self, key: &PodKey) -> Written {
+    pub(crate) async fn delete(&self, key: &PodKey) -> Written {
         let params = DeleteParams {
             grace_period_seconds: Some(0),
             preconditions: Some(Preconditions {
@@ -142,7 +142,7 @@ impl Publisher {
     ///
     /// # Errors
     /// The API server did not answer; the text says why.
-    pub async fn read(&self, key: &PodKey) -> Result<Option<Pod>, String> {
+    pub(crate) async fn read(&self, key: &PodKey) -> Result<Option<Pod>, String> {
         let Ok(_permit) = self.permits.acquire().await else {
             return Err("shutting down".into());
         };
@@ -153,7 +153,7 @@ impl Publisher {
     ///
     /// # Errors
     /// The API server did not answer, or has no such node; the text says why.
-    pub async fn node_labels(&self, node: &str) -> Result<BTreeMap<String, String>, String> {
+    pub(crate) async fn node_labels(&self, node: &str) -> Result<BTreeMap<String, String>, String> {
         let Ok(_permit) = self.permits.acquire().await else {
             return Err("shutting down".into());
         };
@@ -255,14 +255,14 @@ fn classify(error: &kube::Error) -> Result<Written, Doubt> {
 
 /// The journal of one pod, in an annotation.
 #[derive(Debug)]
-pub struct PodJournal {
+pub(crate) struct PodJournal {
     publisher: Publisher,
     key: PodKey,
 }
 
 impl PodJournal {
     /// The journal of this pod.
-    pub fn new(publisher: Publisher, key: PodKey) -> Self {
+    pub(crate) fn new(publisher: Publisher, key: PodKey) -> Self {
         Self { publisher, key }
     }
 }

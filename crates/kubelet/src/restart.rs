@@ -81,7 +81,7 @@ impl Rounds {
 }
 
 /// Whether an ended pod is to be started again, by its restart policy.
-pub fn wanted(spec: &PodSpec, facts: &PodFacts) -> bool {
+pub(crate) fn wanted(spec: &PodSpec, facts: &PodFacts) -> bool {
     if !facts.ended {
         return false;
     }
@@ -99,7 +99,7 @@ pub fn wanted(spec: &PodSpec, facts: &PodFacts) -> bool {
 /// The facts of a pod that we start again, as they are shown: with our count of
 /// its restarts, and until the next start, if one is `due`, not as an end for
 /// good but with what is waited for.
-pub fn shown(facts: &PodFacts, rounds: &Rounds, due: bool, now: Instant) -> PodFacts {
+pub(crate) fn shown(facts: &PodFacts, rounds: &Rounds, due: bool, now: Instant) -> PodFacts {
     let mut shown = facts.clone();
     for container in &mut shown.containers {
         container.restarts = container.restarts.or(Some(rounds.total));

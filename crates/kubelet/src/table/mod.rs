@@ -277,7 +277,7 @@ impl Table {
         synced && records.any(|r| doubtful(r) || (inner.stale(r) && !r.ensured))
     }
 
-    /// What [`crate::plan::plan`] needs to know; `None` for an unknown pod.
+    /// What `plan` needs to know; `None` for an unknown pod.
     pub fn view(&self, uid: &Uid) -> Option<View> {
         let inner = self.lock();
         let record = inner.records.get(uid)?;
