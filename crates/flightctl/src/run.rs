@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use virtual_kubelet::admin::{self, Readiness};
+use virtual_kubelet::cause::chain;
 use virtual_kubelet::events::Recorder;
 use virtual_kubelet::metrics::Metrics;
 use virtual_kubelet::node::NodeSettings;
@@ -19,7 +20,7 @@ use virtual_kubelet::{Host, Settings, Shutdown};
 use vk_provider::{Backend, Clock};
 
 use crate::backend::FlightControl;
-use crate::client::{Client, chain};
+use crate::client::Client;
 use crate::config::ClusterAgents;
 use crate::fleet::{self, Rules};
 use crate::metrics::{self, Counters};

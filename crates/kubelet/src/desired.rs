@@ -14,7 +14,7 @@ use crate::status::resize;
 pub const JOURNAL_ANNOTATION: &str = "virtual-kubelet.io/journal";
 
 /// Marks the image in the API of a pod that a kubelet runs from a file.
-const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+pub(crate) const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
 /// Kubernetes' own default, for a deletion that names no grace.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
@@ -44,6 +44,8 @@ pub struct Desired {
     pub always: bool,
     /// Belongs to a DaemonSet.
     pub daemon: bool,
+    /// Mirrors a kubelet's static pod.
+    pub mirror: bool,
     /// An agent of the cluster's machines (kube-proxy, a network plugin, a mirror pod).
     pub agent: bool,
     /// The journal.
@@ -51,13 +53,9 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// Reads a pod; `None` for one without identity or node.
-    pub fn of(pod: &Pod) -> Option<Self> {
-        Self::after(pod, None)
-    }
-
-    /// The same, where it is known what was wanted `before` with this very
-    /// spec: a fingerprint is expensive, and specs hardly ever change.
+    /// Reads a pod; `None` for one without identity or node. What was wanted
+    /// `before` with this very spec saves work where it is known: a fingerprint
+    /// is expensive, and specs hardly ever change.
     pub fn after(pod: &Pod, before: Option<&Self>) -> Option<Self> {
         let spec = pod.spec.as_ref()?;
         let meta = &pod.metadata;
@@ -83,6 +81,7 @@ impl Desired {
             at_most_once: spec.restart_policy.as_deref() == Some("Never"),
             always: spec.restart_policy.as_deref().unwrap_or("Always") == "Always",
             daemon: is_daemon(pod),
+            mirror: is_mirror(pod),
             agent: is_agent(pod),
             journal: meta
                 .annotations
@@ -93,17 +92,24 @@ impl Desired {
     }
 }
 
+/// Whether a DaemonSet would bring it back.
 fn is_daemon(pod: &Pod) -> bool {
     let mut owners = pod.metadata.owner_references.iter().flatten();
     owners.any(|owner| owner.kind == "DaemonSet" && owner.controller == Some(true))
+}
+
+/// Whether it only mirrors a pod that a kubelet runs from a file: deleting it
+/// ends nothing.
+fn is_mirror(pod: &Pod) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    annotations.is_some_and(|all| all.contains_key(MIRROR_ANNOTATION))
 }
 
 /// An agent of the cluster's machines, such as kube-proxy or a network plugin: a
 /// DaemonSet's pod that no `NoSchedule` taint keeps away, or the mirror of a
 /// kubelet's static pod.
 fn is_agent(pod: &Pod) -> bool {
-    let mirror = pod.metadata.annotations.as_ref();
-    if mirror.is_some_and(|all| all.contains_key(MIRROR_ANNOTATION)) {
+    if is_mirror(pod) {
         return true;
     }
     let tolerations = pod.spec.iter().flat_map(|s| s.tolerations.iter().flatten());

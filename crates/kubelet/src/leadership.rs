@@ -2,8 +2,8 @@
 //! for [`WRITING`] after the start of its last successful renewal.
 //!
 //! # Flow
-//! [`crate::lease`] tells this module how the lease stands; everything that
-//! writes asks [`Leadership::may_write`] right before it does.
+//! `lease` tells this module how the lease stands; everything that writes asks
+//! [`Leadership::may_write`] right before it does.
 //!
 //! # Guarantees
 //! Time is the monotonic clock's and is looked at with each question, so that a
@@ -27,12 +27,12 @@ use crate::lease::{DURATION, RENEW_EVERY};
 use crate::table::{Place, Table};
 
 /// How long a renewal lets its holder write: another process may take the
-/// lease over [`DURATION`] after it, and clocks and requests have their delays.
+/// lease over `lease::DURATION` after it, and clocks and requests have their delays.
 pub const WRITING: Duration = DURATION.saturating_sub(RENEW_EVERY);
 
 /// How this process stands towards one node.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub enum Role {
+pub(crate) enum Role {
     /// Not known yet, or in dispute.
     #[default]
     Contending,
@@ -48,7 +48,7 @@ pub enum Role {
 
 impl Role {
     /// Whether the lease was ours when it was last looked at.
-    pub fn leads(&self) -> bool {
+    pub(crate) fn leads(&self) -> bool {
         matches!(self, Self::Leading(_))
     }
 }
@@ -69,18 +69,18 @@ pub struct Leadership {
 
 impl Leadership {
     /// The node is one of this process's from now on, and not led yet.
-    pub fn contend(&self, node: &str) -> watch::Receiver<Role> {
+    pub(crate) fn contend(&self, node: &str) -> watch::Receiver<Role> {
         self.lock().entry(node.into()).or_default().role.subscribe()
     }
 
     /// The node is no longer any of this process's business.
-    pub fn leave(&self, node: &str) {
+    pub(crate) fn leave(&self, node: &str) {
         self.lock().remove(node);
         self.tell();
     }
 
     /// A renewal that began at `started` succeeded.
-    pub fn renewed(&self, node: &str, started: Instant) {
+    pub(crate) fn renewed(&self, node: &str, started: Instant) {
         let mut nodes = self.lock();
         let Some(standing) = nodes.get_mut(node) else {
             return;
@@ -101,7 +101,7 @@ impl Leadership {
     }
 
     /// The lease is not ours; `holder` is whose it is, if anyone's.
-    pub fn lost(&self, node: &str, holder: Option<&str>) {
+    pub(crate) fn lost(&self, node: &str, holder: Option<&str>) {
         let mut nodes = self.lock();
         let Some(standing) = nodes.get_mut(node) else {
             return;
@@ -134,7 +134,7 @@ impl Leadership {
     }
 
     /// Whether the node is one of this process's, led or not.
-    pub fn knows(&self, node: &str) -> bool {
+    pub(crate) fn knows(&self, node: &str) -> bool {
         self.lock().contains_key(node)
     }
 
@@ -163,13 +163,13 @@ impl Leadership {
     }
 
     /// Changes whenever a role does.
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
     /// Changes whenever a node of another process becomes ours: that process has
     /// then given its other nodes up, too.
-    pub fn taken_over(&self) -> watch::Receiver<u64> {
+    pub(crate) fn taken_over(&self) -> watch::Receiver<u64> {
         self.taken_over.subscribe()
     }
 
@@ -184,19 +184,19 @@ impl Leadership {
 
 /// The same question about a pod; clones share it.
 #[derive(Clone, Debug)]
-pub struct Gate {
+pub(crate) struct Gate {
     leadership: Leadership,
     table: Table,
 }
 
 impl Gate {
     /// A gate for the pods of `table`.
-    pub fn new(leadership: Leadership, table: Table) -> Self {
+    pub(crate) fn new(leadership: Leadership, table: Table) -> Self {
         Self { leadership, table }
     }
 
     /// Whether this process may write about the pod, to Kubernetes or the remote.
-    pub fn pod(&self, uid: &Uid) -> bool {
+    pub(crate) fn pod(&self, uid: &Uid) -> bool {
         match self.table.place(uid) {
             Some(Place::Bound(node)) => self.leadership.may_write(&node),
             // Nobody wants it: whoever sees that may end it, but for nodes where
@@ -208,15 +208,13 @@ impl Gate {
 
     /// Whether this process may write about a node, be it that the node is none
     /// that it ever served.
-    pub fn node(&self, node: &str) -> bool {
+    pub(crate) fn node(&self, node: &str) -> bool {
         !self.leadership.knows(node) || self.leadership.may_write(node)
     }
 
     /// The node that a pod is for, as far as it is known.
-    pub fn node_of(&self, uid: &Uid) -> Option<Arc<str>> {
-        match self.table.place(uid)? {
-            Place::Bound(node) | Place::Remote(node) => Some(node),
-        }
+    pub(crate) fn node_of(&self, uid: &Uid) -> Option<Arc<str>> {
+        Some(self.table.place(uid)?.node().clone())
     }
 }
 

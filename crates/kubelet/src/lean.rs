@@ -21,7 +21,7 @@ use vk_provider::PodKey;
 /// Only serde_json reads it, and of a watch event only when its `type` comes
 /// before its `object`, as Kubernetes writes them.
 #[derive(Clone, Debug, Default)]
-pub struct LeanPod {
+pub(crate) struct LeanPod {
     /// Name, namespace, UID and resource version; nothing else.
     identity: ObjectMeta,
     text: PodText,
@@ -29,7 +29,7 @@ pub struct LeanPod {
 
 impl LeanPod {
     /// The pod's key; `None` while it lacks a name, namespace or UID.
-    pub fn key(&self) -> Option<PodKey> {
+    pub(crate) fn key(&self) -> Option<PodKey> {
         let meta = &self.identity;
         Some(PodKey::new(
             meta.namespace.as_deref()?,
@@ -39,14 +39,14 @@ impl LeanPod {
     }
 
     /// Its text, to be kept.
-    pub fn into_text(self) -> PodText {
+    pub(crate) fn into_text(self) -> PodText {
         self.text
     }
 }
 
 /// The JSON of a pod: metadata without `managedFields`, spec and status.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct PodText {
+pub(crate) struct PodText {
     json: Box<str>,
     /// Where its spec stands in it.
     spec: Range<usize>,
@@ -58,18 +58,18 @@ impl PodText {
     ///
     /// # Errors
     /// A field is not what the API defines; the error names the place.
-    pub fn open(&self) -> serde_json::Result<Pod> {
+    pub(crate) fn open(&self) -> serde_json::Result<Pod> {
         serde_json::from_str(&self.json)
     }
 
     /// Whether both have the same spec.
-    pub fn same_spec(&self, other: &Self) -> bool {
+    pub(crate) fn same_spec(&self, other: &Self) -> bool {
         self.json.get(self.spec.clone()) == other.json.get(other.spec.clone())
     }
 
     /// Whether this is a later version than the other. Resource versions compare
     /// as numbers (promised since Kubernetes 1.35, true before).
-    pub fn later_than(&self, other: &Self) -> bool {
+    pub(crate) fn later_than(&self, other: &Self) -> bool {
         matches!((self.version, other.version), (Some(a), Some(b)) if a > b)
     }
 }

@@ -6,7 +6,10 @@
 //!      └────── publish ◀── status ◀──────────── observe ◀───────────────────────┘
 //! ```
 //!
-//! Each word is a module. [`desired`], [`plan`] and [`status`] are pure functions
+//! A provider hands its backend to a [`Host`] and runs it; [`connect`], [`admin`],
+//! [`events`] and [`metrics`] are what a process needs besides.
+//!
+//! Each word above is a module. `desired`, `plan` and [`status`] are pure functions
 //! over values; the others only move bytes and time. State is one [`table`]
 //! keyed by pod UID. Everything is level-triggered: an event only marks a UID as
 //! *look again*, so a lost event costs time, never correctness.
@@ -14,36 +17,37 @@
 //! # Tasks
 //! | task | runs | reads | writes |
 //! |---|---|---|---|
-//! | [`host`] | once | the backend's node set | starts and ends the tasks of a node |
+//! | `host` | once | the backend's node set | starts and ends the tasks of a node |
 //! | [`node`] | per node | node facts, own Node object | Node object and status |
-//! | [`lease`] | per node | – | the node's Lease, on a client of its own |
-//! | [`watch`] | per node | pods bound to it | table, queue |
-//! | [`observe`] | once | the backend's changes and listings | table, queue |
-//! | [`act`] | once, a child per UID at work | queue | backend, pod status, pod deletion |
+//! | `lease` | per node | – | the node's Lease, on a client of its own |
+//! | `watch` | per node | pods bound to it | table, queue |
+//! | `observe` | once | the backend's changes and listings | table, queue |
+//! | `act` | once, a child per UID at work | queue | backend, pod status, pod deletion |
 //! | [`events`] | once | a bounded lane | Event objects |
 
-pub mod act;
+mod act;
 pub mod admin;
-mod cause;
+pub mod cause;
 pub mod connect;
-pub mod desired;
+mod desired;
 pub mod events;
-pub mod host;
+mod host;
 pub mod leadership;
-pub mod lean;
-pub mod lease;
+mod lean;
+mod lease;
 pub mod metrics;
 pub mod node;
-pub mod observe;
-pub mod pace;
-pub mod plan;
-pub mod publish;
-pub mod queue;
-pub mod restart;
+mod observe;
+mod pace;
+mod plan;
+mod publish;
+mod queue;
+mod restart;
 pub mod status;
-pub mod story;
+mod story;
 pub mod table;
 mod unending;
-pub mod watch;
+mod watch;
 
-pub use host::{Drain, Host, Settings, Shutdown, Undrained};
+pub use desired::JOURNAL_ANNOTATION;
+pub use host::{DRAIN_WITHIN, Drain, Host, KeptNode, Settings, Shutdown, Undrained};

@@ -151,13 +151,13 @@ impl Metrics {
     }
 
     /// A pod that was `created` then became Running.
-    pub fn pod_started(&self, created: Timestamp, now: Timestamp) {
+    pub(crate) fn pod_started(&self, created: Timestamp, now: Timestamp) {
         self.startup
             .observe(now.duration_since(created).as_secs_f64().max(0.0));
     }
 
     /// One step of the planner was carried out.
-    pub fn observe_step(&self, operation: &str, took: Duration) {
+    pub(crate) fn observe_step(&self, operation: &str, took: Duration) {
         let operation = Operation {
             operation: operation.into(),
         };
@@ -167,12 +167,12 @@ impl Metrics {
     }
 
     /// A pod status is sent.
-    pub fn status_patch(&self) {
+    pub(crate) fn status_patch(&self) {
         self.status_patches.inc();
     }
 
     /// A request to Kubernetes failed.
-    pub fn api_error(&self, operation: &str, error: &kube::Error) {
+    pub(crate) fn api_error(&self, operation: &str, error: &kube::Error) {
         let code = match error {
             kube::Error::Api(status) => status.code,
             _ => 0,
@@ -181,7 +181,7 @@ impl Metrics {
     }
 
     /// A request to Kubernetes failed with this code, 0 for no answer.
-    pub fn count_error(&self, operation: &str, code: u16) {
+    pub(crate) fn count_error(&self, operation: &str, code: u16) {
         let labels = ApiError {
             operation: operation.into(),
             code,
@@ -190,28 +190,29 @@ impl Metrics {
     }
 
     /// How many pods wait for a look.
-    pub fn set_queue_depth(&self, depth: usize) {
+    pub(crate) fn set_queue_depth(&self, depth: usize) {
         self.queue_depth
             .set(i64::try_from(depth).unwrap_or(i64::MAX));
     }
 
     /// An event was stored.
-    pub fn event_sent(&self) {
+    pub(crate) fn event_sent(&self) {
         self.events_sent.inc();
     }
 
     /// An event was given up.
-    pub fn event_dropped(&self) {
+    pub(crate) fn event_dropped(&self) {
         self.events_dropped.inc();
     }
 
     /// Events given up so far.
-    pub fn events_dropped(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn events_dropped(&self) -> u64 {
         self.events_dropped.get()
     }
 
     /// A node was registered, or its task ended.
-    pub fn node_registered(&self, registered: bool) {
+    pub(crate) fn node_registered(&self, registered: bool) {
         if registered {
             self.ready_nodes.inc();
         } else {
@@ -220,7 +221,7 @@ impl Metrics {
     }
 
     /// A lease was renewed.
-    pub fn lease_renewed(&self, at: Timestamp) {
+    pub(crate) fn lease_renewed(&self, at: Timestamp) {
         #[allow(
             clippy::cast_precision_loss,
             reason = "seconds since 1970 fit into 53 bits"

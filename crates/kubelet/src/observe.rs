@@ -27,7 +27,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 const LIST_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Runs until `stop`.
-pub async fn observe(
+pub(crate) async fn observe(
     backend: Arc<dyn Backend>,
     table: Table,
     queue: Queue,

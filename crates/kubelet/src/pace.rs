@@ -1,4 +1,5 @@
-//! How fast a watcher may ask.
+//! How fast the API server may be asked: the pause that an error names, and the
+//! pace of a watcher.
 //!
 //! kube's watcher opens a watch that ended cleanly again at once, within one
 //! poll, where no adapter of its stream sees it; every `Init` resets its
@@ -53,7 +54,7 @@ impl Pace {
 
 /// A client for one watcher, which has one request at a time. It shares the
 /// connections of `client`.
-pub fn paced(client: Client) -> Client {
+pub(crate) fn paced(client: Client) -> Client {
     let now = Instant::now();
     let pace = Arc::new(Mutex::new(Pace {
         not_before: now,
@@ -94,6 +95,16 @@ async fn send(
     answer
 }
 
+/// How long the API server wants to be left alone, where an error of its own
+/// names a time. How much of it is obeyed is the caller's to say.
+pub(crate) fn named_pause(error: &kube::Error) -> Option<Duration> {
+    let kube::Error::Api(status) = error else {
+        return None;
+    };
+    let seconds = status.details.as_ref()?.retry_after_seconds;
+    (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+}
+
 /// The API server names seconds.
 fn retry_after(answer: &Response<Body>) -> Option<Duration> {
     let text = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
@@ -103,6 +114,21 @@ fn retry_after(answer: &Response<Body>) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_error_names_a_pause_only_where_the_server_said_one() {
+        let said = |status| {
+            let status = serde_json::from_value(status).unwrap();
+            named_pause(&kube::Error::Api(Box::new(status)))
+        };
+        let seconds = |seconds| json!({"details": {"retryAfterSeconds": seconds}});
+        assert_eq!(said(seconds(7)), Some(Duration::from_secs(7)));
+        assert_eq!(said(seconds(0)), None);
+        assert_eq!(said(json!({})), None);
+        let no_answer = kube::Error::LinesCodecMaxLineLengthExceeded;
+        assert_eq!(named_pause(&no_answer), None);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn watches_that_end_at_once_are_opened_ever_more_rarely_until_one_lives() {

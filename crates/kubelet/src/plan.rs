@@ -64,7 +64,7 @@ pub enum Absence {
 
 /// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Nothing until something changes.
     Idle,
     /// Nothing until this much time has passed.
@@ -87,7 +87,7 @@ pub enum Step {
 
 /// Why a pod is failed without the backend's asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The remote lost a pod that may run at most once and did run.
     Lost,
     /// Its `activeDeadlineSeconds` have passed.
@@ -96,7 +96,7 @@ pub enum Failure {
 
 impl Failure {
     /// `status.reason` and `status.message`, the kubelet's where it has them.
-    pub fn words(self) -> (&'static str, &'static str) {
+    pub(crate) fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Lost => (
                 "PodLost",
@@ -111,7 +111,7 @@ impl Failure {
 }
 
 /// The next step about a pod.
-pub fn plan(view: &View) -> Step {
+pub(crate) fn plan(view: &View) -> Step {
     let step = wanted(view);
     let Some(left) = active_deadline(view) else {
         return held_back(view, step);
@@ -214,7 +214,7 @@ mod tests {
     use crate::table::tests::pod;
 
     fn desired() -> Desired {
-        Desired::of(&pod("a", "uid-a")).unwrap()
+        Desired::after(&pod("a", "uid-a"), None).unwrap()
     }
 
     fn next(view: &View) -> Step {

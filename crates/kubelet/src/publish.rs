@@ -21,15 +21,16 @@ use crate::cause::chain;
 use crate::desired::JOURNAL_ANNOTATION;
 use crate::leadership::Gate;
 use crate::lean::LeanPod;
+use crate::pace::named_pause;
 
 /// Deadline of one write. The API server's own limit is a minute; a write that
 /// takes longer than this is better repeated.
-pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// Wait after a write that failed, where the server names no time.
-pub const WRITE_RETRY: Duration = Duration::from_secs(2);
+pub(crate) const WRITE_RETRY: Duration = Duration::from_secs(2);
 /// Wait after a write that was not made, because the node's lease is not held:
 /// about when it should have been renewed again.
-pub const NOT_LEADING: Duration = Duration::from_secs(5);
+pub(crate) const NOT_LEADING: Duration = Duration::from_secs(5);
 /// Writes under way at once. Over HTTP/1.1 each holds a connection, and beyond
 /// some dozens an API server answers no faster.
 const WRITES_AT_ONCE: usize = 32;
@@ -41,7 +42,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// How a write ended.
 #[derive(Debug)]
-pub enum Written {
+pub(crate) enum Written {
     /// Stored; the object as it is now, or nothing where it is gone by that.
     Stored(Box<LeanPod>),
     /// The pod of this UID is not there any more.
@@ -66,7 +67,7 @@ pub enum Written {
 
 /// The writer; clones share its limit.
 #[derive(Clone)]
-pub struct Publisher {
+pub(crate) struct Publisher {
     client: Client,
     permits: Arc<Semaphore>,
     gate: Option<Gate>,
@@ -81,7 +82,7 @@ impl std::fmt::Debug for Publisher {
 impl Publisher {
     /// A writer over this client. Give it one without automatic retries:
     /// repeating is decided here.
-    pub fn new(client: Client) -> Self {
+    pub(crate) fn new(client: Client) -> Self {
         Self {
             client,
             permits: Arc::new(Semaphore::new(WRITES_AT_ONCE)),
@@ -91,13 +92,13 @@ impl Publisher {
 
     /// The same, writing only what this process may.
     #[must_use]
-    pub fn gated(mut self, gate: Gate) -> Self {
+    pub(crate) fn gated(mut self, gate: Gate) -> Self {
         self.gate = Some(gate);
         self
     }
 
     /// A strategic-merge patch of `pods/NAME/status`.
-    pub async fn status(&self, key: &PodKey, body: &RawValue) -> Written {
+    pub(crate) async fn status(&self, key: &PodKey, body: &RawValue) -> Written {
         let (api, params) = (self.api(key), PatchParams::default());
         let patch = Patch::Strategic(body);
         self.bounded(key, || api.patch_status(&key.name, &params, &patch))
@@ -105,7 +106,7 @@ impl Publisher {
     }
 
     /// A merge patch of labels and annotations of ours.
-    pub async fn metadata(
+    pub(crate) async fn metadata(
         &self,
         key: &PodKey,
         labels: &BTreeMap<String, String>,
@@ -121,7 +122,7 @@ impl Publisher {
     }
 
     /// The kubelet's final delete: grace 0, this UID only.
-    pub async fn delete(&self, key: &PodKey) -> Written {
+    pub(crate) async fn delete(&self, key: &PodKey) -> Written {
         let params = DeleteParams {
             grace_period_seconds: Some(0),
             preconditions: Some(Preconditions {
@@ -146,7 +147,7 @@ impl Publisher {
     ///
     /// # Errors
     /// The API server did not answer; the text says why.
-    pub async fn read(&self, key: &PodKey) -> Result<Option<LeanPod>, String> {
+    pub(crate) async fn read(&self, key: &PodKey) -> Result<Option<LeanPod>, String> {
         let Ok(_permit) = self.permits.acquire().await else {
             return Err("shutting down".into());
         };
@@ -157,7 +158,7 @@ impl Publisher {
     ///
     /// # Errors
     /// The API server did not answer, or has no such node; the text says why.
-    pub async fn node_labels(&self, node: &str) -> Result<BTreeMap<String, String>, String> {
+    pub(crate) async fn node_labels(&self, node: &str) -> Result<BTreeMap<String, String>, String> {
         let Ok(_permit) = self.permits.acquire().await else {
             return Err("shutting down".into());
         };
@@ -247,32 +248,24 @@ fn classify(error: &kube::Error) -> Result<Written, Doubt> {
         404 | 409 => Err(Doubt { code, message }),
         422 if message.contains("metadata.uid") => Err(Doubt { code, message }),
         400 | 403 | 405 | 415 | 422 => Ok(Written::Refused { code, message }),
-        _ => {
-            let details = status.details.as_ref();
-            let named = details.map_or(0, |d| u64::from(d.retry_after_seconds));
-            let retry = match named {
-                0 => WRITE_RETRY,
-                _ => Duration::from_secs(named).min(RETRY_AFTER_MAX),
-            };
-            Ok(Written::Failed {
-                code: Some(code),
-                retry,
-                message,
-            })
-        }
+        _ => Ok(Written::Failed {
+            code: Some(code),
+            retry: named_pause(error).map_or(WRITE_RETRY, |named| named.min(RETRY_AFTER_MAX)),
+            message,
+        }),
     }
 }
 
 /// The journal of one pod, in an annotation.
 #[derive(Debug)]
-pub struct PodJournal {
+pub(crate) struct PodJournal {
     publisher: Publisher,
     key: PodKey,
 }
 
 impl PodJournal {
     /// The journal of this pod.
-    pub fn new(publisher: Publisher, key: PodKey) -> Self {
+    pub(crate) fn new(publisher: Publisher, key: PodKey) -> Self {
         Self { publisher, key }
     }
 }

@@ -15,7 +15,7 @@ use vk_provider::Uid;
 
 /// The queue; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Queue {
+pub(crate) struct Queue {
     state: Arc<Mutex<State>>,
     wake: Arc<Notify>,
 }
@@ -35,7 +35,7 @@ struct State {
 
 impl Queue {
     /// Look at this pod now.
-    pub fn mark(&self, uid: &Uid) {
+    pub(crate) fn mark(&self, uid: &Uid) {
         let mut state = self.lock();
         state.cancel_later(uid);
         if let Some(dirty) = state.held.get_mut(uid) {
@@ -50,7 +50,7 @@ impl Queue {
     }
 
     /// Look at this pod after `delay` at the latest.
-    pub fn mark_after(&self, uid: &Uid, delay: Duration) {
+    pub(crate) fn mark_after(&self, uid: &Uid, delay: Duration) {
         let at = Instant::now() + delay;
         let mut state = self.lock();
         if state.is_ready.contains(uid) || state.due.get(uid).is_some_and(|due| *due <= at) {
@@ -65,7 +65,7 @@ impl Queue {
 
     /// The next pod that is due; it is held until [`Queue::done`]. Cancel-safe.
     /// For one consumer.
-    pub async fn next(&self) -> Uid {
+    pub(crate) async fn next(&self) -> Uid {
         loop {
             let woken = self.wake.notified();
             let soonest = {
@@ -88,7 +88,7 @@ impl Queue {
     }
 
     /// The worker lets go of the pod.
-    pub fn done(&self, uid: &Uid) {
+    pub(crate) fn done(&self, uid: &Uid) {
         let again = self.lock().held.remove(uid).unwrap_or(false);
         if again {
             self.mark(uid);
@@ -96,13 +96,8 @@ impl Queue {
     }
 
     /// How many pods are due now.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.lock().ready.len()
-    }
-
-    /// Whether no pod is due now.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

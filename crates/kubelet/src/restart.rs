@@ -83,7 +83,7 @@ impl Rounds {
 }
 
 /// Whether an ended pod is to be started again, by its restart policy.
-pub fn wanted(desired: &Desired, facts: &PodFacts) -> bool {
+pub(crate) fn wanted(desired: &Desired, facts: &PodFacts) -> bool {
     if !facts.ended {
         return false;
     }
@@ -100,7 +100,7 @@ pub fn wanted(desired: &Desired, facts: &PodFacts) -> bool {
 /// The facts of a pod that we start again, as they are shown: with our count of
 /// its restarts, and until the next start, if one is `due`, not as an end for
 /// good but with what is waited for.
-pub fn shown(facts: &PodFacts, rounds: &Rounds, due: bool, now: Instant) -> PodFacts {
+pub(crate) fn shown(facts: &PodFacts, rounds: &Rounds, due: bool, now: Instant) -> PodFacts {
     let mut shown = facts.clone();
     for container in &mut shown.containers {
         container.restarts = container.restarts.or(Some(rounds.total));
@@ -152,7 +152,7 @@ mod tests {
     fn of_policy(policy: &str) -> Desired {
         let mut pod = crate::table::tests::pod("a", "1");
         pod.spec.as_mut().unwrap().restart_policy = Some(policy.into());
-        Desired::of(&pod).unwrap()
+        Desired::after(&pod, None).unwrap()
     }
 
     #[test]

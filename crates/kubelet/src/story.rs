@@ -6,13 +6,13 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use crate::status::resize;
 
 /// Whether the phase is `Running`.
-pub fn running(status: &PodStatus) -> bool {
+pub(crate) fn running(status: &PodStatus) -> bool {
     status.phase.as_deref() == Some("Running")
 }
 
 /// `Created` and `Started` for each container that runs in `want` and did not
 /// in `have`.
-pub fn started(have: &PodStatus, want: &PodStatus) -> Vec<(&'static str, String)> {
+pub(crate) fn started(have: &PodStatus, want: &PodStatus) -> Vec<(&'static str, String)> {
     let before: Vec<&ContainerStatus> = all(have).collect();
     all(want)
         .filter(|now| is_running(now))
@@ -30,7 +30,7 @@ pub fn started(have: &PodStatus, want: &PodStatus) -> Vec<(&'static str, String)
 }
 
 /// `ResizeInfeasible` when a resize has just been answered so.
-pub fn resize_refused(have: &PodStatus, want: &PodStatus) -> Option<(&'static str, String)> {
+pub(crate) fn resize_refused(have: &PodStatus, want: &PodStatus) -> Option<(&'static str, String)> {
     let refused = |status: &PodStatus| {
         let mut all = status.conditions.iter().flatten();
         all.find(|c| c.reason.as_deref() == Some(resize::INFEASIBLE))
@@ -41,7 +41,7 @@ pub fn resize_refused(have: &PodStatus, want: &PodStatus) -> Option<(&'static st
 }
 
 /// `Killing` for each container that runs.
-pub fn killing(pod: &Pod) -> Vec<(&'static str, String)> {
+pub(crate) fn killing(pod: &Pod) -> Vec<(&'static str, String)> {
     pod.status
         .iter()
         .flat_map(all)

@@ -19,7 +19,7 @@ use crate::table::Table;
 
 /// Follows the pods of `node` until `stop`. A watch that ends is opened again as
 /// [`crate::pace`] allows; a delete that happened meanwhile is found by the new list.
-pub async fn watch_pods(
+pub(crate) async fn watch_pods(
     client: Client,
     node: Arc<str>,
     table: Table,

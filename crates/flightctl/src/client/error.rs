@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::Value;
+use virtual_kubelet::cause::chain;
 
 use super::token::TokenError;
 
@@ -195,20 +196,6 @@ impl ClientError {
             _ => None,
         }
     }
-}
-
-/// An error with its causes: TLS and DNS say what is wrong only there.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 /// Whether an answer is Flight Control's own: what stands in front of it says

@@ -27,7 +27,6 @@ use tracing::trace;
 
 pub use budget::{Budget, DEFAULT_PER_MINUTE};
 pub use error::ClientError;
-pub(crate) use error::chain;
 pub use events::EventCursor;
 pub use https::{ConnectError, Tls};
 use paging::Paging;

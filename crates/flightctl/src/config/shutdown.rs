@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use virtual_kubelet::host::DRAIN_WITHIN;
+use virtual_kubelet::DRAIN_WITHIN;
 
 use super::cli::Cli;
 use super::file::File;

@@ -32,7 +32,7 @@ use crate::table::Table;
 const DRAIN: Duration = Duration::from_secs(3);
 
 /// The nodes that are served, with their present facts.
-pub type Nodes = Arc<RwLock<HashMap<String, NodeFacts>>>;
+pub(crate) type Nodes = Arc<RwLock<HashMap<String, NodeFacts>>>;
 
 /// News that does not come within this does not hold a status back.
 const QUICK: Duration = Duration::from_millis(500);
@@ -49,7 +49,7 @@ enum Say {
 }
 
 /// Everything a step needs.
-pub struct Actor {
+pub(crate) struct Actor {
     /// The state.
     pub table: Table,
     /// What to look at.
@@ -83,7 +83,7 @@ impl std::fmt::Debug for Actor {
 }
 
 /// Works the queue until `stop`; then lets writes under way finish, briefly.
-pub async fn act(actor: Arc<Actor>, stop: CancellationToken) {
+pub(crate) async fn act(actor: Arc<Actor>, stop: CancellationToken) {
     let tasks = TaskTracker::new();
     let abort = CancellationToken::new();
     loop {

@@ -2,7 +2,7 @@
 //! so that a flood of them never stands in the way of a status.
 //!
 //! # Flow
-//! [`Recorder`] → bounded channel → [`run_events`] → `events.k8s.io/v1`.
+//! [`Recorder`] → bounded channel → `run_events` → `events.k8s.io/v1`.
 //!
 //! An event that repeats (same object, type, reason and text) within
 //! [`SERIES`] becomes a series on the first one, as kubectl shows with `x3 over
@@ -33,6 +33,7 @@ use vk_provider::{Clock, PodEvents, PodKey, Uid};
 
 use crate::leadership::Gate;
 use crate::metrics::Metrics;
+use crate::pace::named_pause;
 pub use series::SERIES;
 use series::{Outgoing, Series};
 
@@ -99,7 +100,7 @@ impl Ahead {
 
 /// Held while a write goes before events.
 #[derive(Debug)]
-pub struct Hold(Arc<Ahead>);
+pub(crate) struct Hold(Arc<Ahead>);
 
 impl Drop for Hold {
     fn drop(&mut self) {
@@ -128,7 +129,7 @@ impl fmt::Debug for Recorder {
 
 /// The receiving end, for [`run_events`].
 #[derive(Debug)]
-pub struct Lane {
+pub(crate) struct Lane {
     told: mpsc::Receiver<Told>,
     ahead: Arc<Ahead>,
     gate: Arc<OnceLock<Gate>>,
@@ -136,7 +137,7 @@ pub struct Lane {
 
 impl Recorder {
     /// A recorder and the lane that [`run_events`] drains.
-    pub fn new(metrics: Metrics) -> (Self, Lane) {
+    pub(crate) fn new(metrics: Metrics) -> (Self, Lane) {
         Self::with_room(LANE, metrics)
     }
 
@@ -154,13 +155,13 @@ impl Recorder {
     }
 
     /// A write that matters more than events goes out while this is held.
-    pub fn ahead(&self) -> Hold {
+    pub(crate) fn ahead(&self) -> Hold {
         self.ahead.writes.fetch_add(1, Ordering::Relaxed);
         Hold(self.ahead.clone())
     }
 
     /// From now on only what this process may write is sent. The first gate stays.
-    pub fn gated(&self, gate: Gate) {
+    pub(crate) fn gated(&self, gate: Gate) {
         let _ = self.gate.set(gate);
     }
 
@@ -269,7 +270,7 @@ impl PodEvents for On {
 
 /// Sends what comes on the lane, one after another, until the last recorder is
 /// gone. `controller` is what kubectl shows as the source.
-pub async fn run_events(
+pub(crate) async fn run_events(
     mut lane: Lane,
     client: Client,
     controller: String,
@@ -331,15 +332,7 @@ async fn send(
                     && matches!(status.code, 429 | 503)
                 {
                     metrics.event_dropped();
-                    let named = status
-                        .details
-                        .as_ref()
-                        .map_or(0, |d| u64::from(d.retry_after_seconds));
-                    let pause = if named > 0 {
-                        Duration::from_secs(named)
-                    } else {
-                        THROTTLED
-                    };
+                    let pause = named_pause(&error).unwrap_or(THROTTLED);
                     return Some(pause.min(LONGEST_PAUSE));
                 }
                 // The namespace is on its way out; its events matter to nobody.

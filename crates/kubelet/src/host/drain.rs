@@ -33,8 +33,10 @@ use tracing::{info, warn};
 use vk_provider::{PodKey, Uid};
 
 use super::tend::Tended;
+use crate::desired::Desired;
 use crate::leadership::{Leadership, Role};
 use crate::node::{CALL_DEADLINE, Registration, remove_node};
+use crate::pace::named_pause;
 use crate::table::Table;
 
 /// How long a drain takes at most where nobody says otherwise: pods have 30 s of
@@ -51,8 +53,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const EVICTIONS_AT_ONCE: usize = 16;
 /// Pods and nodes that an error names; the log names all.
 const NAMED: usize = 10;
-/// The annotation of a pod that only mirrors another: deleting it ends nothing.
-const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// What becomes of nodes and pods when the process ends.
 #[derive(Clone, Debug, Default)]
@@ -217,18 +217,11 @@ enum Part {
 }
 
 /// As `kubectl drain --ignore-daemonsets --force --delete-emptydir-data` has it.
-fn part(pod: Option<&Pod>) -> Part {
-    let Some(meta) = pod.map(|pod| &pod.metadata) else {
-        return Part::Evicted;
-    };
-    let mut owners = meta.owner_references.iter().flatten();
-    let mirror = |all: &std::collections::BTreeMap<String, String>| all.contains_key(MIRROR);
-    if meta.annotations.as_ref().is_some_and(mirror) {
-        Part::Mirror
-    } else if owners.any(|owner| owner.kind == "DaemonSet" && owner.controller == Some(true)) {
-        Part::Daemon
-    } else {
-        Part::Evicted
+fn part(pod: Option<&Desired>) -> Part {
+    match pod {
+        Some(pod) if pod.mirror => Part::Mirror,
+        Some(pod) if pod.daemon => Part::Daemon,
+        _ => Part::Evicted,
     }
 }
 
@@ -267,9 +260,9 @@ impl Emptying<'_> {
         self.shared.leadership.may_write(self.name)
     }
 
-    fn left(&self, wanted: Part) -> Vec<(PodKey, Option<Arc<Pod>>)> {
+    fn left(&self, wanted: Part) -> Vec<(PodKey, Option<Desired>)> {
         let mut left = self.shared.table.pods_of(self.name);
-        left.retain(|(_, pod)| part(pod.as_deref()) == wanted);
+        left.retain(|(_, pod)| part(pod.as_ref()) == wanted);
         left
     }
 
@@ -307,12 +300,12 @@ impl Emptying<'_> {
     }
 
     /// Asks for the end of those that nobody has asked for.
-    async fn ask(&mut self, left: Vec<(PodKey, Option<Arc<Pod>>)>, part: Part) {
+    async fn ask(&mut self, left: Vec<(PodKey, Option<Desired>)>, part: Part) {
         let now = Instant::now();
         let due = left.into_iter().filter_map(|(key, pod)| {
             let pod = pod?;
             let waits = self.asked.get(&key.uid).is_some_and(|a| a.again > now);
-            (!waits && pod.metadata.deletion_timestamp.is_none()).then_some(key)
+            (!waits && pod.deletion.is_none()).then_some(key)
         });
         let due: Vec<PodKey> = due.collect();
         let asking = due.into_iter().map(|key| self.ask_one(key, part));
@@ -343,7 +336,7 @@ impl Emptying<'_> {
                 }
             };
             let ended = timeout(CALL_DEADLINE, call).await.ok()?;
-            Some(ended.map_err(|error| words(&error)))
+            Some(ended.map_err(|error| (words(&error), named_pause(&error))))
         };
         let (why, pause) = match call.await {
             Some(Ok(())) => (None, None),
@@ -361,9 +354,7 @@ impl Emptying<'_> {
             let asked = self.asked.get(&key.uid).and_then(|a| a.why.clone());
             let why = match pod {
                 None => "gone from Kubernetes, and not known to have ended".into(),
-                Some(pod) if pod.metadata.deletion_timestamp.is_some() => {
-                    "it is being deleted".into()
-                }
+                Some(pod) if pod.deletion.is_some() => "it is being deleted".into(),
                 Some(_) => asked.unwrap_or_else(|| "its eviction was not asked for yet".into()),
             };
             warn!(node = self.name, pod = %key, why, "pod not drained");
@@ -428,38 +419,37 @@ async fn delete(api: &Api<Pod>, key: &PodKey) -> kube::Result<()> {
     api.delete(&key.name, &params).await.map(drop)
 }
 
-/// What the server said, and how long it wants to be left alone.
-fn words(error: &kube::Error) -> (String, Option<Duration>) {
+/// What the server said.
+fn words(error: &kube::Error) -> String {
     match error {
-        kube::Error::Api(status) => {
-            let seconds = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
-            let why = format!("{} ({})", status.message, status.code);
-            (why, Some(Duration::from_secs(seconds.into())))
-        }
-        other => (other.to_string(), None),
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+        other => other.to_string(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn pod(metadata: &serde_json::Value) -> Pod {
-        serde_json::from_value(json!({ "metadata": metadata })).unwrap()
-    }
+    use crate::desired::MIRROR_ANNOTATION;
+    use crate::table::tests::pod;
 
     #[test]
     fn daemons_and_mirrors_are_not_evicted_and_everything_else_is() {
+        let of = |field: &str, value: serde_json::Value| {
+            let mut pod = serde_json::to_value(pod("p", "u")).unwrap();
+            pod["metadata"][field] = value;
+            Desired::after(&serde_json::from_value(pod).unwrap(), None).unwrap()
+        };
         let owned = |kind: &str, controller: bool| {
             let owner = json!({"apiVersion": "apps/v1", "kind": kind, "name": "o", "uid": "u",
                 "controller": controller});
-            pod(&json!({"name": "p", "ownerReferences": [owner]}))
+            of("ownerReferences", json!([owner]))
         };
-        let mirror = pod(&json!({"name": "p", "annotations": {MIRROR: "hash"}}));
+        let mirror = of("annotations", json!({MIRROR_ANNOTATION: "hash"}));
         assert_eq!(part(Some(&owned("DaemonSet", true))), Part::Daemon);
         assert_eq!(part(Some(&owned("DaemonSet", false))), Part::Evicted);
         assert_eq!(part(Some(&owned("ReplicaSet", true))), Part::Evicted);
-        assert_eq!(part(Some(&pod(&json!({"name": "bare"})))), Part::Evicted);
+        assert_eq!(part(Some(&of("labels", json!({})))), Part::Evicted);
         assert_eq!(part(Some(&mirror)), Part::Mirror);
         assert_eq!(part(None), Part::Evicted, "it still runs at the remote");
     }

@@ -28,16 +28,17 @@ use tracing::{debug, info, warn};
 use crate::cause::chain;
 use crate::leadership::Role;
 use crate::node::{NodeTask, Registration};
+use crate::pace::named_pause;
 use claim::{Claim, Observed, released, renewed};
 
 /// Where Kubernetes looks for the leases of nodes.
-pub const NAMESPACE: &str = "kube-node-lease";
+pub(crate) const NAMESPACE: &str = "kube-node-lease";
 /// The kubelet's lease duration.
-pub const DURATION: Duration = Duration::from_secs(40);
+pub(crate) const DURATION: Duration = Duration::from_secs(40);
 /// A quarter of it, as the kubelet.
-pub const RENEW_EVERY: Duration = Duration::from_secs(10);
+pub(crate) const RENEW_EVERY: Duration = Duration::from_secs(10);
 /// Three attempts with their pauses fit between two missed renewals and the end.
-pub const ATTEMPT_DEADLINE: Duration = Duration::from_secs(5);
+pub(crate) const ATTEMPT_DEADLINE: Duration = Duration::from_secs(5);
 /// Pause after a failed attempt.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// A conflict or a lease that came or went is resolved by reading again, this
@@ -69,7 +70,7 @@ struct Keeper<'a> {
 
 /// Keeps the lease of a node until `stop`, as soon as the node is known to be
 /// nobody else's; then gives it up.
-pub async fn keep_lease(task: &NodeTask, stop: CancellationToken) {
+pub(crate) async fn keep_lease(task: &NodeTask, stop: CancellationToken) {
     let mut keeper = Keeper {
         task,
         api: Api::namespaced(task.lease_client.clone(), NAMESPACE),
@@ -284,10 +285,6 @@ fn standby_pause(nodes: usize) -> Duration {
 }
 
 fn pause(error: &kube::Error) -> Duration {
-    let named = match error {
-        kube::Error::Api(status) => status.details.as_ref().map_or(0, |d| d.retry_after_seconds),
-        _ => 0,
-    };
     // One answer that names an hour must not cost the node.
-    Duration::from_secs(named.into()).clamp(RETRY_AFTER, RENEW_EVERY)
+    named_pause(error).map_or(RETRY_AFTER, |named| named.clamp(RETRY_AFTER, RENEW_EVERY))
 }

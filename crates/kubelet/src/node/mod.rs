@@ -4,9 +4,9 @@
 //! # Flow
 //! A task per node follows its own Node object and the facts. Whatever wakes it,
 //! it does the same: see whether the Node is ours to keep, and while this process
-//! holds the lease ([`crate::lease`]), create the Node if there is none, correct
-//! what is ours in labels, annotations and taints, then correct the status, which
-//! is written anyway every [`STATUS_EVERY`].
+//! holds the lease (`lease`), create the Node if there is none, correct what is
+//! ours in labels, annotations and taints, then correct the status, which is
+//! written anyway every [`STATUS_EVERY`].
 //!
 //! # Guarantees
 //! Labels, annotations, taints, conditions and resources of others are kept, and
@@ -44,15 +44,14 @@ use crate::leadership::Leadership;
 use crate::lease::keep_lease;
 use crate::metrics::Metrics;
 pub use object::{INSTANCE, OWNED};
-pub use recorded::facts_of;
-pub(crate) use recorded::instance;
+pub(crate) use recorded::{facts_of, instance};
 
 /// The kubelet's `nodeStatusReportFrequency`: the lease is the heartbeat, the
 /// status only carries news.
 pub const STATUS_EVERY: Duration = Duration::from_secs(300);
 /// Deadline of one call about a node. Several fit into the 40 s after which
 /// Kubernetes removes pods of a node that does not exist.
-pub const CALL_DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const CALL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What all nodes of a provider share, and one node's name.
 #[derive(Clone, Debug)]
@@ -128,7 +127,7 @@ pub struct Outage {
 
 /// What is known of a node's registration.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub enum Registration {
+pub(crate) enum Registration {
     /// Not read yet.
     #[default]
     Unknown,
@@ -142,7 +141,7 @@ pub enum Registration {
 
 /// One node to be kept; clones share what they tell.
 #[derive(Clone)]
-pub struct NodeTask {
+pub(crate) struct NodeTask {
     /// For the Node object.
     pub client: Client,
     /// For its lease: best a client of its own without automatic retries, so
@@ -174,12 +173,12 @@ impl std::fmt::Debug for NodeTask {
 impl NodeTask {
     /// Keeps the Node registered until `stop`, while this process leads; it then
     /// stays as it is.
-    pub async fn keep_registered(&self, stop: CancellationToken) {
+    pub(crate) async fn keep_registered(&self, stop: CancellationToken) {
         register::keep(self, stop).await;
     }
 
     /// Keeps its lease until `stop`; then gives it up.
-    pub async fn keep_lease(&self, stop: CancellationToken) {
+    pub(crate) async fn keep_lease(&self, stop: CancellationToken) {
         keep_lease(self, stop).await;
     }
 }
@@ -187,7 +186,7 @@ impl NodeTask {
 impl NodeSettings {
     /// The holder of this node's lease, when it is this process. It begins with
     /// the node's name, which is all that a kubelet writes.
-    pub fn holder(&self) -> String {
+    pub(crate) fn holder(&self) -> String {
         format!("{}_{}", self.name, self.identity)
     }
 }
@@ -202,7 +201,7 @@ fn random_identity() -> String {
 
 /// Why a node could not be removed.
 #[derive(Debug, thiserror::Error)]
-pub enum RemoveError {
+pub(crate) enum RemoveError {
     /// The API server refused or could not be reached.
     #[error("removing node {node}: {source}")]
     Api {
@@ -225,7 +224,7 @@ pub enum RemoveError {
 ///
 /// # Errors
 /// The API server did not do it; may be repeated.
-pub async fn remove_node(client: Client, name: &str) -> Result<bool, RemoveError> {
+pub(crate) async fn remove_node(client: Client, name: &str) -> Result<bool, RemoveError> {
     match timeout(CALL_DEADLINE, remove(client, name)).await {
         Ok(Ok(removed)) => Ok(removed),
         Ok(Err(source)) => Err(RemoveError::Api {

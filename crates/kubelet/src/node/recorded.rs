@@ -31,7 +31,7 @@ fn annotation<'a>(node: &'a Node, name: &str) -> Option<&'a str> {
 
 /// What the backend said last, so that a Node is kept as it is until the backend
 /// is heard again.
-pub fn facts_of(node: &Node) -> NodeFacts {
+pub(crate) fn facts_of(node: &Node) -> NodeFacts {
     let owned = Owned::of(node);
     let chosen = |all: &Option<std::collections::BTreeMap<String, String>>,
                   names: &std::collections::BTreeSet<String>| {

@@ -17,7 +17,7 @@ use super::object::Wanted;
 use super::recorded::is_foreign;
 use super::{CALL_DEADLINE, NodeTask, Registration, STATUS_EVERY, whole_seconds};
 use crate::cause::chain;
-use crate::pace::paced;
+use crate::pace::{named_pause, paced};
 
 /// Between two passes that write: a fleet whose devices all report at once is
 /// written once, and two writers that disagree cannot spin.
@@ -384,13 +384,7 @@ impl Keeper<'_> {
                 if let Some(metrics) = &self.task.settings.metrics {
                     metrics.api_error("node", error);
                 }
-                match error {
-                    kube::Error::Api(status) => {
-                        let named = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
-                        Duration::from_secs(named.into()).min(LONGEST_PAUSE)
-                    }
-                    _ => Duration::ZERO,
-                }
+                named_pause(error).unwrap_or_default().min(LONGEST_PAUSE)
             }
             Trouble::Foreign(found) => {
                 let message = format!(

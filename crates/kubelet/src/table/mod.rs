@@ -5,7 +5,6 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 use tracing::error;
 use vk_provider::quantity::Resources;
@@ -54,14 +53,14 @@ struct Inner {
 
 impl Table {
     /// A pod as the watch shows it. Older versions than the known one are ignored.
-    pub fn apply(&self, pod: LeanPod) -> Option<Uid> {
+    pub(crate) fn apply(&self, pod: LeanPod) -> Option<Uid> {
         self.lock().apply(pod)
     }
 
     /// A pod as Kubernetes answered one of our writes. An answer may be
     /// overtaken by the delete that followed it, so it brings nothing back:
     /// only the watch does.
-    pub fn refresh(&self, pod: LeanPod) -> Option<Uid> {
+    pub(crate) fn refresh(&self, pod: LeanPod) -> Option<Uid> {
         let mut inner = self.lock();
         let uid = pod.key()?.uid;
         inner.records.get(&uid)?.api.as_ref()?;
@@ -70,7 +69,7 @@ impl Table {
 
     /// A pod that was read because the remote has it and no watch showed it.
     /// Ignored when a watch has told of its end meanwhile.
-    pub fn adopt(&self, pod: LeanPod) -> Option<Uid> {
+    pub(crate) fn adopt(&self, pod: LeanPod) -> Option<Uid> {
         let mut inner = self.lock();
         let uid = pod.key()?.uid;
         match inner.records.get(&uid)?.absence {
@@ -187,11 +186,7 @@ impl Table {
     pub fn nodes(&self) -> HashSet<Arc<str>> {
         let inner = self.lock();
         let places = inner.records.values().filter_map(Record::place);
-        places
-            .map(|place| match place {
-                Place::Bound(node) | Place::Remote(node) => node,
-            })
-            .collect()
+        places.map(|place| place.node().clone()).collect()
     }
 
     /// The node is no longer served.
@@ -286,7 +281,7 @@ impl Table {
         synced && records.any(|r| doubtful(r) || (inner.stale(r) && !r.ensured))
     }
 
-    /// What [`crate::plan::plan`] needs to know; `None` for an unknown pod.
+    /// What `plan` needs to know; `None` for an unknown pod.
     pub fn view(&self, uid: &Uid) -> Option<View> {
         let inner = self.lock();
         let record = inner.records.get(uid)?;
@@ -361,26 +356,15 @@ impl Table {
     /// Whether any pod is bound to this node, or was and is not ended yet. Those
     /// that are left to themselves hold no node.
     pub fn has_pods(&self, node: &str) -> bool {
-        self.lock().records.values().any(|record| {
-            if record.left {
-                return false;
-            }
-            let (Some(Place::Bound(at)) | Some(Place::Remote(at))) = record.place() else {
-                return false;
-            };
-            &*at == node
-        })
+        self.lock().of_node(node).any(|record| !record.left)
     }
 
-    /// The pods of this node, with their objects where Kubernetes still has them.
-    pub fn pods_of(&self, node: &str) -> Vec<(PodKey, Option<Arc<Pod>>)> {
+    /// The pods of this node, with what Kubernetes wants where it still has them.
+    pub(crate) fn pods_of(&self, node: &str) -> Vec<(PodKey, Option<Desired>)> {
         let inner = self.lock();
-        let of_node = inner.records.values().filter(|record| {
-            let place = record.place();
-            matches!(place, Some(Place::Bound(at) | Place::Remote(at)) if &*at == node)
-        });
-        of_node
-            .map(|record| (record.key.clone(), record.pod()))
+        inner
+            .of_node(node)
+            .map(|record| (record.key.clone(), record.desired.clone()))
             .collect()
     }
 
@@ -402,6 +386,12 @@ impl Inner {
                     .get(&d.node)
                     .is_some_and(|n| record.listing <= *n)
         })
+    }
+
+    fn of_node(&self, node: &str) -> impl Iterator<Item = &Record> {
+        let is_here = move |place: &Place| &**place.node() == node;
+        let records = self.records.values();
+        records.filter(move |record| record.place().as_ref().is_some_and(is_here))
     }
 
     fn bound(&self, node: &str) -> Vec<Uid> {

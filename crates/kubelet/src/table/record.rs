@@ -103,6 +103,14 @@ pub enum Place {
     Remote(Arc<str>),
 }
 
+impl Place {
+    /// The node, either way.
+    pub fn node(&self) -> &Arc<str> {
+        let (Self::Bound(node) | Self::Remote(node)) = self;
+        node
+    }
+}
+
 /// A stop that the backend took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopping {

@@ -20,14 +20,13 @@ use tokio_util::sync::CancellationToken;
 use tower::{Layer, ServiceExt};
 use virtual_kubelet::events::Recorder;
 use virtual_kubelet::metrics::Metrics;
-use virtual_kubelet::node::NodeSettings;
 use virtual_kubelet::{Host, Settings};
 use vk_provider::Grace;
 use vk_sandbox::kubernetes::Cluster;
 
 use crate::around::Around;
 use crate::sandboxed;
-use crate::suite::world::World;
+use crate::suite::world::{World, node_settings};
 
 /// Meets a request before the API server does; an answer stops it there.
 pub type Meet = Arc<dyn Fn(&Parts) -> BoxFuture<'static, Option<Response<Answer>>> + Send + Sync>;
@@ -70,13 +69,11 @@ impl Rig {
     }
 
     pub fn start(&mut self, client: Client) {
-        let mut node = NodeSettings::new("memory", "vk-memory");
-        node.taints.clear();
         let clock = self.world.clock.clone();
         let settings = Settings {
             client: client.clone(),
             lease_client: client.clone(),
-            node,
+            node: node_settings("default"),
             events: Recorder::start(client, "vk-memory", &self.metrics, clock.clone()),
             metrics: self.metrics.clone(),
             clock,

@@ -7,7 +7,7 @@ use futures::FutureExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
-use virtual_kubelet::desired::JOURNAL_ANNOTATION;
+use virtual_kubelet::JOURNAL_ANNOTATION;
 
 use crate::rig::{Meet, Rig, first, seconds};
 use crate::suite::memory::JOURNALS;
