@@ -244,7 +244,7 @@ impl Backend for FlightControl {
             }
             if world.pod(&pod.key.uid).is_none() {
                 let device = world
-                    .reserve(pod, app, cx.events.clone())
+                    .reserve(pod, &app, cx.events.clone())
                     .map_err(no_place)?;
                 let shown = world
                     .device(&device)

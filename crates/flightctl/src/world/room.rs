@@ -1,19 +1,17 @@
 //! Which device has room for a pod.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
 use vk_provider::quantity::{Amount, Resources, pod_requests};
 use vk_provider::{PodEvents, PodRequest};
 
 use super::World;
-use crate::contest::Contest;
 use crate::device::DeviceView;
 use crate::marker::Marker;
 use crate::place::{Candidate, NoPlace, host_ports, place};
-use crate::placed::{Placed, Sign, Stage};
+use crate::placed::{Placed, Stage};
 
 /// After a start, devices that hold pods whose requests are not known yet take
 /// no new ones for this long: the framework names every living pod well within.
@@ -48,27 +46,17 @@ impl World {
     pub fn reserve(
         &mut self,
         pod: &PodRequest,
-        app: String,
+        app: &str,
         events: Arc<dyn PodEvents>,
     ) -> Result<String, NoPlace> {
-        let device = match self.holder(&app) {
+        let device = match self.holder(app) {
             Some(device) => device,
             None => self.choose(pod, true)?,
         };
-        let placed = Placed {
-            key: pod.key.clone(),
-            node: pod.node.clone(),
-            device: device.clone(),
-            app,
-            request: Some(Arc::new(pod.clone())),
-            stage: Stage::Reserved,
-            shown_since: Instant::now(),
-            sign: Sign::None,
-            events: Some(events),
-            refused: None,
-            contest: Contest::default(),
-            told: BTreeSet::new(),
-        };
+        let (key, node) = (pod.key.clone(), pod.node.clone());
+        let mut placed = Placed::new(key, node, &device, app, Stage::Reserved);
+        placed.request = Some(Arc::new(pod.clone()));
+        placed.events = Some(events);
         self.pods.insert(pod.key.uid.clone(), placed);
         Ok(device)
     }
