@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vk_provider::quantity::{Amount, Resources, pod_requests};
-use vk_provider::{PodEvents, PodRequest};
+use vk_provider::{PodEvents, PodKey, PodRequest};
 
 use super::World;
 use crate::device::DeviceView;
@@ -59,6 +59,21 @@ impl World {
         placed.events = Some(events);
         self.pods.insert(pod.key.uid.clone(), placed);
         Ok(device)
+    }
+
+    /// Finds a pod that Kubernetes names by its application's name, where it was
+    /// not adopted: nobody else has its UID.
+    pub fn claim(&mut self, key: &PodKey, app: &str) {
+        let Some(device) = self.holder(app) else {
+            return;
+        };
+        if self.device(&device).is_some_and(DeviceView::decommissioned) {
+            return;
+        }
+        let node = self.grouping.node_of.get(&device).cloned();
+        let node = node.unwrap_or_default();
+        let placed = Placed::new(key.clone(), node, &device, app, Stage::Reserved);
+        self.pods.insert(key.uid.clone(), placed);
     }
 
     /// The device that holds this application already: it was not adopted where
