@@ -244,7 +244,7 @@ impl Backend for FlightControl {
             }
             if world.pod(&pod.key.uid).is_none() {
                 let device = world
-                    .reserve(pod, app, cx.events.clone())
+                    .reserve(pod, &app, cx.events.clone())
                     .map_err(no_place)?;
                 let shown = world
                     .device(&device)
@@ -304,17 +304,20 @@ impl Backend for FlightControl {
 
     async fn stop(&self, pod: &PodKey, _grace: Duration) -> Result<(), BackendError> {
         let (device, app, stage) = {
-            let world = self.world();
-            match world.pod(&pod.uid) {
-                None if world.synced() => return Err(BackendError::NotFound),
-                None => {
+            let mut world = self.world();
+            if world.pod(&pod.uid).is_none() {
+                if !world.synced() {
                     return Err(BackendError::Unavailable {
                         message: "the devices have not been read yet".into(),
                         retry: Some(SYNC_RETRY),
                     });
                 }
-                Some(p) => (p.device.clone(), p.app.clone(), p.stage.clone()),
+                world.claim(pod, &mapping::app_name(&pod.uid));
             }
+            let Some(p) = world.pod(&pod.uid) else {
+                return Err(BackendError::NotFound);
+            };
+            (p.device.clone(), p.app.clone(), p.stage.clone())
         };
         match stage {
             Stage::Gone | Stage::DeviceDeleted => return Err(BackendError::NotFound),

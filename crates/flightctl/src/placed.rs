@@ -101,6 +101,24 @@ impl std::fmt::Debug for Placed {
 }
 
 impl Placed {
+    /// A pod of which nothing was heard or told yet.
+    pub(crate) fn new(key: PodKey, node: Arc<str>, device: &str, app: &str, stage: Stage) -> Self {
+        Self {
+            key,
+            node,
+            device: device.to_owned(),
+            app: app.to_owned(),
+            request: None,
+            stage,
+            shown_since: Instant::now(),
+            sign: Sign::None,
+            events: None,
+            refused: None,
+            contest: Contest::default(),
+            told: BTreeSet::new(),
+        }
+    }
+
     /// Whether it takes room on its device.
     pub(crate) fn holds_room(&self) -> bool {
         !matches!(self.stage, Stage::Gone | Stage::DeviceDeleted)

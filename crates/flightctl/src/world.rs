@@ -13,11 +13,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 use vk_provider::{PodKey, Uid};
 
-use crate::contest::Contest;
 use crate::device::DeviceView;
 use crate::fleet::{Grouping, Rules, group};
 use crate::marker::Marker;
-use crate::placed::{Placed, Sign, Stage};
+use crate::placed::{Placed, Stage};
 pub(crate) use summary::{FleetSummary, Summary};
 
 /// All state.
@@ -314,27 +313,14 @@ impl World {
                 None => {}
             }
             self.dirty.insert(uid.clone());
-            self.pods.insert(
-                uid,
-                Placed {
-                    node: marker.node.as_str().into(),
-                    key: marker.key,
-                    device: view.name.clone(),
-                    app: name.to_owned(),
-                    request: None,
-                    stage: Stage::Written {
-                        revision: marker.revision,
-                        version: None,
-                        after: 0,
-                    },
-                    shown_since: Instant::now(),
-                    sign: Sign::None,
-                    events: None,
-                    refused: None,
-                    contest: Contest::default(),
-                    told: BTreeSet::new(),
-                },
-            );
+            let node = marker.node.as_str().into();
+            let stage = Stage::Written {
+                revision: marker.revision,
+                version: None,
+                after: 0,
+            };
+            let placed = Placed::new(marker.key, node, &view.name, name, stage);
+            self.pods.insert(uid, placed);
         }
     }
 

@@ -11,8 +11,8 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, Request};
 use kube::{Api, Client, Resource};
 use serde::de::IgnoredAny;
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use vk_provider::{BackendError, Journal, PodKey};
@@ -21,6 +21,7 @@ use crate::cause::chain;
 use crate::desired::JOURNAL_ANNOTATION;
 use crate::leadership::Gate;
 use crate::lean::LeanPod;
+use crate::metrics::Metrics;
 use crate::pace::named_pause;
 
 /// Deadline of one write. The API server's own limit is a minute; a write that
@@ -49,15 +50,11 @@ pub(crate) enum Written {
     Gone,
     /// The API server will never take this; a fault of ours.
     Refused {
-        /// The HTTP status.
-        code: u16,
         /// What it objects to.
         message: String,
     },
     /// Not now.
     Failed {
-        /// The HTTP status, 0 for no answer; `None` when nothing was sent.
-        code: Option<u16>,
         /// When to try again.
         retry: Duration,
         /// What happened.
@@ -65,10 +62,23 @@ pub(crate) enum Written {
     },
 }
 
-/// The writer; clones share its limit.
+/// What a request was for, as its failure is counted.
+mod operation {
+    /// Status, labels and the final delete.
+    pub(super) const PUBLISH: &str = "publish";
+    /// The journal of a backend.
+    pub(super) const JOURNAL: &str = "journal";
+    /// A pod, to be sure of it.
+    pub(super) const READ: &str = "read";
+    /// A node, for the labels that others gave it.
+    pub(super) const NODE_LABELS: &str = "node_labels";
+}
+
+/// The writer; clones share its limit. It counts what fails.
 #[derive(Clone)]
 pub(crate) struct Publisher {
     client: Client,
+    metrics: Metrics,
     permits: Arc<Semaphore>,
     gate: Option<Gate>,
 }
@@ -82,9 +92,10 @@ impl std::fmt::Debug for Publisher {
 impl Publisher {
     /// A writer over this client. Give it one without automatic retries:
     /// repeating is decided here.
-    pub(crate) fn new(client: Client) -> Self {
+    pub(crate) fn new(client: Client, metrics: Metrics) -> Self {
         Self {
             client,
+            metrics,
             permits: Arc::new(Semaphore::new(WRITES_AT_ONCE)),
             gate: None,
         }
@@ -101,23 +112,29 @@ impl Publisher {
     pub(crate) async fn status(&self, key: &PodKey, body: &RawValue) -> Written {
         let (api, params) = (self.api(key), PatchParams::default());
         let patch = Patch::Strategic(body);
-        self.bounded(key, || api.patch_status(&key.name, &params, &patch))
-            .await
+        self.bounded(operation::PUBLISH, key, || {
+            api.patch_status(&key.name, &params, &patch)
+        })
+        .await
     }
 
-    /// A merge patch of labels and annotations of ours.
-    pub(crate) async fn metadata(
-        &self,
-        key: &PodKey,
-        labels: &BTreeMap<String, String>,
-        annotations: &BTreeMap<String, String>,
-    ) -> Written {
-        let body = json!({"metadata": {
-            "uid": key.uid.as_str(), "labels": labels, "annotations": annotations,
-        }});
+    /// A merge patch of labels of ours.
+    pub(crate) async fn labels(&self, key: &PodKey, labels: &BTreeMap<String, String>) -> Written {
+        let body = json!({"metadata": {"uid": key.uid.as_str(), "labels": labels}});
+        self.merge(operation::PUBLISH, key, &body).await
+    }
+
+    /// A merge patch of the journal's annotation.
+    async fn journal(&self, key: &PodKey, text: &str) -> Written {
+        let annotations = json!({JOURNAL_ANNOTATION: text});
+        let body = json!({"metadata": {"uid": key.uid.as_str(), "annotations": annotations}});
+        self.merge(operation::JOURNAL, key, &body).await
+    }
+
+    async fn merge(&self, operation: &str, key: &PodKey, body: &Value) -> Written {
         let (api, params) = (self.api(key), PatchParams::default());
-        let patch = Patch::Merge(&body);
-        self.bounded(key, || api.patch(&key.name, &params, &patch))
+        let patch = Patch::Merge(body);
+        self.bounded(operation, key, || api.patch(&key.name, &params, &patch))
             .await
     }
 
@@ -132,7 +149,7 @@ impl Publisher {
             ..Default::default()
         };
         let path = Pod::url_path(&(), Some(&key.namespace));
-        self.bounded(key, || async move {
+        self.bounded(operation::PUBLISH, key, || async move {
             let request = Request::new(path).delete(&key.name, &params);
             let request = request.map_err(kube::Error::BuildRequest)?;
             // The answer shows what is gone.
@@ -163,57 +180,70 @@ impl Publisher {
             return Err("shutting down".into());
         };
         let api: Api<Node> = Api::all(self.client.clone());
-        match timeout(WRITE_DEADLINE, api.get(node)).await {
-            Err(_) => Err("no answer from the API server".into()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Ok(Ok(node)) => Ok(node.metadata.labels.unwrap_or_default()),
+        let answer = timeout(WRITE_DEADLINE, api.get(node)).await;
+        let node = answer.map_or_else(|_| Err(None), |read| read.map_err(Some));
+        match node {
+            Ok(node) => Ok(node.metadata.labels.unwrap_or_default()),
+            Err(error) => Err(self.unread(operation::NODE_LABELS, error)),
         }
     }
 
     async fn read_now(&self, key: &PodKey) -> Result<Option<LeanPod>, String> {
-        match timeout(WRITE_DEADLINE, self.api(key).get(&key.name)).await {
-            Err(_) => Err("no answer from the API server".into()),
-            Ok(Err(kube::Error::Api(status)))
+        let answer = timeout(WRITE_DEADLINE, self.api(key).get(&key.name)).await;
+        match answer.map_or_else(|_| Err(None), |read| read.map_err(Some)) {
+            Ok(pod) => Ok(Some(pod).filter(|pod| pod.key().is_some_and(|k| k.uid == key.uid))),
+            Err(Some(kube::Error::Api(status)))
                 if status.code == 404 && status.reason == "NotFound" =>
             {
                 Ok(None)
             }
-            Ok(Err(error)) => Err(error.to_string()),
-            Ok(Ok(pod)) => Ok(Some(pod).filter(|pod| pod.key().is_some_and(|k| k.uid == key.uid))),
+            Err(error) => Err(self.unread(operation::READ, error)),
         }
+    }
+
+    /// Counts a read that failed, with no error where no answer came in time,
+    /// and says why.
+    fn unread(&self, operation: &str, error: Option<kube::Error>) -> String {
+        if let Some(error) = error {
+            self.metrics.api_error(operation, &error);
+            return error.to_string();
+        }
+        self.metrics.count_error(operation, NO_ANSWER);
+        "no answer from the API server".into()
     }
 
     /// A call is made, and takes memory, when its turn has come: thousands may
     /// wait, and a request of kube's has several kilobytes.
-    async fn bounded<F>(&self, key: &PodKey, call: impl FnOnce() -> F) -> Written
+    async fn bounded<F>(&self, operation: &str, key: &PodKey, call: impl FnOnce() -> F) -> Written
     where
         F: Future<Output = kube::Result<LeanPod>>,
     {
         let Ok(_permit) = self.permits.acquire().await else {
-            return failed(None, "shutting down".into());
+            return failed("shutting down".into());
         };
         if self.gate.as_ref().is_some_and(|gate| !gate.pod(&key.uid)) {
             return Written::Failed {
-                code: None,
                 retry: NOT_LEADING,
                 message: "the lease of the pod's node is not held".into(),
             };
         }
-        match timeout(WRITE_DEADLINE, Box::pin(call())).await {
-            Ok(Ok(pod)) => Written::Stored(Box::new(pod)),
+        let (code, written) = match timeout(WRITE_DEADLINE, Box::pin(call())).await {
+            Ok(Ok(pod)) => return Written::Stored(Box::new(pod)),
             Ok(Err(error)) => match classify(&error) {
-                Ok(written) => written,
+                Ok(classified) => classified,
                 Err(Doubt { code, message }) => match self.read_now(key).await {
-                    Ok(None) => Written::Gone,
-                    Ok(Some(_)) => failed(Some(code), message),
-                    Err(then) => failed(Some(code), format!("{message}; then: {then}")),
+                    Ok(None) => return Written::Gone,
+                    Ok(Some(_)) => (code, failed(message)),
+                    Err(then) => (code, failed(format!("{message}; then: {then}"))),
                 },
             },
             Err(_) => {
                 let message = format!("no answer within {} s", WRITE_DEADLINE.as_secs());
-                failed(Some(NO_ANSWER), message)
+                (NO_ANSWER, failed(message))
             }
-        }
+        };
+        self.metrics.count_error(operation, code);
+        written
     }
 
     fn api(&self, key: &PodKey) -> Api<LeanPod> {
@@ -221,9 +251,8 @@ impl Publisher {
     }
 }
 
-fn failed(code: Option<u16>, message: String) -> Written {
+fn failed(message: String) -> Written {
     Written::Failed {
-        code,
         retry: WRITE_RETRY,
         message,
     }
@@ -236,24 +265,24 @@ struct Doubt {
     message: String,
 }
 
-/// What an error says of a write.
-fn classify(error: &kube::Error) -> Result<Written, Doubt> {
+/// What an error says of a write, and its code: the HTTP status or [`NO_ANSWER`].
+fn classify(error: &kube::Error) -> Result<(u16, Written), Doubt> {
     let kube::Error::Api(status) = error else {
-        return Ok(failed(Some(NO_ANSWER), chain(error)));
+        return Ok((NO_ANSWER, failed(chain(error))));
     };
     let (code, message) = (status.code, status.message.clone());
-    match code {
+    let written = match code {
         // The UID precondition: a successor has taken the name. A delete
         // answers it 409, a patch 422 about the immutable field.
-        404 | 409 => Err(Doubt { code, message }),
-        422 if message.contains("metadata.uid") => Err(Doubt { code, message }),
-        400 | 403 | 405 | 415 | 422 => Ok(Written::Refused { code, message }),
-        _ => Ok(Written::Failed {
-            code: Some(code),
+        404 | 409 => return Err(Doubt { code, message }),
+        422 if message.contains("metadata.uid") => return Err(Doubt { code, message }),
+        400 | 403 | 405 | 415 | 422 => Written::Refused { message },
+        _ => Written::Failed {
             retry: named_pause(error).map_or(WRITE_RETRY, |named| named.min(RETRY_AFTER_MAX)),
             message,
-        }),
-    }
+        },
+    };
+    Ok((code, written))
 }
 
 /// The journal of one pod, in an annotation.
@@ -279,19 +308,14 @@ impl Journal for PodJournal {
                 message: format!("the journal of {} has {} bytes", self.key, text.len()),
             });
         }
-        let annotations = BTreeMap::from([(JOURNAL_ANNOTATION.to_owned(), text.to_owned())]);
-        match self
-            .publisher
-            .metadata(&self.key, &BTreeMap::new(), &annotations)
-            .await
-        {
+        match self.publisher.journal(&self.key, text).await {
             Written::Stored(_) => Ok(()),
             Written::Gone => Err(BackendError::NotFound),
-            Written::Refused { message, .. } => Err(BackendError::Unavailable {
+            Written::Refused { message } => Err(BackendError::Unavailable {
                 message,
                 retry: None,
             }),
-            Written::Failed { retry, message, .. } => Err(BackendError::Unavailable {
+            Written::Failed { retry, message } => Err(BackendError::Unavailable {
                 message,
                 retry: Some(retry),
             }),

@@ -75,7 +75,8 @@ pub enum Reach {
     Reachable,
     /// It does not; container facts are the last known ones.
     Unreachable {
-        /// When it was last heard of.
+        /// Since when the backend knows that it does not: the time at which the
+        /// pod's Ready condition turned `Unknown`.
         since: Timestamp,
         /// One CamelCase word for the pod's Ready condition (`DeviceDisconnected`).
         reason: String,

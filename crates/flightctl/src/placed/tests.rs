@@ -17,20 +17,8 @@ fn image(image: &str) -> PodRequest {
 fn placed(stage: Stage) -> Placed {
     let pod = image("nginx");
     let app = application_of(&pod);
-    Placed {
-        key: pod.key,
-        node: "node".into(),
-        device: "a".into(),
-        app: app["name"].as_str().unwrap().into(),
-        request: None,
-        stage,
-        shown_since: Instant::now(),
-        sign: Sign::None,
-        events: None,
-        refused: None,
-        contest: Contest::default(),
-        told: BTreeSet::new(),
-    }
+    let name = app["name"].as_str().unwrap();
+    Placed::new(pod.key, "node".into(), "a", name, stage)
 }
 
 fn written(version: Option<u64>, after: u64) -> Stage {

@@ -1,19 +1,17 @@
 //! Which device has room for a pod.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
 use vk_provider::quantity::{Amount, Resources, pod_requests};
-use vk_provider::{PodEvents, PodRequest};
+use vk_provider::{PodEvents, PodKey, PodRequest};
 
 use super::World;
-use crate::contest::Contest;
 use crate::device::DeviceView;
 use crate::marker::Marker;
 use crate::place::{Candidate, NoPlace, host_ports, place};
-use crate::placed::{Placed, Sign, Stage};
+use crate::placed::{Placed, Stage};
 
 /// After a start, devices that hold pods whose requests are not known yet take
 /// no new ones for this long: the framework names every living pod well within.
@@ -48,29 +46,34 @@ impl World {
     pub fn reserve(
         &mut self,
         pod: &PodRequest,
-        app: String,
+        app: &str,
         events: Arc<dyn PodEvents>,
     ) -> Result<String, NoPlace> {
-        let device = match self.holder(&app) {
+        let device = match self.holder(app) {
             Some(device) => device,
             None => self.choose(pod, true)?,
         };
-        let placed = Placed {
-            key: pod.key.clone(),
-            node: pod.node.clone(),
-            device: device.clone(),
-            app,
-            request: Some(Arc::new(pod.clone())),
-            stage: Stage::Reserved,
-            shown_since: Instant::now(),
-            sign: Sign::None,
-            events: Some(events),
-            refused: None,
-            contest: Contest::default(),
-            told: BTreeSet::new(),
-        };
+        let (key, node) = (pod.key.clone(), pod.node.clone());
+        let mut placed = Placed::new(key, node, &device, app, Stage::Reserved);
+        placed.request = Some(Arc::new(pod.clone()));
+        placed.events = Some(events);
         self.pods.insert(pod.key.uid.clone(), placed);
         Ok(device)
+    }
+
+    /// Finds a pod that Kubernetes names by its application's name, where it was
+    /// not adopted: nobody else has its UID.
+    pub fn claim(&mut self, key: &PodKey, app: &str) {
+        let Some(device) = self.holder(app) else {
+            return;
+        };
+        if self.device(&device).is_some_and(DeviceView::decommissioned) {
+            return;
+        }
+        let node = self.grouping.node_of.get(&device).cloned();
+        let node = node.unwrap_or_default();
+        let placed = Placed::new(key.clone(), node, &device, app, Stage::Reserved);
+        self.pods.insert(key.uid.clone(), placed);
     }
 
     /// The device that holds this application already: it was not adopted where

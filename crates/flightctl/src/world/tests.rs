@@ -79,7 +79,7 @@ fn wants(name: &str, cpu: &str) -> vk_provider::PodRequest {
 
 fn reserve(world: &mut World, name: &str, cpu: &str) -> Result<String, NoPlace> {
     let app = format!("vk-{name}");
-    world.reserve(&wants(name, cpu), app, Arc::new(Unheard))
+    world.reserve(&wants(name, cpu), &app, Arc::new(Unheard))
 }
 
 /// A device that holds a pod which was written for this cluster.

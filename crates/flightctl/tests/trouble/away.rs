@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use vk_sandbox::faults::{Effect, Rule};
 use vk_sandbox::flightctl::{DeviceSpec, Script};
 
@@ -80,6 +82,38 @@ async fn a_pod_on_a_disconnected_device_is_unknown_and_leaves_only_when_it_is_ba
     stage.devices[0].reconnect();
     stage.gone("p").await;
     assert!(stage.devices[0].applications().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn ready_turned_unknown_when_the_device_was_lost_not_when_that_could_be_written() {
+    let begun = Instant::now();
+    let stage = Stage::new(1, 0, 1).await;
+    stage.create(pod("p", NODE, "nginx:alpine"));
+    stage.ready("p").await;
+    let rule = Rule::always("/pods/p/status", Effect::Status(503)).method("PATCH");
+    stage.cluster.faults().add(rule);
+    stage.devices[0].disconnect();
+    see(&stage, "the device is lost", || {
+        let device = stage.flightctl.device_value("device-1").unwrap();
+        device["status"]["summary"]["status"] == "Unknown"
+    })
+    .await;
+    let lost = begun.elapsed().as_secs();
+    pass(300).await;
+    stage.cluster.faults().clear();
+    let turned = stage
+        .until("Ready=Unknown", |c| {
+            let pod = c.get_value("pods", "default", "p")?;
+            let all = pod["status"]["conditions"].as_array().cloned();
+            let ready = all.into_iter().flatten().find(|c| c["type"] == "Ready")?;
+            (ready["status"] == "Unknown").then(|| ready["lastTransitionTime"].clone())
+        })
+        .await;
+    let turned: Timestamp = turned.as_str().unwrap().parse().unwrap();
+    let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    let turned = turned.duration_since(start).as_secs().unsigned_abs();
+    // The provider reads its devices every 30 s.
+    assert!((lost..=lost + 31).contains(&turned), "{lost} {turned}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! Others edit what is ours in Flight Control.
 
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use vk_sandbox::faults::{Effect, Rule};
 use vk_sandbox::flightctl::Script;
@@ -27,6 +28,41 @@ async fn an_edit_that_drops_our_marker_is_restored_and_ends_with_the_pod() {
         stage.devices[0].applications().is_empty()
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_marker_is_lost_and_that_is_deleted_while_we_are_away_ends_on_its_device() {
+    let mut stage = Stage::new(1, 0, 1).await;
+    let uid = stage.create(pod("p", NODE, "nginx:alpine"));
+    stage.ready("p").await;
+    stage.stop_provider().await;
+    let others = [foreign("theirs"), foreign(&format!("vk-{uid}"))];
+    stage.edit_applications("device-1", &json!(others)).await;
+    delete(&stage, "p");
+    pass(60).await;
+    stage.start_provider().await;
+    stage.gone("p").await;
+    assert_eq!(stage.applications("device-1"), ["theirs"]);
+    let run = stage.devices[0].applications();
+    let run: Vec<_> = run.iter().map(|a| a.name.as_str()).collect();
+    assert_eq!(run, ["theirs"], "gone only when it had ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_without_a_marker_that_no_pod_of_ours_names_is_left_alone() {
+    let mut stage = Stage::new(1, 0, 1).await;
+    let uid = stage.create(pod("p", NODE, "nginx:alpine"));
+    stage.ready("p").await;
+    stage.stop_provider().await;
+    let bare = json!([foreign(&format!("vk-{uid}"))]);
+    stage.edit_applications("device-1", &bare).await;
+    stage
+        .cluster
+        .delete::<Pod>("default", "p", Some(0))
+        .unwrap();
+    stage.start_provider().await;
+    pass(600).await;
+    assert_eq!(stage.spec_applications("device-1"), bare);
 }
 
 #[tokio::test(start_paused = true)]

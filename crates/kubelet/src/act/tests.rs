@@ -78,7 +78,7 @@ impl Bench {
         let backend = Arc::new(Counting::default());
         let actor = Actor {
             queue: Queue::default(),
-            publisher: Publisher::new(client.clone()),
+            publisher: Publisher::new(client.clone(), metrics.clone()),
             events: Recorder::start(client, "test", &metrics, clock.clone()),
             metrics,
             clock,

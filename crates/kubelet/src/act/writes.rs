@@ -85,8 +85,7 @@ impl Actor {
             }
         }
         if !news.labels.is_empty() {
-            let none = BTreeMap::new();
-            match self.publisher.metadata(key, &news.labels, &none).await {
+            match self.publisher.labels(key, &news.labels).await {
                 Written::Stored(pod) => self.stored(key, *pod),
                 other => self.not_written(key, "labels", other),
             }
@@ -152,28 +151,21 @@ impl Actor {
     }
 
     fn not_written(&self, key: &PodKey, what: &str, outcome: Written) {
-        let (code, wait) = match outcome {
+        let wait = match outcome {
             Written::Stored(_) => return,
             Written::Gone => {
                 self.table.gone(&key.uid);
                 return self.queue.mark(&key.uid);
             }
-            Written::Refused { code, message } => {
+            Written::Refused { message } => {
                 error!(operation = "publish", pod = %key, what, message, "Kubernetes refuses our write");
-                (Some(code), REFUSED_AGAIN)
+                REFUSED_AGAIN
             }
-            Written::Failed {
-                code,
-                retry,
-                message,
-            } => {
+            Written::Failed { retry, message } => {
                 warn!(operation = "publish", pod = %key, what, message, "write failed, repeating");
-                (code, retry)
+                retry
             }
         };
-        if let Some(code) = code {
-            self.metrics.count_error("publish", code);
-        }
         let wait = self
             .table
             .with(&key.uid, |record| record.writes.pause(wait));

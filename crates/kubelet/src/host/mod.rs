@@ -83,7 +83,8 @@ impl Host {
         let actor = Arc::new(Actor {
             table,
             queue: Queue::default(),
-            publisher: Publisher::new(settings.client.clone()).gated(gate.clone()),
+            publisher: Publisher::new(settings.client.clone(), settings.metrics.clone())
+                .gated(gate.clone()),
             gate,
             events: settings.events.clone(),
             metrics: settings.metrics.clone(),

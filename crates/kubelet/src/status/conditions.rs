@@ -13,23 +13,25 @@ pub(super) struct Input<'a> {
     pub(super) have: &'a PodStatus,
     pub(super) phase: &'a str,
     pub(super) statuses: &'a Statuses,
-    /// Reason and message, while nobody can tell how the pod is.
-    pub(super) unreachable: Option<(&'a str, &'a str)>,
+    /// Since when, reason and message, while nobody can tell how the pod is.
+    pub(super) unreachable: Option<(Timestamp, &'a str, &'a str)>,
     pub(super) now: Timestamp,
 }
 
 /// Status, reason and message of one condition.
+#[derive(Default)]
 struct Say {
     status: &'static str,
     reason: String,
     message: String,
+    /// Since when it is so, where that was not found only now.
+    since: Option<Timestamp>,
 }
 
 fn yes() -> Say {
     Say {
         status: "True",
-        reason: String::new(),
-        message: String::new(),
+        ..Say::default()
     }
 }
 
@@ -38,6 +40,7 @@ fn no(reason: &str, message: String) -> Say {
         status: "False",
         reason: reason.into(),
         message,
+        since: None,
     }
 }
 
@@ -80,7 +83,7 @@ fn condition(input: &Input<'_>, kind: &str, say: Say) -> PodCondition {
     let since = have
         .filter(|have| have.status == say.status)
         .and_then(|have| have.last_transition_time.clone())
-        .unwrap_or_else(|| Time(whole_seconds(input.now)));
+        .unwrap_or_else(|| Time(whole_seconds(turned(input, have, &say))));
     PodCondition {
         type_: kind.into(),
         status: say.status.into(),
@@ -94,6 +97,16 @@ fn condition(input: &Input<'_>, kind: &str, say: Say) -> PodCondition {
             .generation
             .max(have.and_then(|have| have.observed_generation)),
     }
+}
+
+/// When a condition became what it is: not before it became what it was.
+fn turned(input: &Input<'_>, have: Option<&PodCondition>, say: &Say) -> Timestamp {
+    let Some(since) = say.since else {
+        return input.now;
+    };
+    let before = have.and_then(|have| have.last_transition_time.as_ref());
+    let before = before.or(input.pod.metadata.creation_timestamp.as_ref());
+    before.map_or(since, |at| since.max(at.0)).min(input.now)
 }
 
 fn shown<'a>(status: &'a PodStatus, kind: &str) -> Option<&'a PodCondition> {
@@ -143,11 +156,12 @@ fn initialized(input: &Input<'_>) -> Say {
 }
 
 fn containers_ready(input: &Input<'_>) -> Say {
-    if let Some((reason, message)) = input.unreachable {
+    if let Some((since, reason, message)) = input.unreachable {
         return Say {
             status: "Unknown",
             reason: reason.into(),
             message: message.into(),
+            since: Some(since),
         };
     }
     let sidecars = input.spec.init_containers.iter().flatten();
@@ -184,6 +198,7 @@ fn ready(input: &Input<'_>, containers: &Say) -> Say {
             status: containers.status,
             reason: containers.reason.clone(),
             message: containers.message.clone(),
+            since: containers.since,
         };
     }
     let missing: Vec<String> = input

@@ -124,8 +124,10 @@ pub fn compute_at(
 
     let unreachable = facts.and_then(|f| match &f.reach {
         Reach::Unreachable {
-            reason, message, ..
-        } => Some((reason.as_str(), message.as_str())),
+            since,
+            reason,
+            message,
+        } => Some((*since, reason.as_str(), message.as_str())),
         Reach::Reachable => None,
     });
     let conditions = conditions::conditions(&conditions::Input {

@@ -1,11 +1,13 @@
 //! Odd answers of the Kubernetes API.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt;
 use http::Response;
 use tokio::time::Instant;
+use vk_provider::{PodFacts, PodKey};
 use vk_sandbox::faults::{Effect, Rule};
 
 use crate::rig::{Rig, bare_404, first, seconds};
@@ -144,4 +146,56 @@ async fn a_final_delete_that_fails_is_counted_and_repeated() {
     let line = "virtual_kubelet_api_errors_total{operation=\"publish\",code=\"503\"} 1";
     assert!(rig.metrics.text().contains(line), "{}", rig.metrics.text());
     rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn journals_and_reads_that_fail_are_counted_by_what_they_were_for() {
+    for (operation, method, end) in [
+        ("journal", "PATCH", "/pods/patient"),
+        ("read", "GET", "/pods/orphan"),
+        ("node_labels", "GET", "/nodes/vk-default"),
+    ] {
+        let armed = Arc::new(AtomicBool::new(false));
+        let strikes = armed.clone();
+        let mut rig = Rig::met(Arc::new(move |parts| {
+            let meant = parts.method == method && parts.uri.path().ends_with(end);
+            let answer = (meant && strikes.swap(false, Ordering::SeqCst)).then(|| {
+                let mut answer = Response::new(Vec::new().into());
+                *answer.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+                answer
+            });
+            async move { answer }.boxed()
+        }))
+        .await;
+        seconds(5).await;
+        armed.store(true, Ordering::SeqCst);
+        // One pod that has a journal, one that asks for a label nobody knows,
+        // and one that runs though Kubernetes has none.
+        rig.backend.tell(|told| told.journal = Some(10));
+        let mut pod = rig.world.pod("patient", "Always");
+        if operation == "node_labels" {
+            let selector = [("tier".to_owned(), "gold".to_owned())].into();
+            pod.spec.as_mut().unwrap().node_selector = Some(selector);
+        }
+        rig.world.create(&pod).await;
+        let nobody = "00000000-0000-0000-0000-00000000aaaa";
+        let key = PodKey::new(&rig.world.namespace, "orphan", nobody);
+        let facts = PodFacts::new(key, rig.world.node.as_str().into(), 1);
+        rig.world.remote.plant(facts);
+        let counted = || {
+            let text = rig.metrics.text();
+            let lines = text
+                .lines()
+                .filter(|line| line.contains("api_errors_total{"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let begun = Instant::now();
+        while counted().is_empty() && begun.elapsed() < Duration::from_secs(300) {
+            seconds(1).await;
+        }
+        let line =
+            format!("virtual_kubelet_api_errors_total{{operation=\"{operation}\",code=\"503\"}} 1");
+        assert_eq!(counted(), [line]);
+        rig.stop().await;
+    }
 }

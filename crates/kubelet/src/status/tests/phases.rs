@@ -241,6 +241,30 @@ fn an_unreachable_pod_is_unknown_and_keeps_what_was_last_seen() {
 }
 
 #[test]
+fn ready_turns_unknown_when_the_place_was_lost_and_not_before_it_was_ready() {
+    let pod = pod("Always", vec![], &["a"]);
+    let mut facts = facts(&pod, &[], &[("a", running())]);
+    let seen = compute(&pod, Some(&facts), &PodVerdict::None, None, at(10));
+    let pod = showing(&pod, seen);
+    for (since, turned) in [(5, 10), (20, 20), (40, 30)] {
+        facts.reach = Reach::Unreachable {
+            since: at(since),
+            reason: "DeviceDisconnected".into(),
+            message: "m".into(),
+        };
+        let status = compute(&pod, Some(&facts), &PodVerdict::None, None, at(30));
+        for kind in ["Ready", "ContainersReady"] {
+            let turned = Some(Time(at(turned)));
+            assert_eq!(condition(&status, kind).last_transition_time, turned);
+        }
+        // Told again, it has not turned again.
+        let again = showing(&pod, status.clone());
+        let again = compute(&again, Some(&facts), &PodVerdict::None, None, at(50));
+        assert_eq!(again.conditions, status.conditions);
+    }
+}
+
+#[test]
 fn a_condition_moves_in_time_only_with_its_status() {
     let pod = pod("Always", vec![], &["a", "b"]);
     let one = compute(&pod, None, &PodVerdict::None, None, at(1));
