@@ -155,3 +155,16 @@ async fn a_deleted_pod_is_looked_at_again_when_its_node_may_be_written_for() {
     let again = timeout(2 * NOT_LEADING, bench.actor.queue.next()).await;
     assert_eq!(again.ok().as_ref(), Some(&bench.key.uid));
 }
+
+/// The answer to a write says that it is gone, before the watch does.
+#[tokio::test(start_paused = true)]
+async fn a_deleted_pod_is_not_begun_again_by_an_older_version_of_it() {
+    for told in [crate::table::Table::gone, crate::table::Table::deleted] {
+        let bench = Bench::new();
+        told(&bench.actor.table, &bench.key.uid);
+        let mut old = pod("a", "1");
+        old.metadata.resource_version = Some("2".into());
+        assert_eq!(bench.actor.table.apply(Arc::new(old)), None);
+        assert_eq!(bench.ensure().await, 0);
+    }
+}

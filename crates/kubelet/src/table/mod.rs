@@ -410,6 +410,10 @@ impl Inner {
             return None;
         }
         let known = self.records.get(&uid);
+        if known.is_some_and(|record| record.gone.is_some()) {
+            // A UID does not come back: this is from before its end.
+            return None;
+        }
         if known.and_then(|r| r.api.as_ref()) == Some(&pod) {
             // The watch shows what the answer to a write of ours showed already.
             return None;
