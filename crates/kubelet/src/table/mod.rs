@@ -282,8 +282,12 @@ impl Table {
         let inner = self.lock();
         let record = inner.records.get(uid)?;
         let now = Instant::now();
+        let mut desired = record.desired.clone();
+        if let Some(desired) = &mut desired {
+            desired.ran |= record.ran;
+        }
         Some(View {
-            desired: record.desired.clone(),
+            desired,
             absence: record.absence,
             listed: inner.listed,
             stale: inner.stale(record),
@@ -386,7 +390,7 @@ impl Inner {
     fn stale(&self, record: &Record) -> bool {
         record.desired.as_ref().is_some_and(|d| {
             d.at_most_once
-                && d.ran
+                && (d.ran || record.ran)
                 && record.facts.is_some()
                 && self
                     .served_after

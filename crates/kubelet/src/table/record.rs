@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vk_provider::quantity::Resources;
-use vk_provider::{PodFacts, PodKey, Revision, Verdict};
+use vk_provider::{ContainerState, PodFacts, PodKey, Revision, Verdict};
 
 use crate::desired::Desired;
 use crate::plan::Absence;
@@ -44,6 +44,9 @@ pub struct Record {
     pub absence: Absence,
     /// What the remote shows; `None` when it is not there.
     pub facts: Option<Arc<PodFacts>>,
+    /// The remote has shown that something of it ran; Kubernetes may not have
+    /// been told yet.
+    pub(super) ran: bool,
     /// Accepted by the remote.
     pub accepted: Option<Revision>,
     /// When it was last known to be at the remote: an older listing cannot deny it.
@@ -164,6 +167,7 @@ impl Record {
             node: None,
             absence: Absence::Deleted,
             facts: None,
+            ran: false,
             accepted: None,
             seen: None,
             gone: None,
@@ -291,6 +295,7 @@ impl Record {
         if facts.accepted.is_some() {
             self.waiting = None;
         }
+        self.ran |= has_run(&facts);
         self.rounds.observe(facts.ended, Instant::now());
         if facts.ended {
             self.stopped = true;
@@ -323,4 +328,15 @@ impl Record {
         }
         self.reset_back_off();
     }
+}
+
+fn has_run(facts: &PodFacts) -> bool {
+    facts.init.iter().chain(&facts.containers).any(|container| {
+        let state = &container.state;
+        matches!(
+            state,
+            ContainerState::Running { .. } | ContainerState::Terminated(_)
+        ) || container.last.is_some()
+            || container.restarts.is_some_and(|count| count > 0)
+    })
 }
