@@ -3,7 +3,13 @@
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 
-use crate::status::resize;
+use crate::status::{EVICTED, resize};
+
+/// The event of an eviction, when it is shown first.
+pub fn evicted<'a>(have: &PodStatus, want: &'a PodStatus) -> Option<(&'static str, &'a str)> {
+    let shown = |status: &PodStatus| status.reason.as_deref() == Some(EVICTED);
+    (shown(want) && !shown(have)).then(|| (EVICTED, want.message.as_deref().unwrap_or_default()))
+}
 
 /// Whether the phase is `Running`.
 pub fn running(status: &PodStatus) -> bool {

@@ -107,6 +107,9 @@ impl Actor {
                     for (reason, message) in story::started(&have, &want) {
                         events.normal(reason, &message);
                     }
+                    if let Some((reason, message)) = story::evicted(&have, &want) {
+                        events.warning(reason, message);
+                    }
                     if let Some((reason, message)) = story::resize_refused(&have, &want) {
                         events.warning(reason, &message);
                     }
@@ -185,9 +188,10 @@ impl Draft {
             return None;
         }
         let verdict = match (&record.verdict, deleting) {
-            (Some((reason, message)), _) => PodVerdict::Failed {
-                reason: reason.clone(),
-                message: message.clone(),
+            (Some(failed), _) => PodVerdict::Failed {
+                reason: failed.reason.clone(),
+                message: failed.message.clone(),
+                disruption: failed.disruption.clone(),
             },
             (None, true) => PodVerdict::Terminating {
                 stopped: record.stopped,

@@ -15,7 +15,7 @@ use crate::plan::{Absence, View};
 
 mod record;
 
-pub use record::{BACK_OFF_FIRST, BACK_OFF_MAX, Place, Record, Stopping, Writes};
+pub use record::{BACK_OFF_FIRST, BACK_OFF_MAX, Failed, Place, Record, Stopping, Writes};
 
 /// The table; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -297,6 +297,7 @@ impl Table {
             admitted: record.admitted,
             left: record.left,
             failed: record.verdict.is_some(),
+            evicted: record.verdict.as_ref().is_some_and(|f| f.graceful),
             stopping: record.stopping.map(|stop| stop.grace),
             stop_again: record
                 .stopping

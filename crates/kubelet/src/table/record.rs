@@ -14,6 +14,7 @@ use vk_provider::{ContainerState, PodFacts, PodKey, Revision, Verdict};
 use crate::desired::Desired;
 use crate::plan::Absence;
 use crate::restart::{self, Rounds};
+use crate::status;
 
 /// First wait after a failed call, doubled up to [`BACK_OFF_MAX`]: the kubelet's
 /// own pod back-off, so that users see the rhythm they know.
@@ -65,8 +66,8 @@ pub struct Record {
     pub admitted: bool,
     /// Left to itself: it is not for a node like ours.
     pub left: bool,
-    /// Failed, with reason and message.
-    pub verdict: Option<(String, String)>,
+    /// Failed as a whole.
+    pub verdict: Option<Failed>,
     /// Why it does not run yet: reason and message.
     pub waiting: Option<(String, String)>,
     /// The last stop that the backend took.
@@ -92,6 +93,45 @@ pub struct Record {
     /// What the node's ledger holds for this pod: exactly this is taken away
     /// again, whatever became of the pod meanwhile.
     pub(super) counted: Option<(Arc<str>, Resources)>,
+}
+
+/// Why a pod is Failed as a whole, and how it ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failed {
+    /// `status.reason`.
+    pub reason: String,
+    /// `status.message`.
+    pub message: String,
+    /// `reason` of its condition `DisruptionTarget`, if it gets one.
+    pub disruption: Option<String>,
+    /// Its containers get their grace.
+    pub graceful: bool,
+}
+
+impl Failed {
+    fn of(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::Fail {
+                reason,
+                message,
+                disruption,
+            } => Self {
+                reason: reason.clone(),
+                message: message.clone(),
+                disruption: disruption.clone(),
+                graceful: false,
+            },
+            Verdict::Evict { reason, message } => {
+                let named = Some(reason).filter(|reason| !reason.is_empty());
+                Self {
+                    reason: status::EVICTED.into(),
+                    message: message.clone(),
+                    disruption: Some(named.map_or(status::BY_KUBELET, |r| r).into()),
+                    graceful: true,
+                }
+            }
+        }
+    }
 }
 
 /// Which node a pod is for.
@@ -304,10 +344,8 @@ impl Record {
             self.stopped = false;
             self.stopping = None;
         }
-        if let Some(Verdict::Fail { reason, message }) = &facts.verdict
-            && self.verdict.is_none()
-        {
-            self.verdict = Some((reason.clone(), message.clone()));
+        if self.verdict.is_none() {
+            self.verdict = facts.verdict.as_ref().map(Failed::of);
         }
         self.facts = Some(Arc::new(facts));
         true

@@ -168,7 +168,7 @@ fn what_ended_or_failed_leaves_room_in_the_ledger() {
         table
     };
     let failed = full();
-    failed.with(&uid("1"), |r| r.verdict = Some(("Lost".into(), "".into())));
+    failed.with(&uid("1"), |r| r.verdict = Some(Failed::default()));
     assert_eq!(failed.requested("node").get("cpu"), Amount::ZERO);
     let ended = full();
     let mut pod = pod("a", "1");
