@@ -103,6 +103,7 @@ impl FlightControl {
                 facts.verdict = Some(Verdict::Fail {
                     reason: "DeviceDeleted".into(),
                     message: format!("Device {} was {what} Flight Control", placed.device),
+                    disruption: None,
                 });
             }
             Stage::Written { .. } | Stage::Removed { .. } => {}

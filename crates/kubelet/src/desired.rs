@@ -16,7 +16,7 @@ pub const JOURNAL_ANNOTATION: &str = "virtual-kubelet.io/journal";
 /// Marks the image in the API of a pod that a kubelet runs from a file.
 pub(crate) const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
-/// Kubernetes' own default, for a deletion that names no grace.
+/// Kubernetes' own default, for a pod or a deletion that names no grace.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 
 /// One pod as Kubernetes wants it.
@@ -32,6 +32,8 @@ pub struct Desired {
     pub requests: Resources,
     /// Set when the pod is being deleted: the grace it is given.
     pub deletion: Option<Duration>,
+    /// The grace of its own, where nobody names another.
+    pub grace: Duration,
     /// `status.startTime` plus `spec.activeDeadlineSeconds`.
     pub expires: Option<Timestamp>,
     /// `status.phase` is Succeeded or Failed.
@@ -61,9 +63,7 @@ impl Desired {
         let meta = &pod.metadata;
         let deletion = meta.deletion_timestamp.as_ref().map(|_| {
             meta.deletion_grace_period_seconds
-                .map_or(DEFAULT_GRACE, |s| {
-                    Duration::from_secs(s.max(0).unsigned_abs())
-                })
+                .map_or(DEFAULT_GRACE, seconds)
         });
         let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
         Some(Self {
@@ -75,6 +75,9 @@ impl Desired {
                 None => pod_requests(&*resize::as_started(pod)?),
             },
             deletion,
+            grace: spec
+                .termination_grace_period_seconds
+                .map_or(DEFAULT_GRACE, seconds),
             expires: expires(pod),
             terminal: matches!(phase, Some("Succeeded" | "Failed")),
             ran: ran(pod),
@@ -90,6 +93,10 @@ impl Desired {
                 .map(|text| text.as_str().into()),
         })
     }
+}
+
+fn seconds(grace: i64) -> Duration {
+    Duration::from_secs(grace.max(0).unsigned_abs())
 }
 
 /// Whether a DaemonSet would bring it back.

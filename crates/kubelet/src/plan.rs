@@ -31,6 +31,8 @@ pub struct View {
     pub left: bool,
     /// It is Failed by our or the backend's verdict.
     pub failed: bool,
+    /// The same, and its containers get their grace.
+    pub evicted: bool,
     /// Grace of the last stop that the backend took.
     pub stopping: Option<Duration>,
     /// How long until that stop is asked for again, zero when it is time.
@@ -157,8 +159,13 @@ fn wanted(view: &View) -> Step {
         // Whatever ended it, what it left running has to end: a place that was
         // away when the pod was given up comes back with it.
         let runs = view.present || view.accepted.is_some();
+        let grace = if view.evicted {
+            desired.grace
+        } else {
+            Duration::ZERO
+        };
         return if runs && !view.stopped {
-            stop(view, Duration::ZERO)
+            stop(view, grace)
         } else {
             Step::Idle
         };
@@ -410,6 +417,23 @@ mod tests {
         assert_eq!(next(&view), Step::Stop(Duration::ZERO), "not shown yet");
         view.stopped = true;
         assert_eq!(next(&view), Step::Idle);
+    }
+
+    #[test]
+    fn an_evicted_pod_gets_its_own_grace_and_a_deletion_may_shorten_it() {
+        let own = Duration::from_secs(30);
+        let mut view = View {
+            failed: true,
+            evicted: true,
+            present: true,
+            ..view()
+        };
+        assert_eq!(next(&view), Step::Stop(own));
+        view.stopping = Some(own);
+        view.stop_again = Some(own);
+        assert_eq!(next(&view), Step::Later(own));
+        view.desired.as_mut().unwrap().deletion = Some(Duration::from_secs(1));
+        assert_eq!(next(&view), Step::Stop(Duration::from_secs(1)));
     }
 
     #[test]

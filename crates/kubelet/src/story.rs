@@ -3,7 +3,20 @@
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 
-use crate::status::resize;
+use crate::status::{EVICTED, resize};
+
+/// `Evicted` when the pod has just been evicted, `ResizeInfeasible` when a resize
+/// has just been answered so.
+pub(crate) fn warnings(have: &PodStatus, want: &PodStatus) -> Vec<(&'static str, String)> {
+    let all = [evicted(have, want), resize_refused(have, want)];
+    all.into_iter().flatten().collect()
+}
+
+fn evicted(have: &PodStatus, want: &PodStatus) -> Option<(&'static str, String)> {
+    let shown = |status: &PodStatus| status.reason.as_deref() == Some(EVICTED);
+    let message = || want.message.clone().unwrap_or_default();
+    (shown(want) && !shown(have)).then(|| (EVICTED, message()))
+}
 
 /// Whether the phase is `Running`.
 pub(crate) fn running(status: &PodStatus) -> bool {
@@ -29,8 +42,7 @@ pub(crate) fn started(have: &PodStatus, want: &PodStatus) -> Vec<(&'static str, 
         .collect()
 }
 
-/// `ResizeInfeasible` when a resize has just been answered so.
-pub(crate) fn resize_refused(have: &PodStatus, want: &PodStatus) -> Option<(&'static str, String)> {
+fn resize_refused(have: &PodStatus, want: &PodStatus) -> Option<(&'static str, String)> {
     let refused = |status: &PodStatus| {
         let mut all = status.conditions.iter().flatten();
         all.find(|c| c.reason.as_deref() == Some(resize::INFEASIBLE))

@@ -161,9 +161,22 @@ pub struct Terminated {
 /// What a backend asks for a pod as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The pod is Failed and stays so; its workload is then stopped.
+    /// The pod is Failed and stays so; its workload is stopped at once.
     Fail {
         /// `status.reason`.
+        reason: String,
+        /// `status.message`.
+        message: String,
+        /// Where it ended by no fault of its own: `reason` of the condition
+        /// `DisruptionTarget`, by which a Job's `podFailurePolicy` lets it pass.
+        disruption: Option<String>,
+    },
+    /// The pod has to leave, as by a kubelet's eviction: its containers get
+    /// their grace, then it is Failed, reason `Evicted`, with the condition
+    /// `DisruptionTarget`; its object stays until someone deletes it.
+    Evict {
+        /// `reason` of that condition; empty for the kubelet's
+        /// `TerminationByKubelet`.
         reason: String,
         /// `status.message`.
         message: String,

@@ -12,7 +12,7 @@ use super::{Actor, QUICK, Say};
 use crate::plan::{Absence, View};
 use crate::publish::PodJournal;
 use crate::story;
-use crate::table::Record;
+use crate::table::{Failed, Record};
 
 /// Deadline of `ensure`: a backend only has to hand the pod over.
 const ENSURE_DEADLINE: Duration = Duration::from_secs(60);
@@ -237,7 +237,11 @@ impl Actor {
     fn give_up(&self, key: &PodKey, reason: &str, message: &str) {
         warn!(pod = %key, reason, message, "pod failed");
         self.table.with(&key.uid, |record| {
-            record.verdict = Some((reason.into(), message.into()));
+            record.verdict = Some(Failed {
+                reason: reason.into(),
+                message: message.into(),
+                ..Failed::default()
+            });
             record.waiting = None;
             record.reset_back_off();
         });

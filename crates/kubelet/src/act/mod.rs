@@ -23,7 +23,7 @@ use vk_provider::{Backend, Clock, NodeFacts, Uid};
 use crate::events::Recorder;
 use crate::leadership::Gate;
 use crate::metrics::Metrics;
-use crate::plan::{Step, plan};
+use crate::plan::{Absence, Step, plan};
 use crate::publish::{NOT_LEADING, Publisher};
 use crate::queue::Queue;
 use crate::table::Table;
@@ -122,7 +122,8 @@ impl Actor {
             return;
         };
         if !self.gate.pod(uid) {
-            if view.desired.is_some() {
+            // Only pods that we never saw in Kubernetes are shown by listings anew.
+            if view.desired.is_some() || view.absence == Absence::Deleted {
                 self.queue.mark_after(uid, NOT_LEADING);
             }
             return;

@@ -65,6 +65,7 @@ impl Backend for Counting {
 struct Bench {
     actor: Actor,
     backend: Arc<Counting>,
+    leadership: Leadership,
     key: PodKey,
 }
 
@@ -74,7 +75,8 @@ impl Bench {
         let client = client(&Cluster::new(vk_sandbox::clock::Clock::stepped(start())));
         let (clock, metrics) = (Clock::stepped(start()), Metrics::default());
         let table = Table::default();
-        let gate = Gate::new(Leadership::default(), table.clone());
+        let leadership = Leadership::default();
+        let gate = Gate::new(leadership.clone(), table.clone());
         let backend = Arc::new(Counting::default());
         let actor = Actor {
             queue: Queue::default(),
@@ -95,6 +97,7 @@ impl Bench {
         Self {
             actor,
             backend,
+            leadership,
             key,
         }
     }
@@ -140,4 +143,29 @@ async fn a_pod_that_is_begun_no_longer_waits_or_ends() {
     assert!(record(|r| r.waiting.is_none()));
     assert!(record(|r| r.stopping.is_none()));
     assert!(record(|r| !r.stopped));
+}
+
+/// A deleted pod that the remote no longer has is in no listing: only the queue
+/// remembers that it is to be released.
+#[tokio::test(start_paused = true)]
+async fn a_deleted_pod_is_looked_at_again_when_its_node_may_be_written_for() {
+    let bench = Bench::new();
+    let _role = bench.leadership.contend("node");
+    bench.actor.table.gone(&bench.key.uid);
+    bench.actor.pass(&bench.key.uid).await;
+    let again = timeout(2 * NOT_LEADING, bench.actor.queue.next()).await;
+    assert_eq!(again.ok().as_ref(), Some(&bench.key.uid));
+}
+
+/// The answer to a write says that it is gone, before the watch does.
+#[tokio::test(start_paused = true)]
+async fn a_deleted_pod_is_not_begun_again_by_an_older_version_of_it() {
+    for told in [crate::table::Table::gone, crate::table::Table::deleted] {
+        let bench = Bench::new();
+        told(&bench.actor.table, &bench.key.uid);
+        let mut old = pod("a", "1");
+        old.metadata.resource_version = Some("2".into());
+        assert_eq!(bench.actor.table.apply(LeanPod::of(&old)), None);
+        assert_eq!(bench.ensure().await, 0);
+    }
 }

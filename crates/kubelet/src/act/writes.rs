@@ -133,7 +133,7 @@ impl Actor {
                 // A JSON value is JSON.
                 body: to_raw_value(&body).unwrap_or_default(),
                 normal: story::started(have, &want),
-                warning: story::resize_refused(have, &want),
+                warnings: story::warnings(have, &want),
                 starts: created.filter(|_| starts).map(|at| at.0),
             }),
             labels: draft.missing_labels(),
@@ -183,7 +183,7 @@ struct News {
 struct StatusNews {
     body: Box<RawValue>,
     normal: Vec<(&'static str, String)>,
-    warning: Option<(&'static str, String)>,
+    warnings: Vec<(&'static str, String)>,
     /// The pod that starts with it was created then.
     starts: Option<Timestamp>,
 }
@@ -193,7 +193,7 @@ impl StatusNews {
         for (reason, message) in &self.normal {
             events.normal(reason, message);
         }
-        if let Some((reason, message)) = &self.warning {
+        for (reason, message) in &self.warnings {
             events.warning(reason, message);
         }
     }
@@ -217,9 +217,10 @@ impl Draft {
             return None;
         }
         let verdict = match (&record.verdict, deleting) {
-            (Some((reason, message)), _) => PodVerdict::Failed {
-                reason: reason.clone(),
-                message: message.clone(),
+            (Some(failed), _) => PodVerdict::Failed {
+                reason: failed.reason.clone(),
+                message: failed.message.clone(),
+                disruption: failed.disruption.clone(),
             },
             (None, true) => PodVerdict::Terminating {
                 stopped: record.stopped,

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 use tokio::time::Instant;
@@ -17,6 +17,9 @@ use super::{DURATION, NAMESPACE, RENEW_EVERY};
 
 /// A live holder renews within this, whatever the time on its clock.
 const SILENCE: Duration = RENEW_EVERY.saturating_add(Duration::from_secs(5));
+
+/// The API writes the time of a lease in microseconds.
+const FINEST: SignedDuration = SignedDuration::from_micros(1);
 
 /// Whose a lease is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,7 +120,7 @@ pub(super) fn renewed(
     }
     spec.holder_identity = Some(identity.into());
     spec.lease_duration_seconds = i32::try_from(DURATION.as_secs()).ok();
-    spec.renew_time = Some(MicroTime(now));
+    spec.renew_time = Some(later(spec, now));
     lease
 }
 
@@ -126,9 +129,20 @@ pub(super) fn renewed(
 pub(super) fn released(mut lease: Lease, now: Timestamp) -> Lease {
     if let Some(spec) = &mut lease.spec {
         spec.holder_identity = None;
-        spec.renew_time = Some(MicroTime(now));
+        spec.renew_time = Some(later(spec, now));
     }
     lease
+}
+
+/// The time of a renewal: now, or just after one that is dated later. The node controller
+/// heeds only one that is later (`tryUpdateNodeHealth` in
+/// `pkg/controller/nodelifecycle`), and our clock may have been set back: after
+/// that, a node that is renewed in time would be called lost, and its pods evicted.
+fn later(before: &LeaseSpec, now: Timestamp) -> MicroTime {
+    let before = before.renew_time.as_ref().map(|before| before.0);
+    let ahead = before.filter(|before| *before > now);
+    let next = ahead.and_then(|before| before.checked_add(FINEST).ok());
+    MicroTime(next.unwrap_or(now))
 }
 
 #[cfg(test)]
@@ -192,6 +206,19 @@ mod tests {
         let spec = lease.spec.unwrap();
         assert_eq!(spec.lease_transitions, Some(1));
         assert_eq!(spec.acquire_time, Some(MicroTime(at(20))));
+    }
+
+    #[test]
+    fn a_renewal_is_later_than_the_one_before_also_by_a_clock_that_was_set_back() {
+        let time = |lease: &Lease| lease.spec.as_ref().unwrap().renew_time.clone().unwrap().0;
+        let first = renewed(None, "n", None, "n_a", at(3600));
+        let second = renewed(Some(&first), "n", None, "n_a", at(10));
+        let third = released(second.clone(), at(20));
+        let successors = renewed(Some(&third), "n", None, "n_b", at(30));
+        let times = [&first, &second, &third, &successors].map(time);
+        assert!(times.is_sorted_by(|a, b| a < b), "{times:?}");
+        let caught_up = renewed(Some(&successors), "n", None, "n_b", at(3700));
+        assert_eq!(time(&caught_up), at(3700));
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,8 +15,14 @@ pub(super) struct Input<'a> {
     pub(super) statuses: &'a Statuses,
     /// Since when, reason and message, while nobody can tell how the pod is.
     pub(super) unreachable: Option<(Timestamp, &'a str, &'a str)>,
+    /// Reason and message, when the pod ends by no fault of its own.
+    pub(super) disruption: Option<(&'a str, &'a str)>,
     pub(super) now: Timestamp,
 }
+
+/// A pod that ends by no fault of its own; told with its terminal phase and not
+/// before, as the kubelet does.
+const DISRUPTION: &str = "DisruptionTarget";
 
 /// Status, reason and message of one condition.
 #[derive(Default)]
@@ -58,7 +64,22 @@ pub(super) fn conditions(input: &Input<'_>) -> Vec<PodCondition> {
     .into_iter()
     .chain(resize)
     .map(|(kind, say)| condition(input, kind, say))
+    .chain(disruption(input))
     .collect()
+}
+
+/// It is shared: whoever has said it first is left as it is.
+fn disruption(input: &Input<'_>) -> Option<PodCondition> {
+    let said = shown(input.have, DISRUPTION).filter(|have| have.status == "True");
+    said.cloned().or_else(|| {
+        let (reason, message) = input.disruption?;
+        let say = Say {
+            reason: reason.into(),
+            message: message.into(),
+            ..yes()
+        };
+        Some(condition(input, DISRUPTION, say))
+    })
 }
 
 /// Absent when no resize is asked for, or none counts any more.

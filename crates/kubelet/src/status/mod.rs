@@ -36,6 +36,11 @@ pub use qos::qos_class;
 
 use container::{Kind, Seen};
 
+/// `status.reason` of a pod that had to leave, and the kubelet's event.
+pub const EVICTED: &str = "Evicted";
+/// The kubelet's reason for the condition `DisruptionTarget`.
+pub const BY_KUBELET: &str = "TerminationByKubelet";
+
 /// What the framework has decided about a pod as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum PodVerdict {
@@ -49,6 +54,8 @@ pub enum PodVerdict {
         reason: String,
         /// `status.message`.
         message: String,
+        /// `reason` of the condition `DisruptionTarget`, if it gets one.
+        disruption: Option<String>,
     },
     /// Someone deleted it.
     Terminating {
@@ -103,7 +110,9 @@ pub fn compute_at(
     match &over {
         Over::No => {}
         Over::Stopped => stop(&mut statuses, spec, frozen),
-        Over::Failed { reason, message } => fail(&mut statuses, have, reason, message),
+        Over::Failed {
+            reason, message, ..
+        } => fail(&mut statuses, have, reason, message),
     }
 
     let phase = if frozen {
@@ -118,7 +127,9 @@ pub fn compute_at(
     };
     let (reason, message) = match &over {
         _ if frozen => (have.reason.clone(), have.message.clone()),
-        Over::Failed { reason, message } => (Some(reason.clone()), Some(message.clone())),
+        Over::Failed {
+            reason, message, ..
+        } => (Some(reason.clone()), Some(message.clone())),
         _ => (None, None),
     };
 
@@ -137,6 +148,14 @@ pub fn compute_at(
         phase: &phase,
         statuses: &statuses,
         unreachable: unreachable.filter(|_| phase == "Unknown"),
+        disruption: match &over {
+            Over::Failed {
+                disruption: Some(reason),
+                message,
+                ..
+            } if !frozen => Some((reason, message)),
+            _ => None,
+        },
         now,
     });
 
@@ -257,7 +276,11 @@ fn statuses(
 enum Over {
     No,
     Stopped,
-    Failed { reason: String, message: String },
+    Failed {
+        reason: String,
+        message: String,
+        disruption: Option<String>,
+    },
 }
 
 fn end_of(
@@ -269,7 +292,11 @@ fn end_of(
     let ended = facts.is_some_and(|f| f.ended);
     match verdict {
         PodVerdict::Terminating { stopped: true } => Over::Stopped,
-        PodVerdict::Failed { reason, message } => {
+        PodVerdict::Failed {
+            reason,
+            message,
+            disruption,
+        } => {
             // While a container runs within reach, Failed would make a
             // controller start the replacement beside it.
             let within_reach = facts.is_some_and(|f| f.reach == Reach::Reachable && !f.ended);
@@ -279,6 +306,7 @@ fn end_of(
             Over::Failed {
                 reason: reason.clone(),
                 message: message.clone(),
+                disruption: disruption.clone(),
             }
         }
         // With `Always` an ended pod is one that the backend is asked to start again.

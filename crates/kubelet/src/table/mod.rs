@@ -16,7 +16,7 @@ use crate::plan::{Absence, View};
 
 mod record;
 
-pub use record::{BACK_OFF_FIRST, BACK_OFF_MAX, Place, Record, Stopping, Writes};
+pub use record::{BACK_OFF_FIRST, BACK_OFF_MAX, Failed, Place, Record, Stopping, Writes};
 
 /// Pods that stay open: as many as are worked on between a change and what
 /// follows at once from it. Each takes 20 to 30 KB.
@@ -286,8 +286,12 @@ impl Table {
         let inner = self.lock();
         let record = inner.records.get(uid)?;
         let now = Instant::now();
+        let mut desired = record.desired.clone();
+        if let Some(desired) = &mut desired {
+            desired.ran |= record.ran;
+        }
         Some(View {
-            desired: record.desired.clone(),
+            desired,
             absence: record.absence,
             listed: inner.listed,
             stale: inner.stale(record),
@@ -297,6 +301,7 @@ impl Table {
             admitted: record.admitted,
             left: record.left,
             failed: record.verdict.is_some(),
+            evicted: record.verdict.as_ref().is_some_and(|f| f.graceful),
             stopping: record.stopping.map(|stop| stop.grace),
             stop_again: record
                 .stopping
@@ -379,7 +384,7 @@ impl Inner {
     fn stale(&self, record: &Record) -> bool {
         record.desired.as_ref().is_some_and(|d| {
             d.at_most_once
-                && d.ran
+                && (d.ran || record.ran)
                 && record.facts.is_some()
                 && self
                     .served_after
@@ -411,6 +416,10 @@ impl Inner {
         }
         let text = pod.into_text();
         let known = self.records.get(&uid);
+        if known.is_some_and(|record| record.gone.is_some()) {
+            // A UID does not come back: this is from before its end.
+            return None;
+        }
         let before = known.and_then(|record| record.api.as_ref());
         // The watch shows what the answer to a write of ours showed already, or
         // something older.

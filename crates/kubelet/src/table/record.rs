@@ -9,12 +9,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vk_provider::quantity::Resources;
-use vk_provider::{PodFacts, PodKey, Revision, Verdict};
+use vk_provider::{ContainerState, PodFacts, PodKey, Revision, Verdict};
 
 use crate::desired::Desired;
 use crate::lean::PodText;
 use crate::plan::Absence;
 use crate::restart::{self, Rounds};
+use crate::status;
 
 /// First wait after a failed call, doubled up to [`BACK_OFF_MAX`]: the kubelet's
 /// own pod back-off, so that users see the rhythm they know.
@@ -47,6 +48,9 @@ pub struct Record {
     pub absence: Absence,
     /// What the remote shows; `None` when it is not there.
     pub facts: Option<Arc<PodFacts>>,
+    /// The remote has shown that something of it ran; Kubernetes may not have
+    /// been told yet.
+    pub(super) ran: bool,
     /// Accepted by the remote.
     pub accepted: Option<Revision>,
     /// When it was last known to be at the remote: an older listing cannot deny it.
@@ -65,8 +69,8 @@ pub struct Record {
     pub admitted: bool,
     /// Left to itself: it is not for a node like ours.
     pub left: bool,
-    /// Failed, with reason and message.
-    pub verdict: Option<(String, String)>,
+    /// Failed as a whole.
+    pub verdict: Option<Failed>,
     /// Why it does not run yet: reason and message.
     pub waiting: Option<(String, String)>,
     /// The last stop that the backend took.
@@ -92,6 +96,45 @@ pub struct Record {
     /// What the node's ledger holds for this pod: exactly this is taken away
     /// again, whatever became of the pod meanwhile.
     pub(super) counted: Option<(Arc<str>, Resources)>,
+}
+
+/// Why a pod is Failed as a whole, and how it ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failed {
+    /// `status.reason`.
+    pub reason: String,
+    /// `status.message`.
+    pub message: String,
+    /// `reason` of its condition `DisruptionTarget`, if it gets one.
+    pub disruption: Option<String>,
+    /// Its containers get their grace.
+    pub graceful: bool,
+}
+
+impl Failed {
+    fn of(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::Fail {
+                reason,
+                message,
+                disruption,
+            } => Self {
+                reason: reason.clone(),
+                message: message.clone(),
+                disruption: disruption.clone(),
+                graceful: false,
+            },
+            Verdict::Evict { reason, message } => {
+                let named = Some(reason).filter(|reason| !reason.is_empty());
+                Self {
+                    reason: status::EVICTED.into(),
+                    message: message.clone(),
+                    disruption: Some(named.map_or(status::BY_KUBELET, |r| r).into()),
+                    graceful: true,
+                }
+            }
+        }
+    }
 }
 
 /// Which node a pod is for.
@@ -176,6 +219,7 @@ impl Record {
             node: None,
             absence: Absence::Deleted,
             facts: None,
+            ran: false,
             accepted: None,
             seen: None,
             gone: None,
@@ -312,6 +356,7 @@ impl Record {
         if facts.accepted.is_some() {
             self.waiting = None;
         }
+        self.ran |= has_run(&facts);
         self.rounds.observe(facts.ended, Instant::now());
         if facts.ended {
             self.stopped = true;
@@ -320,10 +365,8 @@ impl Record {
             self.stopped = false;
             self.stopping = None;
         }
-        if let Some(Verdict::Fail { reason, message }) = &facts.verdict
-            && self.verdict.is_none()
-        {
-            self.verdict = Some((reason.clone(), message.clone()));
+        if self.verdict.is_none() {
+            self.verdict = facts.verdict.as_ref().map(Failed::of);
         }
         self.facts = Some(Arc::new(facts));
         true
@@ -344,4 +387,15 @@ impl Record {
         }
         self.reset_back_off();
     }
+}
+
+fn has_run(facts: &PodFacts) -> bool {
+    facts.init.iter().chain(&facts.containers).any(|container| {
+        let state = &container.state;
+        matches!(
+            state,
+            ContainerState::Running { .. } | ContainerState::Terminated(_)
+        ) || container.last.is_some()
+            || container.restarts.is_some_and(|count| count > 0)
+    })
 }

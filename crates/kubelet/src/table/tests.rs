@@ -1,4 +1,5 @@
 use super::*;
+use crate::plan::{Failure, Step};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -7,7 +8,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use vk_provider::quantity::Amount;
-use vk_provider::{PodKey, Revision};
+use vk_provider::{ContainerFact, ContainerState, PodChange, PodKey, Revision};
 
 pub(crate) fn pod(name: &str, uid: &str) -> Pod {
     Pod {
@@ -171,7 +172,7 @@ fn what_ended_or_failed_leaves_room_in_the_ledger() {
         table
     };
     let failed = full();
-    failed.with(&uid("1"), |r| r.verdict = Some(("Lost".into(), "".into())));
+    failed.with(&uid("1"), |r| r.verdict = Some(Failed::default()));
     assert_eq!(failed.requested("node").get("cpu"), Amount::ZERO);
     let ended = full();
     let mut pod = pod("a", "1");
@@ -416,4 +417,28 @@ fn a_version_that_cannot_be_read_leaves_the_pod_as_it_was() {
     assert!(table.apply(serde_json::from_str(broken).unwrap()).is_none());
     let kept = table.with(&uid("1"), |record| record.pod()).flatten();
     assert_eq!(*kept.unwrap(), pod("a", "1"));
+}
+
+/// Kubernetes does not take statuses for a while; the remote runs the pod, says
+/// so, and loses it.
+#[test]
+fn a_pod_that_may_run_once_and_was_seen_to_run_is_lost_though_kubernetes_was_not_told() {
+    let table = Table::default();
+    let mut once = pod("a", "1");
+    once.spec.as_mut().unwrap().restart_policy = Some("Never".into());
+    table.apply(lean(&once));
+    table.serve("node");
+    table.synced("node", &HashSet::from([uid("1")]));
+    table.with(&uid("1"), |record| record.admitted = true);
+    let next = || crate::plan::plan(&table.view(&uid("1")).unwrap());
+    table.listing(listing(vec![], 1));
+    assert_eq!(next(), Step::Ensure(PodChange::First));
+    let mut told = facts("1", 1);
+    let running = ContainerState::Running { started_at: None };
+    told.containers.push(ContainerFact::new("app", running));
+    table.observe(told, at(2));
+    table.serve("node");
+    assert_eq!(next(), Step::Idle, "known from before we served the node");
+    table.listing(listing(vec![], 3));
+    assert_eq!(next(), Step::Fail(Failure::Lost));
 }

@@ -36,6 +36,8 @@ pub enum Guard {
     DeleteSwallowed,
     /// The lease is renewed, whatever else happens.
     LeaseSwallowed,
+    /// Each renewal is dated later than the one before.
+    LeaseBackdated,
     /// A backend's outage never changes Ready.
     NotReadyInOutage,
     /// Conditions of others are kept.
@@ -62,12 +64,13 @@ pub enum Guard {
     ReleaseKeeps,
 }
 
-pub const ALL: [Guard; 17] = [
+pub const ALL: [Guard; 18] = [
     Guard::DeleteWithoutUid,
     Guard::StatusWithoutUid,
     Guard::DeleteUnasked,
     Guard::DeleteSwallowed,
     Guard::LeaseSwallowed,
+    Guard::LeaseBackdated,
     Guard::NotReadyInOutage,
     Guard::ForeignConditionsLost,
     Guard::StartTimeMoves,
@@ -149,6 +152,10 @@ impl Guard {
                 unready.body = ready.to_string().into();
                 follow(wire, unready);
             }
+            // As a process does whose clock was set back and that writes its time.
+            Self::LeaseBackdated if lease => sent.edit(|body| {
+                body["spec"]["renewTime"] = json!("2025-12-31T23:00:00.000000Z");
+            }),
             Self::LeaseSwallowed if lease => return Ok(Response::new(Body::from(sent.body))),
             Self::DeleteSwallowed if delete => {
                 let mut read = sent.clone();

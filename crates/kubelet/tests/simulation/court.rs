@@ -5,11 +5,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
 use serde_json::Value;
 use tokio::time::Instant;
 use vk_sandbox::kubernetes::Cluster;
 
 use crate::life::Life;
+use crate::world::NODE;
 
 /// A condition that is not ours.
 pub const FOREIGN: &str = "example.com/checked";
@@ -40,8 +43,10 @@ pub struct Fate {
     pub lost: bool,
     /// Kubernetes has shown that it ran.
     pub shown: bool,
-    /// A complete listing has told the process of the loss.
-    pub missed: bool,
+    /// The process that lives now was told that it ran.
+    pub known: bool,
+    /// When a complete listing told the process of the loss.
+    pub missed: Option<Instant>,
     /// When the process under test was told that it ended.
     pub told: Option<Instant>,
     start_time: Option<String>,
@@ -52,6 +57,8 @@ pub struct Fate {
 struct Inner {
     seen: BTreeMap<String, Value>,
     fates: HashMap<String, Fate>,
+    /// `renewTime` of the node's lease, and when it last rose.
+    renewed: Option<(Timestamp, Instant)>,
     trace: Vec<String>,
     wrongs: Vec<String>,
     begun: Instant,
@@ -70,6 +77,7 @@ impl Court {
         let inner = Inner {
             seen: BTreeMap::new(),
             fates: HashMap::new(),
+            renewed: None,
             trace: Vec::new(),
             wrongs: Vec::new(),
             begun: Instant::now(),
@@ -139,7 +147,16 @@ impl Court {
     /// A complete listing has reached the process: it knows what was lost.
     pub fn listed(&self) {
         for fate in self.lock().fates.values_mut() {
-            fate.missed |= fate.lost;
+            if fate.lost {
+                fate.missed.get_or_insert_with(Instant::now);
+            }
+        }
+    }
+
+    /// Another process begins: it knows what Kubernetes shows.
+    pub fn begins(&self) {
+        for fate in self.lock().fates.values_mut() {
+            fate.known = false;
         }
     }
 
@@ -153,6 +170,24 @@ impl Court {
     pub fn wants(&self, uid: &str) -> bool {
         self.pod(uid)
             .is_some_and(|pod| !is_deleting(&pod) && !is_terminal(phase(&pod)))
+    }
+
+    /// The lease as the node controller takes it: it heeds a renewal only when
+    /// `renewTime` is later than the one before.
+    pub fn look_at_lease(&self) {
+        let lease = self.cluster.get::<Lease>("kube-node-lease", NODE);
+        let Some(at) = lease.and_then(|lease| lease.spec?.renew_time) else {
+            return;
+        };
+        let mut inner = self.lock();
+        if inner.renewed.is_none_or(|(before, _)| before < at.0) {
+            inner.renewed = Some((at.0, Instant::now()));
+        }
+    }
+
+    /// When the node's lease was last renewed, on the clock that nobody sets.
+    pub fn renewed(&self) -> Option<Instant> {
+        self.lock().renewed.map(|(_, at)| at)
     }
 
     /// Looks at what changed in Kubernetes since the last look; `by` did it.

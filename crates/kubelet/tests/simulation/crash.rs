@@ -13,7 +13,7 @@ use vk_provider::Uid;
 use crate::broken::Guard;
 use crate::court::{is_terminal, phase, uid};
 use crate::life::{Life, MOMENTS, Moment};
-use crate::seeds::alone;
+use crate::seeds::{alone, stride};
 use crate::world::{NAMESPACE, World};
 
 /// Between a death and the next start, as a Deployment would.
@@ -183,6 +183,7 @@ fn killed_at_every_remote_call_the_process_ends_at_the_same_and_runs_nothing_twi
     assert_eq!(shown, expected);
     let deaths: Vec<(usize, Moment)> = (1..=calls)
         .flat_map(|call| MOMENTS.map(|moment| (call, moment)))
+        .step_by(stride())
         .collect();
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(Vec::new());

@@ -125,7 +125,11 @@ impl World {
             wrongs.push(format!("{uid} is left at the remote"));
         }
         if self.known() > 0 {
-            wrongs.push(format!("{} records are left", self.known()));
+            wrongs.push(format!(
+                "{} records are left: {}",
+                self.known(),
+                self.records()
+            ));
         }
         wrongs
     }

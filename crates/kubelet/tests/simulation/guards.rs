@@ -2,7 +2,8 @@
 //!
 //! [`crate::broken`] breaks guards from outside. Guards inside the framework
 //! were broken by hand, one at a time, in the sources; this is what caught them
-//! (seeds of `every_promise…`, or the crash points):
+//! (seeds of `every_promise…` as they were drawn before clock jumps and the
+//! watch faults came in):
 //!
 //! | file | guard | mutation | caught by |
 //! |---|---|---|---|

@@ -12,15 +12,15 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{
-    Backend, BackendError, Capabilities, Change, Grace, Listing, NodeFacts, NodeInfo, NodeSet,
-    PodCx, PodFacts, PodKey, PodRequest,
+    Backend, BackendError, Capabilities, Change, ContainerState, Grace, Listing, NodeFacts,
+    NodeInfo, NodeSet, PodCx, PodFacts, PodKey, PodRequest,
 };
 
 use vk_provider::podspec::{Declaration, no_meaning, refused};
 
 use crate::dice::Dice;
 use crate::life::Life;
-use crate::remote::Remote;
+use crate::remote::{Knowledge, Remote};
 use crate::weather::{LATE_CHANGE, SLOW_CALL, Weather};
 
 static POD_SPEC: Declaration = Declaration::new(&[
@@ -100,8 +100,12 @@ impl Backend for Handle {
 
     async fn ensure(&self, pod: &PodRequest, _: &PodCx) -> Result<(), BackendError> {
         let what = format!("ensure {}", pod.key.name);
-        let told = self.remote.court.fate(pod.key.uid.as_str()).told;
-        let knew = told.is_some_and(|at| at < Instant::now());
+        let fate = self.remote.court.fate(pod.key.uid.as_str());
+        let before = |at: Option<Instant>| at.is_some_and(|at| at < Instant::now());
+        let knew = Knowledge {
+            end: before(fate.told),
+            loss: before(fate.missed) && (fate.shown || fate.known),
+        };
         self.ask(what, || self.remote.ensure(pod, knew)).await
     }
 
@@ -160,11 +164,20 @@ impl Backend for Handle {
 impl Handle {
     /// The process knows the end from the next instant on.
     fn tell(&self, facts: &PodFacts) {
-        if facts.ended && !self.life.is_dead() {
-            self.remote.court.fated(facts.key.uid.as_str(), |fate| {
-                fate.told.get_or_insert_with(Instant::now);
-            });
+        if self.life.is_dead() {
+            return;
         }
+        let state = &facts.containers[0].state;
+        let ran = !matches!(
+            state,
+            ContainerState::Waiting { .. } | ContainerState::Unknown
+        );
+        self.remote.court.fated(facts.key.uid.as_str(), |fate| {
+            fate.known |= ran;
+            if facts.ended {
+                fate.told.get_or_insert_with(Instant::now);
+            }
+        });
     }
 
     fn pass_on(&self, facts: PodFacts, to: &mpsc::UnboundedSender<PodFacts>) {

@@ -2,7 +2,8 @@
 //! many pods: the sandbox's Kubernetes, an in-memory remote that outlives the
 //! process under test, and paused time.
 //!
-//! `SEEDS=n` runs n seeds instead of [`SEEDS`]. A seed that fails is printed
+//! `SEEDS=n` runs n seeds, and from 200 on, as in CI, all deaths of the
+//! process are tried, not every seventh. A seed that fails is printed
 //! with what led to it; `SEED=n` runs that one alone, `TIMES=n` so often. A
 //! seed fixes operations and faults; the order in which hash maps are walked
 //! is the process's own, so that a rare failure may need several times.

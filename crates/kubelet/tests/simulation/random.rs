@@ -17,6 +17,9 @@ const STEPS: usize = 60;
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 /// Longest pause between two operations.
 const PAUSE: Duration = Duration::from_secs(12);
+/// What wall clocks are set by, ahead or back, in seconds: a correction, a wrong
+/// time zone, a machine that woke up.
+const CLOCK_JUMPS: [i64; 3] = [20, 3600, 100_000];
 
 /// One run; what was wrong, if anything.
 pub async fn run(seed: u64, guard: Guard) -> Option<String> {
@@ -95,7 +98,8 @@ impl World {
                 let uid = format!("0rphan-{}", self.dice.below(u64::MAX));
                 self.remote.plant(&PodKey::new(NAMESPACE, name, &uid), NODE);
             }
-            81..89 => self.restart().await,
+            81..87 => self.restart().await,
+            87..90 => self.set_the_clock(),
             _ => self.turn(),
         }
     }
@@ -123,6 +127,15 @@ impl World {
             .patch_status::<Pod>(NAMESPACE, name, &conditions)
             .unwrap();
         self.court.look(Actor::User);
+    }
+
+    /// Someone sets the wall clock of the process's machine.
+    fn set_the_clock(&mut self) {
+        let seconds = *self.dice.pick(&CLOCK_JUMPS).unwrap();
+        let sign = if self.dice.percent(50) { 1 } else { -1 };
+        self.court
+            .note(format!("the clock is set by {} s", sign * seconds));
+        self.wall.jump(sign * seconds);
     }
 
     async fn restart(&mut self) {
@@ -183,7 +196,7 @@ impl World {
 
     fn break_api(&mut self) {
         let times = u32::try_from(1 + self.dice.below(6)).unwrap();
-        let effect = match self.dice.below(11) {
+        let effect = match self.dice.below(14) {
             0 => Effect::Latency(1000 * self.dice.below(15)),
             1 => Effect::TooManyRequests(1 + self.dice.below(9)),
             2 => Effect::Status(500),
@@ -196,12 +209,27 @@ impl World {
                 self.stalled();
                 Effect::WatchStall
             }
-            _ => {
+            10 => {
                 self.cluster.compact();
                 Effect::WatchGone
             }
+            11 => Effect::WatchRepeat,
+            12 => Effect::WatchLag(1000 * (1 + self.dice.below(10))),
+            _ => {
+                self.stalled();
+                Effect::WatchBookmarksOnly
+            }
         };
-        let path = *self.dice.pick(&["/pods", "/pods/", ""]).unwrap();
+        let tells = matches!(
+            effect,
+            Effect::WatchRepeat | Effect::WatchLag(_) | Effect::WatchBookmarksOnly
+        );
+        let paths = if tells {
+            ["/pods", "/nodes", ""]
+        } else {
+            ["/pods", "/pods/", ""]
+        };
+        let path = *self.dice.pick(&paths).unwrap();
         let mut rule = Rule::always(path, effect.clone());
         // Watches would be closed and opened without end.
         let endless = !matches!(effect, Effect::WatchClose | Effect::WatchGone);

@@ -57,6 +57,15 @@ struct State {
     news: Option<mpsc::UnboundedSender<PodFacts>>,
 }
 
+/// What a process knew of a pod when it began to ask for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Knowledge {
+    /// It ended.
+    pub end: bool,
+    /// It ran, and the remote no longer has it.
+    pub loss: bool,
+}
+
 /// Clones share one remote.
 #[derive(Clone, Debug)]
 pub struct Remote {
@@ -174,7 +183,7 @@ impl Remote {
     /// Brings a pod to a revision; says so in the court when that breaks a rule.
     /// A pod that has ended for good is not run again, and asking for it is
     /// wrong of a process that `knew` of the end.
-    pub fn ensure(&self, request: &PodRequest, knew: bool) -> Result<(), BackendError> {
+    pub fn ensure(&self, request: &PodRequest, knew: Knowledge) -> Result<(), BackendError> {
         self.advance();
         let uid = request.key.uid.clone();
         let fate = self.court.fate(uid.as_str());
@@ -192,11 +201,9 @@ impl Remote {
                 .wrong(format!("{called} is started after its terminal phase"));
         }
         let ended_there = known.is_some_and(|pod| matches!(pod.at, At::Ended(_)));
-        let ended = ended_there && knew || known.is_none() && fate.ended && !fate.lost;
-        let once = policy == "Never"
-            && known.is_none()
-            && fate.starts > 0
-            && (!fate.lost || fate.shown && fate.missed);
+        let ended = ended_there && knew.end || known.is_none() && fate.ended && !fate.lost;
+        let once =
+            policy == "Never" && known.is_none() && fate.starts > 0 && (!fate.lost || knew.loss);
         if once || (ended && policy != "Always") {
             self.court
                 .wrong(format!("{called} ({policy}) is started again"));

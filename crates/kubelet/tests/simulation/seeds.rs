@@ -6,8 +6,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::broken::Guard;
 use crate::random;
 
-/// What CI runs: about a minute in a debug build on two cores.
+/// What CI runs, by `SEEDS` in `.ci/run`: about a minute in a debug build on two
+/// cores. Every broken guard is caught within them.
 pub const SEEDS: u64 = 200;
+/// Without `SEEDS`: some seconds.
+const FEW: u64 = 20;
+
+/// Seeds of this run.
+fn count() -> u64 {
+    number("SEEDS").unwrap_or(FEW)
+}
+
+/// Every so many deaths of the process are tried in this run: all in CI. No
+/// multiple of three, so that each of its moments comes.
+pub fn stride() -> usize {
+    if count() < SEEDS { 7 } else { 1 }
+}
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -62,7 +76,7 @@ pub fn first(count: u64) -> Vec<u64> {
 fn every_promise_holds_at_each_step_and_in_the_end() {
     let seeds = match number("SEED") {
         Some(seed) => vec![seed; usize::try_from(number("TIMES").unwrap_or(1)).unwrap()],
-        None => first(number("SEEDS").unwrap_or(SEEDS)),
+        None => first(count()),
     };
     let failing = failing(
         &seeds,

@@ -113,8 +113,11 @@ impl Wire {
         *request.method_mut() = sent.method;
         *request.uri_mut() = sent.uri;
         *request.headers_mut() = sent.headers;
+        let lease = request.uri().path().contains("/leases/");
         let answer = self.cluster.endpoint().answer(request).await;
-        if !reads {
+        if lease {
+            self.court.look_at_lease();
+        } else if !reads {
             self.court.look(Actor::Us);
         }
         answer

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use http::Method;
 use jiff::Timestamp;
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Client;
 use serde_json::json;
@@ -55,7 +54,8 @@ pub struct World {
     pub dice: Dice,
     pub log: Log,
     pub guard: Guard,
-    clock: vk_provider::Clock,
+    /// The process's; the cluster and the remote have their own, which are right.
+    pub wall: vk_provider::Clock,
     process: Option<Process>,
     /// Since then nothing has disturbed the node's way to the API server.
     undisturbed: Instant,
@@ -65,13 +65,13 @@ impl World {
     pub fn new(seed: u64, guard: Guard) -> Self {
         let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let cluster = Cluster::new(vk_sandbox::clock::Clock::stepped(start));
-        let clock = vk_provider::Clock::stepped(start);
+        let wall = vk_provider::Clock::stepped(start);
         let dice = Dice::new(seed);
         let court = Court::new(cluster.clone());
         Self {
             remote: Remote::start(
                 court.clone(),
-                clock.clone(),
+                vk_provider::Clock::stepped(start),
                 Dice::new(dice.below(u64::MAX)),
             ),
             cluster,
@@ -80,7 +80,7 @@ impl World {
             dice,
             log: Log::default(),
             guard,
-            clock,
+            wall,
             process: None,
             undisturbed: Instant::now(),
         }
@@ -94,6 +94,7 @@ impl World {
     pub fn start_with(&mut self, life: Life) {
         assert!(self.process.is_none(), "one process at a time");
         self.court.note("process starts");
+        self.court.begins();
         self.disturbed();
         let dice = Dice::new(self.dice.below(u64::MAX));
         let client = Client::new(
@@ -103,14 +104,14 @@ impl World {
                 life: life.clone(),
                 weather: self.weather.clone(),
                 dice: dice.clone(),
-                clock: self.clock.clone(),
+                clock: self.wall.clone(),
                 guard: self.guard,
                 log: self.log.clone(),
             },
             NAMESPACE,
         );
         let metrics = Metrics::default();
-        let clock = self.clock.clone();
+        let clock = self.wall.clone();
         let mut node = NodeSettings::new("simulated", "vk-simulated");
         node.taints.clear();
         // As a container that is restarted in its pod: the lease is still its own.
@@ -178,6 +179,11 @@ impl World {
             .map_or(0, |process| process.table.len())
     }
 
+    /// What the process knows of its pods, for people.
+    pub fn records(&self) -> String {
+        format!("{:?}", self.process.as_ref().map(|process| &process.table))
+    }
+
     /// Something stands between the node and the API server from now on, or did
     /// until now.
     pub fn disturbed(&mut self) {
@@ -197,13 +203,10 @@ impl World {
         {
             return;
         }
-        let renewed = self
-            .cluster
-            .get::<Lease>("kube-node-lease", NODE)
-            .and_then(|lease| lease.spec?.renew_time)
-            .map(|at| self.clock.now().duration_since(at.0).unsigned_abs());
+        let renewed = self.court.renewed().map(|at| at.elapsed());
         if renewed.is_none_or(|age| age > LEASE) {
-            self.court.wrong(format!("the lease is {renewed:?} old"));
+            self.court
+                .wrong(format!("the lease was renewed {renewed:?} ago"));
         }
         let node = self
             .cluster

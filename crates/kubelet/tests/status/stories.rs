@@ -86,7 +86,11 @@ fn any_facts(pod: Pod) -> impl Strategy<Value = Option<PodFacts>> {
 fn any_verdict() -> impl Strategy<Value = PodVerdict> {
     prop_oneof![
         6 => Just(PodVerdict::None),
-        1 => Just(PodVerdict::Failed { reason: "Lost".into(), message: "m".into() }),
+        1 => any::<bool>().prop_map(|disrupted| PodVerdict::Failed {
+            reason: "Lost".into(),
+            message: "m".into(),
+            disruption: disrupted.then(|| "TerminationByKubelet".into()),
+        }),
         1 => any::<bool>().prop_map(|stopped| PodVerdict::Terminating { stopped }),
     ]
 }

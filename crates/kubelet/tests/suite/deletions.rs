@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::time::Instant;
-use vk_provider::BackendError;
+use vk_provider::{BackendError, Verdict};
 
 use super::memory::Call;
 use super::world::{World, eventually, phase, uid};
@@ -181,4 +181,53 @@ pub async fn a_node_that_a_person_removes_comes_back_and_keeps_its_pods(world: &
     assert!(world.remote.runs(&uid(&pod)));
     assert_eq!(world.remote.calls(), [Call::Ensure("steady".into())]);
     goes_at_once(world, &pod, None).await;
+}
+
+/// As a kubelet evicts: the backend asks, the containers get their grace.
+pub async fn an_eviction_gives_the_grace_then_fails_the_pod_and_keeps_it(world: &mut World) {
+    let mut pod = world.pod("evicted", "Always");
+    pod.spec.as_mut().unwrap().termination_grace_period_seconds = Some(20);
+    let created = world.create(&pod).await;
+    world.running("evicted").await;
+    world.remote.hold_stops(true);
+    let eviction = Verdict::Evict {
+        reason: String::new(),
+        message: "The device was low on memory".into(),
+    };
+    world.remote.judge(&uid(&created), eviction);
+    let stop = Call::Stop("evicted".into(), Duration::from_secs(20));
+    eventually("it is stopped with its own grace", || async {
+        world.remote.calls().contains(&stop).then_some(())
+    })
+    .await;
+    assert_eq!(phase(&world.running("evicted").await), "Running");
+    world.remote.exit(&uid(&created), 143);
+    let failed = world
+        .wait("evicted", "Failed", |pod| phase(pod) == "Failed")
+        .await;
+    let status = failed.status.unwrap();
+    assert_eq!(status.reason.as_deref(), Some("Evicted"));
+    let message = "The device was low on memory";
+    assert_eq!(status.message.as_deref(), Some(message));
+    let mut conditions = status.conditions.into_iter().flatten();
+    let disruption = conditions.find(|c| c.type_ == "DisruptionTarget").unwrap();
+    assert_eq!(disruption.status, "True");
+    assert_eq!(disruption.reason.as_deref(), Some("TerminationByKubelet"));
+    assert!(disruption.last_transition_time.is_some());
+    let events: Api<Event> = Api::namespaced(world.client.clone(), &world.namespace);
+    eventually("the event", || async {
+        let all = events.list(&Default::default()).await.unwrap().items;
+        all.into_iter().find(|event| {
+            event.reason.as_deref() == Some("Evicted")
+                && event.message.as_deref() == Some(message)
+                && event.involved_object.uid == created.metadata.uid
+        })
+    })
+    .await;
+    // Nobody has deleted it: it stays, and does not start again.
+    let kept = world.pods().get("evicted").await.unwrap();
+    assert_eq!(kept.metadata.deletion_timestamp, None);
+    assert_eq!(world.remote.ensures("evicted"), 1);
+    world.remote.hold_stops(false);
+    goes_at_once(world, &created, None).await;
 }

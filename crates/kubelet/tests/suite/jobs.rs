@@ -6,6 +6,8 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
+use vk_provider::Verdict;
+
 use super::workloads::template;
 use super::world::{World, eventually, phase, uid};
 
@@ -132,6 +134,30 @@ pub async fn a_failure_policy_ignores_a_disruption(world: &mut World) {
         .await
         .unwrap();
     world.remote.exit(&uid(&pod), 1);
+    let second = fresh(world, &mut seen).await;
+    world.remote.exit(&uid(&second), 0);
+    let (job, _) = ends(world, "Complete").await;
+    let status = job.status.unwrap();
+    assert_eq!(status.succeeded, Some(1));
+    assert_eq!(status.failed.unwrap_or_default(), 0, "it is not counted");
+    remove(world).await;
+}
+
+pub async fn a_failure_policy_ignores_an_eviction(world: &mut World) {
+    let rule = json!({"action": "Ignore",
+        "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]});
+    begin(
+        world,
+        json!({"backoffLimit": 0, "podFailurePolicy": {"rules": [rule]}}),
+    )
+    .await;
+    let mut seen = Vec::new();
+    let pod = fresh(world, &mut seen).await;
+    let eviction = Verdict::Evict {
+        reason: "SpotInterrupted".into(),
+        message: "the instance is taken back".into(),
+    };
+    world.remote.judge(&uid(&pod), eviction);
     let second = fresh(world, &mut seen).await;
     world.remote.exit(&uid(&second), 0);
     let (job, _) = ends(world, "Complete").await;

@@ -17,7 +17,7 @@ use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{
     Backend, BackendError, Capabilities, Change, Clock, ContainerFact, ContainerState, Grace,
     Listing, NodeFacts, NodeInfo, NodeSet, PodChange, PodCx, PodFacts, PodKey, PodRequest,
-    Terminated, Uid,
+    Terminated, Uid, Verdict,
 };
 
 /// What the framework asked of the backend.
@@ -197,6 +197,11 @@ impl Remote {
     /// The pod gets another address: news that has to be written.
     pub fn readdress(&self, uid: &str) {
         self.edit(uid, |facts| facts.pod_ips = vec![[10, 0, 0, 9].into()]);
+    }
+
+    /// The backend asks for the pod's end as a whole.
+    pub fn judge(&self, uid: &str, verdict: Verdict) {
+        self.edit(uid, |facts| facts.verdict = Some(verdict));
     }
 
     /// The remote starts nothing again by itself.

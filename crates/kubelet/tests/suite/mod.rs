@@ -444,6 +444,8 @@ macro_rules! lifecycle_suite {
             a_job_fails_after_as_many_pods_as_its_limit_allows,
             a_failure_policy_ends_a_job_at_an_exit_code,
             a_failure_policy_ignores_a_disruption,
+            a_failure_policy_ignores_an_eviction,
+            an_eviction_gives_the_grace_then_fails_the_pod_and_keeps_it,
             a_deployment_rolls_without_losing_availability,
             a_stateful_set_keeps_order_and_identity,
             a_daemon_set_runs_once_on_every_node_it_tolerates,

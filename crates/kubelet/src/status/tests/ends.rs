@@ -8,6 +8,7 @@ fn a_terminal_phase_stays_with_its_reason_whatever_comes() {
     let rejected = PodVerdict::Failed {
         reason: "OutOfcpu".into(),
         message: "no".into(),
+        disruption: None,
     };
     let status = compute(&pod, None, &rejected, None, at(1));
     assert_eq!(status.container_statuses, None);
@@ -17,6 +18,7 @@ fn a_terminal_phase_stays_with_its_reason_whatever_comes() {
         PodVerdict::Failed {
             reason: "Other".into(),
             message: String::new(),
+            disruption: None,
         },
         PodVerdict::Terminating { stopped: false },
         PodVerdict::Terminating { stopped: true },
@@ -42,6 +44,7 @@ fn a_rejected_pod_that_waited_shows_the_verdict_where_kubectl_looks_first() {
     let verdict = PodVerdict::Failed {
         reason: "OutOfcpu".into(),
         message: "too big".into(),
+        disruption: None,
     };
     let status = compute(&showing(&pod, waited), None, &verdict, None, at(2));
     let waiting = first(&status)
@@ -61,6 +64,7 @@ fn a_failed_pod_is_shown_failed_only_when_nothing_of_it_runs_within_reach() {
     let verdict = PodVerdict::Failed {
         reason: "DeadlineExceeded".into(),
         message: String::new(),
+        disruption: None,
     };
     let mut facts = facts(&pod, &[], &[("a", running())]);
     let status = compute(&pod, Some(&facts), &verdict, None, at(1));
@@ -89,6 +93,7 @@ fn a_pod_lost_with_its_device_fails_though_it_was_last_seen_running() {
     let verdict = PodVerdict::Failed {
         reason: "DeviceLost".into(),
         message: String::new(),
+        disruption: None,
     };
     let status = compute(&pod, Some(&facts), &verdict, None, at(1));
     assert_eq!(status.phase.as_deref(), Some("Failed"));
@@ -165,4 +170,47 @@ fn an_ended_pod_that_must_not_restart_is_over() {
     assert_eq!(ended("OnFailure", exited(0)), "Succeeded");
     assert_eq!(ended("OnFailure", exited(1)), "Failed");
     assert_eq!(ended("Always", exited(0)), "Running");
+}
+
+#[test]
+fn a_disruption_is_shown_with_the_end_and_not_before_and_stays() {
+    let pod = pod("Never", vec![], &["a"]);
+    let verdict = PodVerdict::Failed {
+        reason: "Evicted".into(),
+        message: "low on memory".into(),
+        disruption: Some("TerminationByKubelet".into()),
+    };
+    let disrupted = |status: &PodStatus| {
+        let mut all = status.conditions.clone().unwrap().into_iter();
+        all.find(|c| c.type_ == "DisruptionTarget")
+    };
+    let mut facts = facts(&pod, &[], &[("a", running())]);
+    let status = compute(&pod, Some(&facts), &verdict, None, at(1));
+    assert_eq!(disrupted(&status), None, "it runs");
+    let pod = showing(&pod, status.clone());
+    facts = self::facts(&pod, &[], &[("a", exited(143))]);
+    facts.ended = true;
+    let ended = compute(&pod, Some(&facts), &verdict, None, at(20));
+    assert_eq!(ended.phase.as_deref(), Some("Failed"));
+    assert_eq!(ended.reason.as_deref(), Some("Evicted"));
+    assert_eq!(exit(&ended, 0), Some((143, "Error".into())));
+    let condition = disrupted(&ended).unwrap();
+    assert_eq!(condition.status, "True");
+    assert_eq!(condition.reason.as_deref(), Some("TerminationByKubelet"));
+    assert_eq!(condition.message.as_deref(), Some("low on memory"));
+    // Without it the API server drops the condition.
+    assert_eq!(condition.last_transition_time, Some(Time(at(20))));
+    let body = patch(&status, &ended, "u").unwrap();
+    let written = body["status"]["conditions"].as_array().unwrap();
+    assert!(
+        written
+            .iter()
+            .any(|c| c["type"] == "DisruptionTarget" && c["lastTransitionTime"].is_string())
+    );
+    // Nothing takes it back, and nobody writes it twice.
+    let pod = showing(&pod, ended.clone());
+    for verdict in [verdict, PodVerdict::None] {
+        let again = compute(&pod, Some(&facts), &verdict, None, at(500));
+        assert_eq!(patch(&ended, &again, "u"), None);
+    }
 }
