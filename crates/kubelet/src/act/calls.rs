@@ -35,10 +35,7 @@ impl Actor {
             return Say::Now;
         }
         match self.decide(&request).await {
-            Admission::Accept => {
-                self.queue.mark(&key.uid);
-                return Say::Soon;
-            }
+            Admission::Accept => return Say::Later,
             // The controller would recreate it for ever.
             Admission::Reject {
                 reason, message, ..

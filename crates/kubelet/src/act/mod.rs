@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
-use vk_provider::{Backend, Clock, NodeFacts, Uid};
+use vk_provider::{Backend, Clock, NodeFacts, PodKey, Uid};
 
 use crate::events::Recorder;
 use crate::leadership::Gate;
@@ -42,6 +42,8 @@ const QUICK: Duration = Duration::from_millis(500);
 enum Say {
     /// Now.
     Now,
+    /// After the step that comes next, at once.
+    Later,
     /// A call was just accepted, and the remote may say at once what came of
     /// it: one status instead of two. After [`QUICK`] without news what is
     /// known is written.
@@ -114,19 +116,30 @@ pub(crate) async fn act(actor: Arc<Actor>, stop: CancellationToken) {
 impl Actor {
     /// One look at one pod: the next step, then its status.
     async fn pass(&self, uid: &Uid) {
+        while let Some((key, say)) = self.step(uid).await {
+            match say {
+                // What was decided is carried out in the same pass.
+                Say::Later => continue,
+                Say::Now => self.publish(&key).await,
+                Say::Soon => self.queue.mark_after(uid, QUICK),
+            }
+            return;
+        }
+    }
+
+    /// The next step; `None` when there is nothing to be said after it.
+    async fn step(&self, uid: &Uid) -> Option<(PodKey, Say)> {
         let key = self.table.with(uid, |record| {
             record.anchor(self.clock.now());
             record.key.clone()
         });
-        let Some((key, mut view)) = key.zip(self.table.view(uid)) else {
-            return;
-        };
+        let (key, mut view) = key.zip(self.table.view(uid))?;
         if !self.gate.pod(uid) {
             // Only pods that we never saw in Kubernetes are shown by listings anew.
             if view.desired.is_some() || view.absence == Absence::Deleted {
                 self.queue.mark_after(uid, NOT_LEADING);
             }
-            return;
+            return None;
         }
         if self.backend.capabilities().restarts {
             view.restart = None;
@@ -153,10 +166,7 @@ impl Actor {
         if name != "idle" {
             self.metrics.observe_step(name, started.elapsed());
         }
-        match say {
-            Say::Now => self.publish(&key).await,
-            Say::Soon => self.queue.mark_after(uid, QUICK),
-        }
+        Some((key, say))
     }
 
     /// A fault of the backend's (or ours) in one pod stays with that pod, which
