@@ -107,7 +107,11 @@ impl Actor {
                     for (reason, message) in story::started(&have, &want) {
                         events.normal(reason, &message);
                     }
-                    if let Some((reason, message)) = story::resize_refused(&have, &want) {
+                    let refused = story::resize_refused(&have, &want);
+                    for (reason, message) in refused
+                        .into_iter()
+                        .chain(story::debug_refused(&have, &want))
+                    {
                         events.warning(reason, &message);
                     }
                     if !story::running(&have) && story::running(&want) {
