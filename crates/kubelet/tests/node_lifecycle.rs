@@ -33,6 +33,7 @@ use suite::memory::{Call, Remote};
 use suite::world::{World, phase, uid};
 use tokio::time::{sleep, timeout};
 use virtual_kubelet::node::{NodeSettings, Outage};
+use vk_provider::BackendError;
 use vk_provider::node::ConditionFact;
 use vk_sandbox::faults::{Effect, Rule};
 use vk_sandbox::kubernetes::Cluster;
@@ -464,6 +465,31 @@ async fn a_slow_api_server_does_not_cost_the_lease() {
             .create(&world.pod(&format!("load-{i}"), "Always"))
             .await;
         assert!(lease_age(&world, &cluster) < 30);
+    }
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_on_a_slow_api_server_does_not_cost_the_lease() {
+    const BURST: usize = 500;
+    let (mut world, cluster) = world().await;
+    sleep(Duration::from_secs(15)).await;
+    let slow = Rule::always("", Effect::Latency(2000));
+    cluster.faults().add(slow);
+    for number in 0..BURST {
+        let mut pod = world.pod(&format!("burst-{number}"), "Always");
+        pod.spec.as_mut().unwrap().containers[0].resources = None;
+        cluster.create(&pod).unwrap();
+    }
+    let running = |cluster: &Cluster| {
+        let pods = cluster.list::<Pod>(None);
+        pods.iter().filter(|pod| phase(pod) == "Running").count()
+    };
+    let begun = tokio::time::Instant::now();
+    while running(&cluster) < BURST {
+        assert!(begun.elapsed() < minutes(5), "{} run", running(&cluster));
+        sleep(Duration::from_secs(1)).await;
+        assert!(lease_age(&world, &cluster) < 20);
     }
     world.stop().await;
 }

@@ -62,6 +62,10 @@ async fn nodes_hold_on_a_real_control_plane_whose_patience_is_short() {
             "a drain moves the pods as their budget allows and removes the node",
             tokio::spawn(drained::respects_budgets(plane.clone())),
         ),
+        (
+            "a drain that may not end a pod gives up in time and keeps both",
+            tokio::spawn(drained::times_out(plane.clone())),
+        ),
     ];
     let mut failed = Vec::new();
     for (name, scene) in scenes {

@@ -19,6 +19,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use sandboxed::world;
 use suite::world::{phase, uid};
 use tokio::time::Instant;
+use vk_provider::{ContainerState, Terminated};
 
 fn app(pod: &Pod) -> &ContainerStatus {
     &pod.status
@@ -116,4 +117,62 @@ async fn a_deadline_is_kept_by_the_process_that_takes_over() {
     world.wait("late", "failed", |p| phase(p) == "Failed").await;
     assert!(begun.elapsed() < Duration::from_secs(25));
     world.stop().await;
+}
+
+/// The remote starts its containers again by itself, and says so.
+#[tokio::test(start_paused = true)]
+async fn what_the_remote_restarts_is_shown_and_not_asked_for() {
+    let (mut world, _cluster) = world().await;
+    let created = world.create(&world.pod("own", "Always")).await;
+    world.running("own").await;
+    for round in 1..=3 {
+        let crashed = Terminated {
+            exit_code: Some(7),
+            ..Terminated::default()
+        };
+        world.remote.edit(&uid(&created), |facts| {
+            let container = &mut facts.containers[0];
+            container.last = Some(crashed);
+            container.state = ContainerState::Waiting {
+                reason: "CrashLoopBackOff".into(),
+                message: "back-off".into(),
+            };
+        });
+        let waits = |pod: &Pod| waiting_reason(pod) == Some("CrashLoopBackOff");
+        let waiting = world.wait("own", "in its back-off", waits).await;
+        assert_eq!(phase(&waiting), "Running");
+        let last = app(&waiting).last_state.clone().unwrap();
+        assert_eq!(last.terminated.unwrap().exit_code, 7);
+        world.remote.edit(&uid(&created), |facts| {
+            let container = &mut facts.containers[0];
+            container.restarts = Some(round);
+            container.state = ContainerState::Running { started_at: None };
+        });
+        let again = move |pod: &Pod| is_running(pod, round);
+        world.wait("own", "running again", again).await;
+    }
+    // An end that the remote is about to undo is no end.
+    world.remote.exit(&uid(&created), 7);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(phase(&world.pods().get("own").await.unwrap()), "Running");
+    assert_eq!(world.remote.ensures("own"), 1, "it is not asked");
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn never_is_never_whoever_restarts() {
+    for asked in [true, false] {
+        let (mut world, _cluster) = world().await;
+        if asked {
+            world.remote.restart_nothing();
+        }
+        let created = world.create(&world.pod("once", "Never")).await;
+        world.running("once").await;
+        world.remote.exit(&uid(&created), 1);
+        let over = world.wait("once", "over", |p| phase(p) == "Failed").await;
+        tokio::time::sleep(Duration::from_secs(1000)).await;
+        assert_eq!(app(&over).restart_count, 0);
+        assert_eq!(world.remote.ensures("once"), 1);
+        world.stop().await;
+    }
 }

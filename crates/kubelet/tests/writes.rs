@@ -14,8 +14,13 @@
 mod sandboxed;
 mod suite;
 
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
 use sandboxed::world;
-use suite::world::uid;
+use serde_json::json;
+use suite::world::{phase, uid};
+use tokio::time::{Instant, sleep};
 use vk_sandbox::faults::{Effect, Rule};
 use vk_sandbox::kubernetes::Cluster;
 
@@ -71,5 +76,63 @@ async fn a_stop_that_takes_its_time_is_shown_meanwhile() {
     );
     world.remote.exit(&uid(&created), 0);
     world.gone("quick", &uid(&created)).await;
+    world.stop().await;
+}
+
+/// The Go library caches all of the cluster.
+#[tokio::test(start_paused = true)]
+async fn no_secret_and_no_config_map_is_ever_asked_for() {
+    let (mut world, cluster) = world().await;
+    for path in ["/secrets", "/configmaps"] {
+        let rule = Rule::always(path, Effect::Latency(0));
+        cluster.faults().add(rule.times(COUNTED));
+    }
+    let mut pod = world.pod("curious", "Always");
+    pod.spec.as_mut().unwrap().containers[0].env_from = serde_json::from_value(
+        json!([{"secretRef": {"name": "s"}}, {"configMapRef": {"name": "c"}}]),
+    )
+    .unwrap();
+    world.create(&pod).await;
+    world.running("curious").await;
+    world.stop().await;
+    world.start().await;
+    sleep(suite::world::PATIENCE).await;
+    assert_eq!(counted(&cluster), [0, 0]);
+    world.stop().await;
+}
+
+async fn within(limit: Duration, cluster: &Cluster, met: impl Fn(&[Pod]) -> bool) {
+    let begun = Instant::now();
+    while !met(&cluster.list::<Pod>(None)) {
+        assert!(begun.elapsed() < limit, "too late");
+        sleep(Duration::from_millis(250)).await;
+    }
+}
+
+/// The Go library's client sends 5 requests per second, its queues take 10 pods.
+#[tokio::test(start_paused = true)]
+async fn five_hundred_pods_start_and_go_at_once_and_leave_nothing_behind() {
+    const PODS: usize = 500;
+    const AT_ONCE: Duration = Duration::from_secs(5);
+    let (mut world, cluster) = world().await;
+    let table = world.table.clone().unwrap();
+    for round in 0..2 {
+        for number in 0..PODS {
+            let mut pod = world.pod(&format!("many-{round}-{number}"), "Always");
+            pod.spec.as_mut().unwrap().containers[0].resources = None;
+            cluster.create(&pod).unwrap();
+        }
+        let all_run = |pods: &[Pod]| pods.iter().all(|pod| phase(pod) == "Running");
+        within(AT_ONCE, &cluster, all_run).await;
+        assert_eq!(table.len(), PODS);
+        for number in 0..PODS {
+            let name = format!("many-{round}-{number}");
+            cluster.delete::<Pod>("default", &name, None).unwrap();
+        }
+        within(AT_ONCE, &cluster, <[Pod]>::is_empty).await;
+        world.emptied().await;
+        sleep(Duration::from_secs(180)).await;
+        assert_eq!(table.len(), 0, "nothing is remembered of pods that went");
+    }
     world.stop().await;
 }

@@ -115,7 +115,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     ended.cancel();
     noting.await?;
     serving.await??;
-    Ok(drained?)
+    // In words: what `main` returns is printed as a value of Rust.
+    Ok(drained.map_err(|undrained| undrained.to_string())?)
 }
 
 /// A client of its own, without automatic retries: the framework repeats.

@@ -112,14 +112,19 @@ impl Actor {
                     record.stopped = false;
                     record.reset_back_off();
                 });
+                if change == PodChange::Image {
+                    for (reason, message) in story::replacing(&request.pod) {
+                        cx.events.normal(reason, &message);
+                    }
+                }
                 // If the image has changed again meanwhile, the pod is marked.
                 return Say::Soon;
             }
             Err(BackendError::Rejected { reason, message }) => {
-                self.fail(key, &reason, &message);
+                self.refuse(key, &reason, &message);
             }
             Err(error @ BackendError::Unsupported { .. }) => {
-                self.fail(key, "Unsupported", &error.to_string());
+                self.refuse(key, "Unsupported", &error.to_string());
             }
             Err(BackendError::Waiting {
                 reason,
@@ -222,6 +227,17 @@ impl Actor {
         match call.unwrap_or_else(|_| Err(late("release", STOP_DEADLINE))) {
             Ok(()) | Err(BackendError::NotFound) => self.table.forget(&key.uid),
             Err(error) => self.unavailable(key, "release", &error),
+        }
+    }
+
+    /// The backend will not have it. That is final, but for a pod of a DaemonSet:
+    /// its controller would recreate it for ever.
+    fn refuse(&self, key: &PodKey, reason: &str, message: &str) {
+        let daemon = |record: &mut Record| record.desired.as_ref().is_some_and(|d| d.daemon);
+        if self.table.with(&key.uid, daemon) == Some(true) {
+            self.wait(key, reason, message, None);
+        } else {
+            self.fail(key, reason, message);
         }
     }
 

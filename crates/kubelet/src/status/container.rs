@@ -302,13 +302,16 @@ pub(super) fn waiting(reason: &str, message: &str) -> ContainerState {
     }
 }
 
+/// Why an ephemeral container will never start.
+pub const UNSUPPORTED: &str = "Unsupported";
+
 /// `kubectl debug` waits for the container and prints this message.
 pub(super) fn unsupported(name: &str, image: Option<&str>) -> ContainerStatus {
     ContainerStatus {
         name: name.into(),
         image: image.unwrap_or_default().into(),
         state: Some(waiting(
-            "Unsupported",
+            UNSUPPORTED,
             "This node cannot run ephemeral containers",
         )),
         ..ContainerStatus::default()

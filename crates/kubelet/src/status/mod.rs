@@ -31,6 +31,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use vk_provider::{PodFacts, Reach, Revision};
 
+pub use container::UNSUPPORTED;
 pub use patch::patch;
 pub use qos::qos_class;
 
@@ -260,10 +261,11 @@ fn statuses(
         let policy = c.restart_policy.as_deref().unwrap_or(pod_policy);
         seen(Kind::Regular, c, policy)
     });
-    let ephemeral = spec.ephemeral_containers.iter().flatten().map(|c| {
+    let ephemeral = spec.ephemeral_containers.iter().flatten().filter_map(|c| {
         let mut before = have.ephemeral_container_statuses.iter().flatten();
         let known = before.find(|s| s.name == c.name).cloned();
-        known.unwrap_or_else(|| container::unsupported(&c.name, c.image.as_deref()))
+        let refused = || container::unsupported(&c.name, c.image.as_deref());
+        known.or_else(|| (!frozen).then(refused))
     });
     Statuses {
         init: init.collect(),

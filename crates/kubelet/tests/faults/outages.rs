@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::{Instant, sleep};
-use vk_provider::{PodFacts, PodKey};
+use vk_provider::{BackendError, PodFacts, PodKey};
 use vk_sandbox::faults::{Effect, Rule};
 
 use crate::sandboxed::world;
@@ -94,4 +94,31 @@ async fn late_news_of_an_old_uid_does_not_touch_its_successor() {
     assert_eq!(stops, 1, "the forced delete's");
     assert_eq!(world.remote.ensures("twin"), 2);
     world.stop().await;
+}
+
+/// The Go library forgets a pod after its twentieth failure, and fails one that
+/// may run once at the first.
+#[tokio::test(start_paused = true)]
+async fn after_hours_of_failures_a_pod_is_still_asked_for() {
+    const FAILURES: usize = 25;
+    for policy in ["Always", "Never"] {
+        let (mut world, _cluster) = world().await;
+        for _ in 0..FAILURES {
+            world.remote.fail_next(BackendError::Unavailable {
+                message: "no answer".into(),
+                retry: None,
+            });
+        }
+        world.create(&world.pod("patient", policy)).await;
+        let mut asked = 0;
+        while asked <= FAILURES {
+            // The longest pause between two tries.
+            sleep(Duration::from_secs(301)).await;
+            let now = world.remote.ensures("patient");
+            assert!(now > asked, "not asked again after {asked} failures");
+            asked = now;
+        }
+        world.running("patient").await;
+        world.stop().await;
+    }
 }

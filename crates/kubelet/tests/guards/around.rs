@@ -72,6 +72,8 @@ pub struct Seen {
     pub releases: usize,
     /// What tells each `ensure` that it is no longer wanted.
     pub cancels: Vec<CancellationToken>,
+    /// The journal that each `ensure` was given.
+    pub journals: Vec<Option<Arc<str>>>,
 }
 
 /// The backend.
@@ -146,7 +148,11 @@ impl Backend for Around {
             let told = self.told.lock().unwrap();
             (told.ensure_takes, told.journal)
         };
-        self.seen.lock().unwrap().cancels.push(cx.cancel.clone());
+        {
+            let mut seen = self.seen.lock().unwrap();
+            seen.cancels.push(cx.cancel.clone());
+            seen.journals.push(pod.journal.clone());
+        }
         if let Some(bytes) = journal {
             cx.journal.persist(&"j".repeat(bytes)).await?;
         }

@@ -94,6 +94,22 @@ async fn a_journal_that_is_too_large_fails_the_pod_and_is_not_written() {
     rig.stop().await;
 }
 
+/// The remote's ids, for instance: the Go library's providers lose them.
+#[tokio::test(start_paused = true)]
+async fn what_a_backend_wrote_down_is_given_to_the_next_process() {
+    let mut rig = Rig::running().await;
+    rig.backend.tell(|told| told.journal = Some(3));
+    rig.world.create(&rig.world.pod("noted", "Always")).await;
+    rig.world.running("noted").await;
+    rig.stop().await;
+    rig.backend = crate::around::Around::new(rig.world.remote.backend(), vk_provider::Grace::Exact);
+    rig.start(rig.world.client.clone());
+    seconds(30).await;
+    let given = rig.backend.seen.lock().unwrap().journals.clone();
+    assert_eq!(given, [Some("jjj".into())]);
+    rig.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_comes_before_its_nodes_facts_is_admitted_after_them() {
     let mut rig = Rig::running().await;

@@ -7,6 +7,14 @@ use kube::api::PostParams;
 
 /// A DaemonSet as clusters run kube-proxy.
 async fn proxy(world: &World) {
+    proxy_with(world, json!({})).await;
+}
+
+/// Its container has these fields as well.
+async fn proxy_with(world: &World, more: serde_json::Value) {
+    let mut container = more;
+    container["name"] = json!("app");
+    container["image"] = json!("proxy:1");
     let set = json!({
         "metadata": {"name": "kube-proxy", "namespace": "default"},
         "spec": {
@@ -14,7 +22,7 @@ async fn proxy(world: &World) {
             "template": {
                 "metadata": {"labels": {"app": "kube-proxy"}},
                 "spec": {"tolerations": [{"operator": "Exists"}],
-                    "containers": [{"name": "app", "image": "proxy:1"}]},
+                    "containers": [container]},
             },
         },
     });
@@ -101,4 +109,84 @@ async fn an_agent_runs_where_it_is_asked_to() {
     world.running(&name).await;
     assert_eq!(world.remote.ensures(&name), 1);
     process.end().await;
+}
+
+/// A process that runs agents, in a world without another.
+async fn running_agents() -> (World, Cluster, Process) {
+    let (mut world, cluster) = world().await;
+    world.stop().await;
+    let (remote, clock) = (&world.remote, &world.clock);
+    let process = Process::start(&cluster, remote, clock, true, |settings| {
+        settings.run_agents = true;
+    });
+    (world, cluster, process)
+}
+
+/// The agent stays as it is for longer than any back-off, told of once.
+async fn waits_for(world: &World, cluster: &Cluster, reason: &str) -> Pod {
+    sleep(minutes(1)).await;
+    let first = agent(world).await;
+    sleep(minutes(30)).await;
+    let pod = agent(world).await;
+    assert_eq!(
+        uid(&pod),
+        uid(&first),
+        "its set would make another for ever"
+    );
+    assert_eq!(phase(&pod), "Pending", "{:?}", pod.status);
+    let name = pod.metadata.name.as_deref().unwrap();
+    assert_eq!(told_of(cluster, name), [reason]);
+    pod
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_is_to_run_and_is_refused_stays_pending_with_one_event() {
+    let (world, cluster, process) = running_agents().await;
+    let hook = json!({"postStart": {"exec": {"command": ["true"]}}});
+    proxy_with(&world, json!({"lifecycle": hook})).await;
+    let pod = waits_for(&world, &cluster, "Unsupported").await;
+    let text = serde_json::to_string(&pod.status).unwrap();
+    assert!(
+        text.contains("spec.containers[0].lifecycle.postStart"),
+        "{text}"
+    );
+    let name = pod.metadata.name.unwrap();
+    assert_eq!(world.remote.ensures(&name), 0);
+    // A mirror is nobody's to recreate: it says why, as any pod.
+    let mut mirror = world.pod("mirror", "Always");
+    let mark = ("kubernetes.io/config.mirror".to_owned(), "hash".to_owned());
+    mirror.metadata.annotations = Some([mark].into());
+    mirror.spec.as_mut().unwrap().containers[0].lifecycle =
+        serde_json::from_value(json!({"postStart": {"exec": {"command": ["true"]}}})).unwrap();
+    world.create(&mirror).await;
+    let failed = |pod: &Pod| phase(pod) == "Failed";
+    world.wait("mirror", "Failed", failed).await;
+    assert_eq!(told_of(&cluster, "mirror"), ["Unsupported"]);
+    process.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_the_backend_refuses_stays_pending_with_one_event() {
+    for refusal in [
+        BackendError::Rejected {
+            reason: "NotHere".into(),
+            message: "no agents".into(),
+        },
+        BackendError::Unsupported {
+            field: "spec.hostNetwork".into(),
+            message: "no network".into(),
+        },
+    ] {
+        let (world, cluster, process) = running_agents().await;
+        let reason = match &refusal {
+            BackendError::Rejected { reason, .. } => reason.to_string(),
+            _ => "Unsupported".to_owned(),
+        };
+        for _ in 0..100 {
+            world.remote.fail_next(refusal.clone());
+        }
+        proxy(&world).await;
+        waits_for(&world, &cluster, &reason).await;
+        process.end().await;
+    }
 }

@@ -1,26 +1,28 @@
 //! A process that is told to leave for good, with the provider's own rights.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use crate::harness::control_plane::ControlPlane;
 use crate::mock::{self, Mock};
-use crate::suite::world::eventually;
+use crate::suite::world::{PATIENCE, eventually, phase, ready};
 
 const LEAVING: &str = "leaving-0";
 const STAYING: &str = "staying-0";
 const SPACE: &str = "drained";
 
-async fn make<K>(client: &Client, object: Value)
+async fn make<K>(client: &Client, space: &str, object: Value)
 where
     K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -28,7 +30,7 @@ where
         + Serialize
         + DeserializeOwned,
 {
-    let api: Api<K> = Api::namespaced(client.clone(), SPACE);
+    let api: Api<K> = Api::namespaced(client.clone(), space);
     let object = serde_json::from_value(object).unwrap();
     api.create(&PostParams::default(), &object).await.unwrap();
 }
@@ -55,6 +57,107 @@ async fn running(client: &Client, app: &str, node: &str) -> usize {
     pods.list(&params).await.unwrap().items.len()
 }
 
+/// Waits for the process; whether it ended well.
+async fn end_of(mock: &mut Mock) -> bool {
+    let begun = Instant::now();
+    loop {
+        if let Some(well) = mock.process.ended() {
+            return well;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{}", mock.process.log());
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// A budget that never lets go, and a drain that has only so much time.
+pub async fn times_out(plane: Arc<ControlPlane>) {
+    const NODE: &str = "stuck-0";
+    const WITHIN: Duration = Duration::from_secs(15);
+    let client = mock::client(&plane).await;
+    let space = "undrained";
+    mock::make_namespace(&plane, space).await;
+    let seconds = WITHIN.as_secs().to_string();
+    let drain = ["--on-shutdown", "drain", "--drain-timeout", &seconds];
+    let mut stuck = Mock::start(&plane, "stuck", "stuck", &drain);
+    let app = json!({"metadata": {"name": "guarded", "labels": {"app": "guarded"}}, "spec": {
+        "nodeName": NODE,
+        "automountServiceAccountToken": false,
+        "tolerations": [{"operator": "Exists"}],
+        "containers": [{"name": "app", "image": "app:1"}]}});
+    make::<Pod>(&client, space, app).await;
+    let budget = json!({"metadata": {"name": "guarded"}, "spec": {
+        "minAvailable": 1, "selector": {"matchLabels": {"app": "guarded"}}}});
+    make::<PodDisruptionBudget>(&client, space, budget).await;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), space);
+    let runs = async || {
+        let pod = pods.get_opt("guarded").await.ok()??;
+        (phase(&pod) == "Running" && ready(&pod)).then_some(pod)
+    };
+    let before = eventually("it runs", runs).await;
+    let budgets: Api<PodDisruptionBudget> = Api::namespaced(client.clone(), space);
+    eventually("the budget counts it", || async {
+        let status = budgets.get("guarded").await.ok()?.status?;
+        (status.current_healthy == Some(1)).then_some(())
+    })
+    .await;
+
+    stuck.process.signal("-TERM");
+    let begun = Instant::now();
+    let well = end_of(&mut stuck).await;
+    let took = begun.elapsed();
+    assert!(took >= WITHIN && took < 2 * WITHIN, "{took:?}");
+    let log = stuck.process.log();
+    assert!(!well, "a drain that is not complete is no success: {log}");
+    let named = format!("{NODE} keeps {space}/guarded: ");
+    assert!(log.contains(&named) && log.contains("(429)"), "{log}");
+    let asked = stuck.asked(&plane);
+    assert!(
+        asked
+            .iter()
+            .any(|a| a.what.contains("/guarded/eviction") && a.code == 429)
+    );
+    let deletes = asked.iter().filter(|a| a.verb == "delete");
+    assert_eq!(
+        deletes.count(),
+        0,
+        "neither the pod nor its node: {asked:#?}"
+    );
+    let after = pods.get("guarded").await.unwrap();
+    assert_eq!(
+        after.metadata.resource_version,
+        before.metadata.resource_version
+    );
+    let nodes: Api<Node> = Api::all(client.clone());
+    let node = nodes.get(NODE).await.unwrap();
+    assert_eq!(
+        node.spec.unwrap().unschedulable,
+        Some(true),
+        "cordoned, as kubectl leaves it"
+    );
+    let leases: Api<Lease> = Api::namespaced(client.clone(), "kube-node-lease");
+    let lease = leases.get(NODE).await.unwrap().spec.unwrap();
+    assert_eq!(lease.holder_identity, None, "free for the next process");
+
+    // Which finds everything, and ends the pod when it is told to.
+    let _next = Mock::start(&plane, "next", "stuck", &[]);
+    eventually("the next process has the node", || async {
+        let lease = leases.get(NODE).await.ok()?.spec?;
+        lease.holder_identity
+    })
+    .await;
+    pods.delete("guarded", &DeleteParams::default())
+        .await
+        .unwrap();
+    eventually("the pod goes", || async {
+        pods.get_opt("guarded")
+            .await
+            .unwrap()
+            .is_none()
+            .then_some(())
+    })
+    .await;
+}
+
 pub async fn respects_budgets(plane: Arc<ControlPlane>) {
     let client = mock::client(&plane).await;
     mock::make_namespace(&plane, SPACE).await;
@@ -63,11 +166,11 @@ pub async fn respects_budgets(plane: Arc<ControlPlane>) {
     let app = workload("app", &[LEAVING, STAYING]);
     let mut app_of_two = app;
     app_of_two["spec"]["replicas"] = json!(2);
-    make::<Deployment>(&client, app_of_two).await;
-    make::<DaemonSet>(&client, workload("daemon", &[LEAVING])).await;
+    make::<Deployment>(&client, SPACE, app_of_two).await;
+    make::<DaemonSet>(&client, SPACE, workload("daemon", &[LEAVING])).await;
     let budget = json!({"metadata": {"name": "app"}, "spec": {
         "minAvailable": 2, "selector": {"matchLabels": {"app": "app"}}}});
-    make::<PodDisruptionBudget>(&client, budget).await;
+    make::<PodDisruptionBudget>(&client, SPACE, budget).await;
     eventually("all run on the one node there is", || async {
         let both = running(&client, "app", LEAVING).await == 2;
         (both && running(&client, "daemon", LEAVING).await == 1).then_some(())
@@ -103,13 +206,8 @@ pub async fn respects_budgets(plane: Arc<ControlPlane>) {
         "{\"spec\":{\"minAvailable\":1}}",
     ];
     plane.ok(&patch);
-    let mut ended = None;
-    let begun = tokio::time::Instant::now();
-    while ended.is_none() && begun.elapsed() < crate::suite::world::PATIENCE {
-        ended = leaving.process.ended();
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-    assert_eq!(ended, Some(true), "{}", leaving.process.log());
+    let ended = end_of(&mut leaving).await;
+    assert!(ended, "{}", leaving.process.log());
     assert!(nodes.get_opt(LEAVING).await.unwrap().is_none());
     let pods: Api<Pod> = Api::namespaced(client.clone(), SPACE);
     let there = ListParams::default().fields(&format!("spec.nodeName={LEAVING}"));

@@ -8,13 +8,15 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::harness::control_plane::ControlPlane;
 use crate::mock::{self, Mock};
 use crate::suite::world::{eventually, phase};
 
 const NODE: &str = "frozen-0";
+/// Half as much again as the lease's duration.
+const FROZEN: Duration = Duration::from_secs(60);
 
 fn pod(name: &str) -> Pod {
     serde_json::from_value(json!({"metadata": {"name": name}, "spec": {
@@ -53,6 +55,7 @@ pub async fn writes_nothing(plane: Arc<ControlPlane>) {
     second.says(&of_first).await;
 
     first.process.signal("-STOP");
+    let stopped = Instant::now();
     let taken = || async { holder().await.filter(|holder| *holder != of_first) };
     let of_second = eventually("the second takes over", taken).await;
     // What the first learns now would have it write a lot.
@@ -64,6 +67,7 @@ pub async fn writes_nothing(plane: Arc<ControlPlane>) {
         pods.get_opt("one").await.unwrap().is_none().then_some(())
     })
     .await;
+    sleep_until(stopped + FROZEN).await;
     let before = first.asked(&plane).len();
 
     first.process.signal("-CONT");

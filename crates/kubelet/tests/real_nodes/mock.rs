@@ -13,7 +13,7 @@ use crate::harness::process::{Process, free_port};
 use crate::suite::world::eventually;
 
 /// Who may be a process here.
-const NAMES: [&str; 4] = ["first", "second", "leaving", "staying"];
+const NAMES: [&str; 6] = ["first", "second", "leaving", "staying", "stuck", "next"];
 
 /// Gives every name the provider's permissions, of `config/rbac.yaml`, and no more.
 pub fn allow(plane: &ControlPlane) {

@@ -23,7 +23,7 @@ use virtual_kubelet::status::{PodVerdict, compute, is_terminal, patch};
 use vk_provider::{ContainerState as Fact, Reach};
 
 use builders::{facts, pod};
-use stories::{any_story, look};
+use stories::{DISRUPTION, GATE, any_story, look};
 
 /// What the API server makes of our patch: `$patch: replace`, merge keys, nulls.
 fn applied(have: &PodStatus, body: &Value) -> PodStatus {
@@ -81,6 +81,7 @@ fn all(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
         .init_container_statuses
         .iter()
         .chain(&status.container_statuses)
+        .chain(&status.ephemeral_container_statuses)
         .flatten()
 }
 
@@ -110,6 +111,7 @@ proptest! {
         let mut pod = pod;
         for (second, seen) in looks.iter().enumerate() {
             let second = i64::try_from(second).unwrap() + 100;
+            seen.meanwhile.happen(&mut pod);
             let have = pod.status.clone().unwrap_or_default();
             let want = look(&pod, seen, second);
 
@@ -132,18 +134,52 @@ proptest! {
             }
             prop_assert_eq!(forbidden(&pod, &have, &want), None);
             if is_terminal(want.phase.as_deref()) && !is_terminal(have.phase.as_deref()) {
-                let reachable = seen.0.as_ref().is_none_or(|f| f.reach == Reach::Reachable);
+                let reachable = seen.facts.as_ref().is_none_or(|f| f.reach == Reach::Reachable);
                 let runs = all(&want).any(|c| c.state.as_ref().is_some_and(|s| s.running.is_some()));
                 prop_assert!(!(runs && reachable), "terminal while it runs");
             }
-            if seen.1 == (PodVerdict::Terminating { stopped: true }) {
+            let of = |status: &PodStatus, kind: &str| {
+                let mut all = status.conditions.iter().flatten();
+                all.find(|c| c.type_ == kind).map(|c| c.status.clone())
+            };
+            let gated = pod.spec.as_ref().unwrap().readiness_gates.is_some();
+            if gated && of(&want, "Ready").as_deref() == Some("True") {
+                let open = of(&have, GATE);
+                prop_assert_eq!(open.as_deref(), Some("True"), "ready behind a gate");
+            }
+            let debugged = pod.spec.as_ref().unwrap().ephemeral_containers.as_ref();
+            let answered = want.ephemeral_container_statuses.as_ref();
+            // The end of the pod is an answer, too.
+            if !is_terminal(want.phase.as_deref()) {
+                prop_assert_eq!(debugged.map(Vec::len), answered.map(Vec::len), "no silence");
+            }
+            if seen.verdict == (PodVerdict::Terminating { stopped: true }) {
                 prop_assert!(is_terminal(want.phase.as_deref()));
             }
 
+            // Conditions of others are kept by the server, and not by what we want.
+            let mut want = want;
+            let ours = want.conditions.clone();
+            prop_assert_eq!(of(&want, GATE), None);
+            let disrupted = |status: &PodStatus| {
+                let mut all = status.conditions.iter().flatten();
+                all.find(|c| c.type_ == DISRUPTION && c.status == "True").cloned()
+            };
+            if let Some(theirs) = disrupted(&have) {
+                prop_assert_eq!(Some(theirs), disrupted(&want), "whoever says it first");
+            }
+            let theirs = have.conditions.iter().flatten();
+            let theirs: Vec<PodCondition> = theirs
+                .filter(|c| [GATE, DISRUPTION].contains(&&*c.type_) && of(&want, &c.type_).is_none())
+                .cloned()
+                .collect();
+            want.conditions.get_or_insert_default().extend(theirs);
+
             // The patch leads from what is to what is wanted, and then there is none.
-            let shown = patch(&have, &want, "u").map_or_else(|| have.clone(), |body| applied(&have, &body));
+            let sent = PodStatus { conditions: ours, ..want.clone() };
+            let shown = patch(&have, &sent, "u").map_or_else(|| have.clone(), |body| applied(&have, &body));
             prop_assert!(same(&shown, &want), "{:#?}\n{:#?}", shown, want);
-            prop_assert_eq!(patch(&shown, &want, "u"), None);
+            prop_assert_eq!(patch(&shown, &sent, "u"), None);
 
             // A second look at the same finds nothing to write.
             pod.status = Some(shown.clone());

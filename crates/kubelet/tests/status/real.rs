@@ -12,7 +12,7 @@ use virtual_kubelet::status::{PodVerdict, patch};
 use crate::builders::{facts, pod, running};
 use crate::harness;
 use crate::harness::control_plane::ControlPlane;
-use crate::stories::{any_story, look};
+use crate::stories::{Look, Meanwhile, any_story, look};
 
 /// Enough that each rule of the API server's validation is met several times;
 /// a few seconds.
@@ -34,7 +34,7 @@ async fn a_real_api_server_takes_every_status_and_keeps_it_whole() {
     // A resize is refused where the node does not exist or has no room.
     plane.ok(&["create", "-f", &node(&plane)]);
     let mut runner = TestRunner::deterministic();
-    let mut written = 0;
+    let (mut written, mut met) = (0, Vec::new());
     for number in 0..STORIES {
         let (pod, looks) = any_story().new_tree(&mut runner).unwrap().current();
         let name = format!("story-{number}");
@@ -42,6 +42,9 @@ async fn a_real_api_server_takes_every_status_and_keeps_it_whole() {
         let uid = pod.metadata.uid.clone().unwrap();
         for (second, seen) in looks.iter().enumerate() {
             let second = i64::try_from(second).unwrap() + 100;
+            let happened = happen(&pods, pod, seen.meanwhile).await;
+            met.extend(happened.1.then_some(seen.meanwhile));
+            pod = happened.0;
             let want = look(&pod, seen, second);
             let have = pod.status.clone().unwrap_or_default();
             let Some(body) = patch(&have, &want, &uid) else {
@@ -67,7 +70,34 @@ async fn a_real_api_server_takes_every_status_and_keeps_it_whole() {
         written > STORIES,
         "stories have something to tell: {written}"
     );
+    for must in [
+        Meanwhile::Gate(true),
+        Meanwhile::Disrupted(true),
+        Meanwhile::Resized(2),
+        Meanwhile::Debugged,
+    ] {
+        let times = met.iter().filter(|m| **m == must).count();
+        assert!(times > 5, "{must:?} happened {times} times");
+    }
     println!("{written} statuses of {STORIES} pods taken and kept");
+}
+
+/// What others do, as the API server lets them: the pod then, and whether it did.
+async fn happen(pods: &Api<Pod>, pod: Pod, meanwhile: Meanwhile) -> (Pod, bool) {
+    let Some((subresource, body)) = meanwhile.patch(&pod) else {
+        return (pod, false);
+    };
+    let name = pod.metadata.name.as_deref().unwrap();
+    let (params, body) = (PatchParams::default(), Patch::Strategic(&body));
+    match pods
+        .patch_subresource(subresource, name, &params, &body)
+        .await
+    {
+        Ok(after) => (after, true),
+        // Of a pod that has ended, for instance.
+        Err(kube::Error::Api(_)) => (pod, false),
+        Err(error) => panic!("{name}: {error}"),
+    }
 }
 
 fn node(plane: &ControlPlane) -> String {
@@ -98,11 +128,12 @@ async fn resized(pods: &Api<Pod>) {
     let mut made = pod("Always", vec![], &["a"]);
     let containers = &mut made.spec.as_mut().unwrap().containers;
     containers[0].resources = serde_json::from_value(sized("1")["resources"].clone()).unwrap();
-    let seen = (
-        Some(facts(&made, &[], &[("a", running())])),
-        PodVerdict::None,
-        false,
-    );
+    let seen = Look {
+        meanwhile: Meanwhile::Nothing,
+        facts: Some(facts(&made, &[], &[("a", running())])),
+        verdict: PodVerdict::None,
+        waits: false,
+    };
     let made = create(pods, made, "resized").await;
     let uid = made.metadata.uid.clone().unwrap();
     let write = async |pod: Pod| {

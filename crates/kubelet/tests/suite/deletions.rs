@@ -7,7 +7,7 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::time::Instant;
-use vk_provider::{BackendError, Verdict};
+use vk_provider::{BackendError, ContainerState, Verdict};
 
 use super::memory::Call;
 use super::world::{World, eventually, phase, uid};
@@ -79,6 +79,42 @@ pub async fn a_pod_the_backend_has_never_heard_of_goes(world: &mut World) {
         1,
         "not started to be ended"
     );
+}
+
+pub async fn a_delete_gives_the_pods_own_grace(world: &mut World) {
+    let mut pod = world.pod("graceful", "Always");
+    pod.spec.as_mut().unwrap().termination_grace_period_seconds = Some(7);
+    let pod = world.create(&pod).await;
+    world.running("graceful").await;
+    goes_at_once(world, &pod, None).await;
+    let own = Call::Stop("graceful".into(), Duration::from_secs(7));
+    let calls = world.remote.calls();
+    assert!(calls.contains(&own), "{calls:?}");
+}
+
+/// Between two starts of a crash loop no container runs, and the pod does.
+pub async fn a_pod_whose_containers_wait_is_given_its_grace_too(world: &mut World) {
+    let pod = world.create(&world.pod("crashing", "Always")).await;
+    world.running("crashing").await;
+    world.remote.edit(&uid(&pod), |facts| {
+        facts.containers[0].state = ContainerState::Waiting {
+            reason: "CrashLoopBackOff".into(),
+            message: String::new(),
+        };
+    });
+    let waits = |pod: &Pod| !super::world::ready(pod);
+    world.wait("crashing", "waiting", waits).await;
+    world.remote.hold_stops(true);
+    world.delete("crashing", Some(30)).await;
+    super::stopped(world, "crashing", 30).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let there = world.pods().get("crashing").await.unwrap();
+    assert_eq!(uid(&there), uid(&pod), "it has not ended yet");
+    assert!(world.remote.runs(&uid(&pod)));
+    world.remote.hold_stops(false);
+    world.remote.exit(&uid(&pod), 1);
+    world.gone("crashing", &uid(&pod)).await;
+    world.emptied().await;
 }
 
 fn with_finalizer(world: &World, name: &str) -> Pod {

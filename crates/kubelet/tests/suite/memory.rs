@@ -74,7 +74,7 @@ pub static POD_SPEC: Declaration = Declaration::new(&[
     honoured("spec.nodeName", "a_pod_runs_and_goes"),
     honoured(
         "spec.containers[].image",
-        "an_image_update_reaches_the_backend",
+        "an_image_update_replaces_the_container_in_its_place",
     ),
     honoured(
         "spec.containers[].resources.requests",
@@ -228,7 +228,8 @@ impl Remote {
         self.changed.notify_waiters();
     }
 
-    fn edit(&self, uid: &str, change: impl FnOnce(&mut PodFacts)) {
+    /// The remote has news of a pod.
+    pub fn edit(&self, uid: &str, change: impl FnOnce(&mut PodFacts)) {
         let mut state = self.lock();
         state.seq += 1;
         let seq = state.seq;
@@ -311,9 +312,10 @@ impl Backend for Remote {
             let running = ContainerState::Running {
                 started_at: Some(now),
             };
-            facts
-                .containers
-                .push(ContainerFact::new(&container.name, running));
+            facts.containers.push(ContainerFact {
+                container_id: Some(format!("memory://{}", state.seq)),
+                ..ContainerFact::new(&container.name, running)
+            });
         }
         state.pods.insert(pod.key.uid.clone(), facts);
         state.dirty.push(pod.key.uid.clone());

@@ -2,8 +2,11 @@
 //! sandbox and a real control plane pass the same functions.
 
 pub mod deletions;
+pub mod gaps;
+pub mod gate;
 pub mod jobs;
 pub mod memory;
+pub mod updates;
 pub mod workloads;
 pub mod world;
 
@@ -11,23 +14,27 @@ pub mod world;
 #[allow(unused_imports, reason = "for the macro")]
 pub use deletions::*;
 #[allow(unused_imports, reason = "for the macro")]
+pub use gaps::*;
+#[allow(unused_imports, reason = "for the macro")]
 pub use jobs::*;
+#[allow(unused_imports, reason = "for the macro")]
+pub use updates::*;
 #[allow(unused_imports, reason = "for the macro")]
 pub use workloads::*;
 
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Event, Node};
+use k8s_openapi::api::core::v1::Node;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::runtime::wait::await_condition;
 use serde_json::json;
 use tokio::time::timeout;
 use vk_provider::{BackendError, PodFacts, PodKey};
 
 use memory::Call;
-use world::{PATIENCE, World, eventually, phase, ready, uid};
+use world::{PATIENCE, World, phase, ready, uid};
 
 pub async fn a_pod_runs_and_goes(world: &mut World) {
     let created = world.create(&world.pod("simple", "Always")).await;
@@ -179,49 +186,54 @@ pub async fn the_same_name_may_come_back_at_once(world: &mut World) {
     world.emptied().await;
 }
 
-pub async fn an_image_update_reaches_the_backend(world: &mut World) {
-    world.create(&world.pod("updated", "Always")).await;
+pub async fn an_image_update_replaces_the_container_in_its_place(world: &mut World) {
+    let created = world.create(&world.pod("updated", "Always")).await;
     world.running("updated").await;
-    let patch = json!({"spec": {"containers": [{"name": "app", "image": "app:2"}]}});
-    let params = PatchParams::default();
-    world
-        .pods()
-        .patch("updated", &params, &Patch::Strategic(&patch))
-        .await
-        .unwrap();
-    for _ in 0..600 {
-        if world.remote.ensures("updated") == 2 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    updates::change(world, "updated", &updates::second_image()).await;
+    let pod = world
+        .wait("updated", "replaced", updates::is_replaced)
+        .await;
+    assert_eq!(uid(&pod), uid(&created));
+    assert!(pod.metadata.deletion_timestamp.is_none());
     assert_eq!(world.remote.ensures("updated"), 2);
+    assert_eq!(world.remote.calls().len(), 2, "{:?}", world.remote.calls());
+    let killing = world.told("Killing").await;
+    assert_eq!(
+        killing.message.as_deref(),
+        Some("Container app definition changed, will be restarted")
+    );
     world.delete("updated", None).await;
     world.emptied().await;
 }
 
 pub async fn what_does_not_fit_is_rejected_as_a_kubelet_rejects(world: &mut World) {
-    let mut pod = world.pod("big", "Always");
-    let container = &mut pod.spec.as_mut().unwrap().containers[0];
-    container.resources = serde_json::from_value(json!({"requests": {"cpu": "100"}})).unwrap();
-    world.create(&pod).await;
-    let pod = world.wait("big", "Failed", |p| phase(p) == "Failed").await;
-    let status = pod.status.unwrap();
-    assert_eq!(status.reason.as_deref(), Some("OutOfcpu"));
-    let shown = status.message.unwrap();
-    let told = eventually("the rejection is told", async || {
-        let events: Api<Event> = Api::namespaced(world.client.clone(), &world.namespace);
-        let events = events.list(&ListParams::default()).await.unwrap();
-        let mut events = events.into_iter();
-        events.find(|e| e.reason.as_deref() == Some("OutOfcpu"))
-    })
-    .await;
-    assert_eq!(
-        shown,
-        format!("Pod was rejected: {}", told.message.unwrap())
-    );
-    assert_eq!(world.remote.ensures("big"), 0);
-    world.delete("big", None).await;
+    let asks = |what: &str, much: &str| {
+        json!({"containers": [{"name": "app", "image": "app:1",
+        "resources": {"requests": {what: much}}}]})
+    };
+    for (name, spec, reason) in [
+        ("big", asks("cpu", "100"), "OutOfcpu"),
+        ("fat", asks("memory", "100Gi"), "OutOfmemory"),
+        (
+            "foreign",
+            json!({"os": {"name": "windows"}}),
+            "PodOSNotSupported",
+        ),
+    ] {
+        let mut pod = serde_json::to_value(world.pod(name, "Always")).unwrap();
+        for (field, value) in spec.as_object().unwrap() {
+            pod["spec"][field] = value.clone();
+        }
+        world.create(&serde_json::from_value(pod).unwrap()).await;
+        let pod = world.wait(name, "Failed", |p| phase(p) == "Failed").await;
+        let status = pod.status.unwrap();
+        assert_eq!(status.reason.as_deref(), Some(reason));
+        let told = world.told(reason).await.message.unwrap();
+        let shown = status.message.unwrap();
+        assert_eq!(shown, format!("Pod was rejected: {told}"));
+        assert_eq!(world.remote.ensures(name), 0);
+        world.delete(name, None).await;
+    }
 }
 
 pub async fn a_refused_field_fails_the_pod_and_is_named(world: &mut World) {
@@ -423,7 +435,7 @@ macro_rules! lifecycle_suite {
             a_delete_while_we_were_away_is_carried_out,
             an_orphan_goes_only_after_two_listings,
             the_same_name_may_come_back_at_once,
-            an_image_update_reaches_the_backend,
+            an_image_update_replaces_the_container_in_its_place,
             what_does_not_fit_is_rejected_as_a_kubelet_rejects,
             a_refused_field_fails_the_pod_and_is_named,
             a_selector_counts_labels_of_others_too,
@@ -432,10 +444,21 @@ macro_rules! lifecycle_suite {
             status_keeps_conditions_and_labels_of_others,
             the_node_is_registered_leased_and_comes_back,
             nodes_come_and_go,
+            an_update_that_fails_leaves_what_runs_as_it_is,
+            labels_and_annotations_reach_nothing_that_runs,
+            a_resize_is_answered_infeasible_and_changes_nothing,
+            an_ephemeral_container_is_refused_aloud_and_ends_nothing,
+            a_delete_missed_in_a_watch_gap_is_carried_out,
+            a_successor_that_came_in_a_watch_gap_is_another_pod,
+            a_pod_that_is_being_deleted_at_the_start_is_ended,
+            a_pod_that_others_call_not_ready_is_ready_again,
+            a_readiness_gate_decides_readiness,
             a_pod_that_waits_goes_at_once,
             a_pod_whose_ensure_is_in_flight_goes_and_never_runs,
             a_pod_that_has_finished_goes_whatever_its_grace,
             a_pod_the_backend_has_never_heard_of_goes,
+            a_delete_gives_the_pods_own_grace,
+            a_pod_whose_containers_wait_is_given_its_grace_too,
             a_finalizer_holds_the_object_and_not_the_workload,
             a_forced_delete_behind_a_finalizer_stops_the_workload,
             a_namespace_goes_with_its_running_pods,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
@@ -14,9 +14,11 @@ use tokio_util::sync::CancellationToken;
 use virtual_kubelet::events::Recorder;
 use virtual_kubelet::metrics::Metrics;
 use virtual_kubelet::node::NodeSettings;
+use virtual_kubelet::table::Table;
 use virtual_kubelet::{Host, Settings};
 use vk_provider::Clock;
 
+use super::gate::{self, Gate};
 use super::memory::Remote;
 
 /// Longest wait for anything; a test that needs it has failed.
@@ -24,7 +26,13 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One cluster and one remote.
 pub struct World {
+    /// Of the test itself.
     pub client: Client,
+    /// The kubelet's way to Kubernetes.
+    pub gate: Gate,
+    line: Client,
+    /// What the kubelet knows.
+    pub table: Option<Table>,
     pub namespace: String,
     pub node: String,
     pub remote: Remote,
@@ -36,8 +44,12 @@ impl World {
     pub async fn new(client: Client, clock: Clock, namespace: &str) -> Self {
         let node = format!("vk-{namespace}");
         let remote = Remote::new(clock.clone(), &[&node]);
+        let (line, gate) = gate::through(client.clone());
         let mut world = Self {
             client,
+            gate,
+            line,
+            table: None,
             namespace: namespace.into(),
             node,
             remote,
@@ -53,19 +65,15 @@ impl World {
         let metrics = Metrics::default();
         let node = node_settings(&self.namespace);
         let settings = Settings {
-            client: self.client.clone(),
-            lease_client: self.client.clone(),
+            client: self.line.clone(),
+            lease_client: self.line.clone(),
             node,
-            events: Recorder::start(
-                self.client.clone(),
-                "vk-memory",
-                &metrics,
-                self.clock.clone(),
-            ),
+            events: Recorder::start(self.line.clone(), "vk-memory", &metrics, self.clock.clone()),
             metrics,
             clock: self.clock.clone(),
         };
         let host = Host::new(settings, self.remote.backend());
+        self.table = Some(host.table());
         let stop = CancellationToken::new();
         let task = tokio::spawn(host.run(stop.clone()));
         self.kubelet = Some((stop, task));
@@ -158,6 +166,17 @@ impl World {
             ..Default::default()
         };
         self.pods().delete(name, &params).await.unwrap();
+    }
+
+    /// Waits for an event with this reason.
+    pub async fn told(&self, reason: &str) -> Event {
+        eventually(&format!("{reason} is told"), async || {
+            let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+            let events = events.list(&ListParams::default()).await.unwrap();
+            let mut events = events.into_iter();
+            events.find(|e| e.reason.as_deref() == Some(reason))
+        })
+        .await
     }
 
     /// Waits until the remote has nothing left.

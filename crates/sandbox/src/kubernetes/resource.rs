@@ -53,7 +53,9 @@ pub(crate) static PODS: Resource = Resource {
     categories: &["all"],
     subresources: &[
         ("binding", "Binding"),
+        ("ephemeralcontainers", "Pod"),
         ("eviction", "Eviction"),
+        ("resize", "Pod"),
         ("status", "Pod"),
     ],
     generation: true,

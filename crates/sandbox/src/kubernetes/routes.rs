@@ -199,6 +199,12 @@ impl Call<'_> {
             ("PATCH", Some("status")) if resource.has_status() => {
                 self.patch(resource, at, Part::Status, &view)
             }
+            ("PATCH", Some("resize")) if resource.plural == "pods" => {
+                self.patch(resource, at, Part::Resize, &view)
+            }
+            ("PATCH", Some("ephemeralcontainers")) if resource.plural == "pods" => {
+                self.patch(resource, at, Part::Ephemeral, &view)
+            }
             ("GET" | "PUT" | "PATCH", Some("scale")) if resource.group == "apps" => {
                 self.scale(method, resource, at)
             }

@@ -1,4 +1,5 @@
-//! Changing objects: PUT, PATCH, `status` and `scale`.
+//! Changing objects: PUT, PATCH, `status`, `scale`, and a pod's `resize` and
+//! `ephemeralcontainers`.
 
 use std::sync::Arc;
 
@@ -15,6 +16,10 @@ pub(crate) enum Part {
     Main,
     /// The `status` subresource.
     Status,
+    /// The `resize` subresource of a pod: the resources of its containers.
+    Resize,
+    /// The `ephemeralcontainers` subresource of a pod: additions to that list.
+    Ephemeral,
 }
 
 impl Cluster {
@@ -44,6 +49,11 @@ impl Cluster {
                     validate::updated(resource, &old, &new)
                 }
                 Part::Status => validate::status_updated(resource, &old, &new),
+                Part::Resize => Vec::new(),
+                Part::Ephemeral => {
+                    defaults::fill(resource, &mut new);
+                    validate::ephemeral_added(&old, &new)
+                }
             };
             if !errors.is_empty() {
                 return Err(ApiError::invalid(resource, name, &errors));
@@ -120,6 +130,29 @@ fn same_place(object: &Value, ns: &str, name: &str) -> Result<(), ApiError> {
 
 /// Takes from the old object what this write may not touch.
 fn keep(resource: &Resource, part: Part, old: &Value, new: &mut Value) {
+    match part {
+        Part::Main | Part::Status => {}
+        Part::Resize => {
+            let mut resized = old.clone();
+            for list in ["containers", "initContainers"] {
+                let asked = object::items(&new["spec"], &format!("/{list}")).to_vec();
+                let containers = resized["spec"].get_mut(list).and_then(Value::as_array_mut);
+                for container in containers.into_iter().flatten() {
+                    if let Some(to) = asked.iter().find(|c| c["name"] == container["name"]) {
+                        container["resources"] = to["resources"].clone();
+                    }
+                }
+            }
+            *new = resized;
+            return;
+        }
+        Part::Ephemeral => {
+            let added = new["spec"]["ephemeralContainers"].take();
+            new.clone_from(old);
+            new["spec"]["ephemeralContainers"] = added;
+            return;
+        }
+    }
     let copy = |new: &mut Value, field: &str| match old.get(field) {
         Some(value) => new[field] = value.clone(),
         None => {
@@ -170,6 +203,8 @@ fn keep(resource: &Resource, part: Part, old: &Value, new: &mut Value) {
                 keep_pod_status(&old["status"], &mut new["status"]);
             }
         }
+        // Done above.
+        Part::Resize | Part::Ephemeral => {}
     }
 }
 

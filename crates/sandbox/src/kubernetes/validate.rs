@@ -242,6 +242,16 @@ fn pod_updated(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// `new` in the place of `old`, through `ephemeralcontainers`.
+pub(crate) fn ephemeral_added(old: &Value, new: &Value) -> Vec<FieldError> {
+    const LIST: &str = "/spec/ephemeralContainers";
+    let now = object::items(new, LIST);
+    let lost = object::items(old, LIST).iter().find(|c| !now.contains(c));
+    let detail = "existing ephemeral containers may not be changed or removed";
+    let error = lost.map(|_| FieldError::forbidden("spec.ephemeralContainers", detail));
+    error.into_iter().collect()
+}
+
 /// `new` in the place of `old`, through `status`.
 pub(crate) fn status_updated(resource: &Resource, old: &Value, new: &Value) -> Vec<FieldError> {
     let mut errors = metadata(old, new);

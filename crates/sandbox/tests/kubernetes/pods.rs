@@ -70,6 +70,52 @@ async fn an_eviction_begins_the_same_deletion_of_the_pod_it_means() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_resize_and_a_debug_container_change_that_and_nothing_else() {
+    let cluster = cluster();
+    let api = pods(&cluster);
+    let made = on_node("web");
+    let made = api.create(&PostParams::default(), &made).await.unwrap();
+    let container = made.spec.as_ref().unwrap().containers[0].name.clone();
+    let change = |subresource: &'static str, body: serde_json::Value| {
+        let api = &api;
+        async move {
+            let (params, patch) = (PatchParams::default(), Patch::Strategic(body));
+            api.patch_subresource(subresource, "web", &params, &patch)
+                .await
+        }
+    };
+    let sized = json!({"metadata": {"labels": {"not": "here"}}, "spec": {"containers": [
+        {"name": container, "image": "other", "resources": {"requests": {"cpu": "2"}}}]}});
+    let resized = change("resize", sized).await.unwrap();
+    let (mut wanted, spec) = (made.spec.unwrap(), resized.spec.unwrap());
+    wanted.containers[0]
+        .resources
+        .clone_from(&spec.containers[0].resources);
+    let requests = spec.containers[0]
+        .resources
+        .as_ref()
+        .unwrap()
+        .requests
+        .as_ref();
+    assert_eq!(requests.unwrap()["cpu"].0, "2");
+    assert_eq!(spec, wanted);
+    assert_eq!(resized.metadata.labels, made.metadata.labels);
+    assert_eq!(resized.metadata.generation, Some(2));
+
+    let debug =
+        |image: &str| json!({"spec": {"ephemeralContainers": [{"name": "debug", "image": image}]}});
+    let debugged = change("ephemeralcontainers", debug("busybox"))
+        .await
+        .unwrap();
+    let mut spec = debugged.spec.unwrap();
+    let added = spec.ephemeral_containers.take().unwrap();
+    assert_eq!((added.len(), &*added[0].name), (1, "debug"));
+    assert_eq!(spec, wanted);
+    let (code, message) = refusal(change("ephemeralcontainers", debug("another")).await);
+    assert_eq!(code, 422, "{message}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn deletion_is_the_handshake_between_server_and_kubelet() {
     let cluster = cluster();
     let api = pods(&cluster);
