@@ -13,6 +13,7 @@ use backend::Mock;
 use clap::{Parser, ValueEnum};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use mimalloc::MiMalloc;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,9 @@ use virtual_kubelet::metrics::Metrics;
 use virtual_kubelet::node::NodeSettings;
 use virtual_kubelet::{Drain, Host, Settings, Shutdown};
 use vk_provider::Clock;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Name in events and logs.
 const COMPONENT: &str = "vk-mock";

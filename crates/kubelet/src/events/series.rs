@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
-use super::{Severity, Told};
+use super::Told;
 
 /// A repeat later than this after the previous one is a new event, as in
 /// Kubernetes' own recorder.
@@ -38,7 +39,9 @@ pub(super) enum Outgoing {
     },
 }
 
-type Kind = (Option<String>, Option<String>, Severity, String, String);
+/// Fingerprint of what makes two events the same: thousands are remembered, and
+/// their texts would take most of the room.
+type Kind = [u8; 16];
 
 struct Stored {
     name: String,
@@ -158,13 +161,22 @@ impl Series {
 }
 
 fn kind(told: &Told) -> Kind {
-    (
-        told.regarding.kind.clone(),
-        told.regarding.uid.clone(),
-        told.severity,
-        told.reason.clone(),
-        told.message.clone(),
-    )
+    let mut hash = Sha256::new();
+    let of = |text: &Option<String>| text.as_deref().unwrap_or_default().len();
+    let (kind, uid) = (of(&told.regarding.kind), of(&told.regarding.uid));
+    // The lengths tell where one text ends and the next begins.
+    for length in [kind, uid, told.reason.len()] {
+        hash.update(length.to_le_bytes());
+    }
+    for text in [&told.regarding.kind, &told.regarding.uid] {
+        hash.update(text.as_deref().unwrap_or_default());
+    }
+    for text in [told.severity.as_str(), &told.reason, &told.message] {
+        hash.update(text);
+    }
+    let mut kind = Kind::default();
+    kind.copy_from_slice(&hash.finalize()[..size_of::<Kind>()]);
+    kind
 }
 
 /// At most `limit` bytes, cut between characters and then marked.
@@ -182,6 +194,7 @@ fn shortened(text: &str, limit: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::Severity;
     use k8s_openapi::api::core::v1::ObjectReference;
 
     fn told(message: &str) -> Told {

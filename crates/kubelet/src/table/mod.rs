@@ -18,9 +18,9 @@ mod record;
 
 pub use record::{BACK_OFF_FIRST, BACK_OFF_MAX, Failed, Place, Record, Stopping, Writes};
 
-/// Pods that stay open: as many as are worked on between a change and what
-/// follows at once from it. Each takes 20 to 30 KB.
-const OPEN: usize = 64;
+/// Pods that stay open: as many as are written at once, between a change and
+/// what follows from it. Each takes 20 to 30 KB.
+const OPEN: usize = 32;
 
 /// The table; clones share it.
 #[derive(Clone, Debug, Default)]
