@@ -46,7 +46,6 @@ async fn nodes_hold_on_a_real_control_plane_whose_patience_is_short() {
             apiserver: &[restricted::PLUGIN],
             controller_manager: SHORT,
             audit: true,
-            ..Flags::default()
         };
         ControlPlane::start_with(&tools, flags)
     };
