@@ -19,6 +19,8 @@ mod harness;
 mod mock;
 #[path = "real_nodes/outage.rs"]
 mod outage;
+#[path = "real_nodes/restricted.rs"]
+mod restricted;
 mod suite;
 
 use std::sync::Arc;
@@ -41,9 +43,9 @@ async fn nodes_hold_on_a_real_control_plane_whose_patience_is_short() {
     };
     let start = move || {
         let flags = Flags {
+            apiserver: &[restricted::PLUGIN],
             controller_manager: SHORT,
             audit: true,
-            ..Flags::default()
         };
         ControlPlane::start_with(&tools, flags)
     };
@@ -53,6 +55,12 @@ async fn nodes_hold_on_a_real_control_plane_whose_patience_is_short() {
         (
             "a backend away for long costs no pod",
             tokio::spawn(outage::costs_no_pod(plane.clone())),
+        ),
+        (
+            "a node with a kubelet's credential comes up without the labels it may not set",
+            tokio::spawn(restricted::comes_up_without_the_labels_it_may_not_set(
+                plane.clone(),
+            )),
         ),
         (
             "a process frozen beyond its lease writes nothing when it goes on",

@@ -19,6 +19,7 @@ mod difference;
 mod object;
 mod recorded;
 mod register;
+mod withheld;
 
 #[cfg(test)]
 pub(crate) mod sandboxed;

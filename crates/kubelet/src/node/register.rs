@@ -15,6 +15,7 @@ use vk_provider::NodeFacts;
 
 use super::object::Wanted;
 use super::recorded::is_foreign;
+use super::withheld::Withheld;
 use super::{CALL_DEADLINE, NodeTask, Registration, STATUS_EVERY, whole_seconds};
 use crate::cause::chain;
 use crate::pace::{named_pause, paced};
@@ -55,6 +56,7 @@ struct Keeper<'a> {
     /// When the status was written last.
     written: Option<Instant>,
     registered: bool,
+    withheld: Withheld,
 }
 
 impl Drop for Keeper<'_> {
@@ -91,6 +93,7 @@ pub(super) async fn keep(task: &NodeTask, stop: CancellationToken) {
         known: Known::Nothing,
         written: None,
         registered: false,
+        withheld: Withheld::default(),
     };
     let mut facts = task.facts.clone();
     let mut role = task.leadership.contend(name);
@@ -228,20 +231,46 @@ impl Keeper<'_> {
                     self.known = Known::Nothing;
                     stale = Some(Trouble::Failed(error));
                 }
+                Err(Trouble::Failed(error)) if self.withhold(&error) => {
+                    self.known = Known::Nothing;
+                    stale = Some(Trouble::Failed(error));
+                }
                 other => return other,
             }
         }
         stale.map_or(Ok(false), Err)
     }
 
+    /// Whether a refusal is about labels that the node can do without.
+    fn withhold(&mut self, error: &kube::Error) -> bool {
+        let labels = self.withheld.learn(error);
+        if labels.is_empty() {
+            return false;
+        }
+        let (node, labels) = (self.name, labels.join(", "));
+        let message = format!(
+            "Kubernetes does not let this process set labels of the node, which goes without them: {labels}. NodeRestriction refuses them to a user who is a node; a ServiceAccount may set them"
+        );
+        warn!(node, %error, message);
+        if let Some(events) = &self.task.settings.events {
+            events.for_node(node).warning("LabelsForbidden", &message);
+        }
+        true
+    }
+
     async fn attempt(&mut self, facts: &NodeFacts) -> Result<bool, Trouble> {
         let version = self.version().await?;
-        let want = Wanted::new(&self.task.settings, &version, facts);
+        let mut want = Wanted::new(&self.task.settings, &version, facts);
         if let Known::Nothing = self.known {
             let found = called("get", self.api.get_opt(self.name)).await?;
             self.known = found.map_or(Known::Absent, |node| Known::Present(Box::new(node)));
         }
         self.judge()?;
+        let node = match &self.known {
+            Known::Present(node) => Some(&**node),
+            Known::Absent | Known::Nothing => None,
+        };
+        self.withheld.leave(&mut want.labels, node);
         if !self.may_write() {
             return Ok(false);
         }

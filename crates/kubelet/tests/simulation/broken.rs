@@ -1,7 +1,8 @@
 //! Guards broken from outside, one at a time: a client that strips, swallows or
 //! invents writes, and a backend that lies. The simulation has to see each.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,11 +10,13 @@ use axum::body::{Body, Bytes};
 use axum::response::Response;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use http::Method;
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::time::timeout;
+use vk_provider::podspec::{Declaration, no_meaning};
 use vk_provider::{
-    Backend, BackendError, Capabilities, Change, ContainerState, Listing, NodeSet, PodCx, PodFacts,
-    PodKey, PodRequest,
+    Backend, BackendError, Capabilities, Change, ContainerState, Grace, Listing, NodeSet, PodCx,
+    PodFacts, PodKey, PodRequest, Uid,
 };
 use vk_sandbox::transport::Dropped;
 
@@ -62,9 +65,27 @@ pub enum Guard {
     EndNeverReported,
     /// `release` frees.
     ReleaseKeeps,
+    /// What failed is asked for again.
+    GivesUp,
+    /// What failed is not asked for again at once.
+    RepeatsAtOnce,
+    /// The time that the server names is waited for.
+    RetryAfterIgnored,
+    /// A call has an end, whatever the remote does.
+    NoDeadline,
+    /// Only a renewal that the server answered is one.
+    RenewalInvented,
+    /// A field that cannot be had is refused.
+    FieldIgnored,
+    /// A refusal names the field.
+    RefusalNamesNothing,
+    /// What is kept of a pod goes with it.
+    KeepsWhatIsGone,
+    /// An agent of the cluster's machines is not Failed.
+    AgentFailed,
 }
 
-pub const ALL: [Guard; 18] = [
+pub const ALL: [Guard; 27] = [
     Guard::DeleteWithoutUid,
     Guard::StatusWithoutUid,
     Guard::DeleteUnasked,
@@ -83,10 +104,21 @@ pub const ALL: [Guard; 18] = [
     Guard::EndReportedEarly,
     Guard::EndNeverReported,
     Guard::ReleaseKeeps,
+    Guard::GivesUp,
+    Guard::RepeatsAtOnce,
+    Guard::RetryAfterIgnored,
+    Guard::NoDeadline,
+    Guard::RenewalInvented,
+    Guard::FieldIgnored,
+    Guard::RefusalNamesNothing,
+    Guard::KeepsWhatIsGone,
+    Guard::AgentFailed,
 ];
 
 /// A write that the broken client invents follows the real one after this.
 const SOON: Duration = Duration::from_secs(1);
+/// Between two tries of those who cannot wait, and how often they try.
+const HASTE: (Duration, usize) = (Duration::from_millis(200), 20);
 
 impl Guard {
     /// What the broken client does instead of sending this; the request comes
@@ -157,6 +189,38 @@ impl Guard {
                 body["spec"]["renewTime"] = json!("2025-12-31T23:00:00.000000Z");
             }),
             Self::LeaseSwallowed if lease => return Ok(Response::new(Body::from(sent.body))),
+            // The process believes that it holds a node that it does not.
+            Self::RenewalInvented if lease => {
+                let answer = timeout(SOON, wire.forward(sent.clone())).await;
+                return match answer {
+                    Ok(Ok(answer)) if answer.status().is_success() => Ok(answer),
+                    _ => Ok(Response::new(Body::from(sent.body))),
+                };
+            }
+            Self::RetryAfterIgnored if pod => {
+                for _ in 0..HASTE.1 {
+                    match wire.forward(sent.clone()).await {
+                        Ok(answer) if answer.status() != StatusCode::TOO_MANY_REQUESTS => {
+                            return Ok(answer);
+                        }
+                        Err(_) => break,
+                        Ok(_) => tokio::time::sleep(HASTE.0).await,
+                    }
+                }
+            }
+            Self::RefusalNamesNothing if status => sent.edit(|body| {
+                if body["status"]["reason"] == "Unsupported" {
+                    body["status"]["message"] = json!("cannot be run here");
+                }
+            }),
+            // As one does that refuses what it will not run.
+            Self::AgentFailed if sent.method == Method::POST && sent.is_event() => {
+                sent.edit(|event| {
+                    if event["reason"] == "NotForThisNode" {
+                        fail(wire, &event["regarding"]);
+                    }
+                });
+            }
             Self::DeleteSwallowed if delete => {
                 let mut read = sent.clone();
                 read.method = Method::GET;
@@ -175,6 +239,7 @@ impl Guard {
         Arc::new(Liar {
             honest,
             guard: self,
+            kept: Arc::default(),
         })
     }
 }
@@ -187,7 +252,28 @@ fn follow(wire: &Wire, sent: Sent) {
     });
 }
 
+fn fail(wire: &Wire, pod: &Value) {
+    let path = format!(
+        "/api/v1/namespaces/{}/pods/{}/status",
+        text(pod, "/namespace"),
+        text(pod, "/name")
+    );
+    let kind = "application/strategic-merge-patch+json".parse().unwrap();
+    let body = json!({"metadata": {"uid": pod["uid"]}, "status": {"phase": "Failed"}});
+    let failed = Sent {
+        method: Method::PATCH,
+        uri: path.parse().unwrap(),
+        headers: [(http::header::CONTENT_TYPE, kind)].into_iter().collect(),
+        body: body.to_string().into(),
+    };
+    follow(wire, failed);
+}
+
 impl Sent {
+    fn is_event(&self) -> bool {
+        self.path().ends_with("/events")
+    }
+
     fn edit(&mut self, change: impl FnOnce(&mut Value)) {
         if let Ok(mut body) = serde_json::from_slice(&self.body) {
             change(&mut body);
@@ -201,10 +287,31 @@ impl Sent {
     }
 }
 
+/// What the broken ones remember, and should not.
+#[derive(Default)]
+struct Kept {
+    failed: HashSet<Uid>,
+    ended: BTreeMap<Uid, PodFacts>,
+}
+
 struct Liar {
     honest: Handle,
     guard: Guard,
+    kept: Arc<Mutex<Kept>>,
 }
+
+/// What is listed anew is newer than all that was told of the pod.
+const NEWER: u64 = 1000;
+
+/// Promises what nobody keeps.
+static BOASTS: Declaration = Declaration::new(&[no_meaning("spec", "so it says")]);
+
+static BOASTER: Capabilities = Capabilities {
+    name: "simulated",
+    grace: Grace::Exact,
+    restarts: true,
+    pod_spec: &BOASTS,
+};
 
 /// Older than a listing may be without saying so.
 const OLD: Duration = Duration::from_secs(120);
@@ -212,7 +319,10 @@ const OLD: Duration = Duration::from_secs(120);
 #[async_trait]
 impl Backend for Liar {
     fn capabilities(&self) -> &Capabilities {
-        self.honest.capabilities()
+        match self.guard {
+            Guard::FieldIgnored => &BOASTER,
+            _ => self.honest.capabilities(),
+        }
     }
 
     fn nodes(&self) -> BoxStream<'static, NodeSet> {
@@ -223,14 +333,41 @@ impl Backend for Liar {
         match self.guard {
             Guard::EnsureDoesNothing => return Ok(()),
             Guard::EnsureStartsAgain => self.honest.remote.start_beside(&pod.key.uid),
+            Guard::GivesUp if self.kept.lock().unwrap().failed.contains(&pod.key.uid) => {
+                return Err(BackendError::Unavailable {
+                    message: "not asked any more".into(),
+                    retry: None,
+                });
+            }
+            Guard::RepeatsAtOnce => {
+                for _ in 0..HASTE.1 {
+                    match self.honest.ensure(pod, cx).await {
+                        Err(BackendError::Unavailable { .. }) => tokio::time::sleep(HASTE.0).await,
+                        answer => return answer,
+                    }
+                }
+            }
             _ => {}
         }
-        self.honest.ensure(pod, cx).await
+        let answer = self.honest.ensure(pod, cx).await;
+        if matches!(answer, Err(BackendError::Unavailable { .. })) {
+            self.kept.lock().unwrap().failed.insert(pod.key.uid.clone());
+        }
+        answer
     }
 
     async fn stop(&self, pod: &PodKey, grace: Duration) -> Result<(), BackendError> {
         if self.guard == Guard::StopFindsNothing {
             return Err(BackendError::NotFound);
+        }
+        if self.guard == Guard::NoDeadline {
+            // Goes on when nobody waits for it any more.
+            let (honest, pod) = (self.honest.clone(), pod.clone());
+            let call = tokio::spawn(async move { honest.stop(&pod, grace).await });
+            return match call.await {
+                Ok(answer) => answer,
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            };
         }
         self.honest.stop(pod, grace).await
     }
@@ -252,6 +389,16 @@ impl Backend for Liar {
             }
             Guard::OldListingCalledNew => {
                 listing.pods = self.honest.remote.list_of(dice.within(OLD)).0;
+            }
+            Guard::KeepsWhatIsGone => {
+                let ended = &mut self.kept.lock().unwrap().ended;
+                let now = listing.pods.iter().filter(|facts| facts.ended);
+                ended.extend(now.map(|facts| (facts.key.uid.clone(), facts.clone())));
+                let there: HashSet<Uid> = listing.pods.iter().map(|f| f.key.uid.clone()).collect();
+                for (_, facts) in ended.iter_mut().filter(|(uid, _)| !there.contains(uid)) {
+                    facts.seq += NEWER;
+                    listing.pods.push(facts.clone());
+                }
             }
             _ => {}
         }

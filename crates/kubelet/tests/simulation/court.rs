@@ -2,9 +2,11 @@
 //! Kubernetes, knows who made it, and hears from the remote what ran; it notes
 //! what breaks a rule.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use axum::response::Response;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use serde_json::Value;
@@ -12,12 +14,17 @@ use tokio::time::Instant;
 use vk_sandbox::kubernetes::Cluster;
 
 use crate::life::Life;
-use crate::world::NODE;
+use crate::world::{NODE, REFUSED};
 
 /// A condition that is not ours.
 pub const FOREIGN: &str = "example.com/checked";
 /// Requests of one process that no run comes near to: it never rests.
 const RESTLESS: usize = 20_000;
+/// A renewal lets its holder write for this long.
+const HELD: Duration = Duration::from_secs(30);
+/// Failures of one pod's calls within a minute. The back-off begins with 10 s; a
+/// pod that is changed, deleted or heard of meanwhile is asked for once more.
+const HASTY: usize = 12;
 /// Lines of the trace that a verdict shows.
 const SHOWN: usize = 120;
 
@@ -49,14 +56,23 @@ pub struct Fate {
     pub missed: Option<Instant>,
     /// When the process under test was told that it ended.
     pub told: Option<Instant>,
+    /// When calls of the process that lives now found no remote.
+    failures: VecDeque<Instant>,
     start_time: Option<String>,
     terminal: Option<String>,
 }
+
+/// Method and path of a write, and the UID that it is for.
+pub type Write = (String, Option<String>);
 
 #[derive(Debug)]
 struct Inner {
     seen: BTreeMap<String, Value>,
     fates: HashMap<String, Fate>,
+    /// When the process that lives now last began to renew its lease with success.
+    held: Option<Instant>,
+    /// Writes, by what they are and for which UID, that the server told to wait.
+    waits: HashMap<Write, Instant>,
     /// `renewTime` of the node's lease, and when it last rose.
     renewed: Option<(Timestamp, Instant)>,
     trace: Vec<String>,
@@ -77,6 +93,8 @@ impl Court {
         let inner = Inner {
             seen: BTreeMap::new(),
             fates: HashMap::new(),
+            held: None,
+            waits: HashMap::new(),
             renewed: None,
             trace: Vec::new(),
             wrongs: Vec::new(),
@@ -157,6 +175,59 @@ impl Court {
     pub fn begins(&self) {
         for fate in self.lock().fates.values_mut() {
             fate.known = false;
+            fate.failures.clear();
+        }
+        let mut inner = self.lock();
+        inner.held = None;
+        inner.waits.clear();
+    }
+
+    /// The lease was renewed by a request that began then, or was given up.
+    pub fn held(&self, since: Option<Instant>) {
+        self.lock().held = since;
+    }
+
+    /// A write leaves: the process has to hold its node.
+    pub fn may_write(&self, what: &str) {
+        if self.blind {
+            return;
+        }
+        let age = self.lock().held.map(|at| at.elapsed());
+        if age.is_none_or(|age| age >= HELD) {
+            self.wrong(format!("{what}: its lease was renewed {age:?} ago"));
+        }
+    }
+
+    /// A write of a pod leaves: not before the time that the server named.
+    pub fn write(&self, write: &Write) {
+        let waits = self.lock().waits.get(write).copied();
+        if let Some(left) = waits.and_then(|at| at.checked_duration_since(Instant::now()))
+            && !left.is_zero()
+        {
+            let what = &write.0;
+            self.wrong(format!("{what} is repeated {left:?} before it may be"));
+        }
+    }
+
+    /// Notes the time that an answer names, if it does.
+    pub fn told_to_wait(&self, write: Write, answer: &Response) {
+        let named = answer.headers().get(http::header::RETRY_AFTER);
+        let named = named.and_then(|n| n.to_str().ok()?.parse().ok());
+        let wait = Duration::from_secs(named.unwrap_or_default());
+        self.lock().waits.insert(write, Instant::now() + wait);
+    }
+
+    /// A call about a pod found no remote.
+    pub fn failed(&self, uid: &str, what: &str) {
+        let now = Instant::now();
+        let often = self.fated(uid, |fate| {
+            fate.failures.push_back(now);
+            fate.failures
+                .retain(|at| *at + Duration::from_secs(60) > now);
+            fate.failures.len()
+        });
+        if often > HASTY {
+            self.wrong(format!("{what} failed {often} times within a minute"));
         }
     }
 
@@ -301,6 +372,14 @@ impl Inner {
                 wrongs.push("called lost, and is not:".into());
             }
         }
+        if is_agent(new) && !is_deleting(new) && is != "Pending" {
+            wrongs.push(format!("an agent is shown {is}:"));
+        }
+        if new["status"]["reason"] == "Unsupported"
+            && !text(new, "/status/message").contains(REFUSED)
+        {
+            wrongs.push("refused without the field's path:".into());
+        }
         if is == "Running" && fate.starts == 0 {
             wrongs.push("Running is shown and nothing ever ran at".into());
         }
@@ -351,6 +430,11 @@ pub fn is_deleting(pod: &Value) -> bool {
 
 pub fn is_terminal(phase: &str) -> bool {
     matches!(phase, "Succeeded" | "Failed")
+}
+
+/// Made for machines, not for such nodes as ours.
+pub fn is_agent(pod: &Value) -> bool {
+    pod["metadata"]["ownerReferences"].is_array()
 }
 
 /// Name and the end of the UID, for people.

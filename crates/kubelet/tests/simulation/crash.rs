@@ -14,7 +14,7 @@ use crate::broken::Guard;
 use crate::court::{is_terminal, phase, uid};
 use crate::life::{Life, MOMENTS, Moment};
 use crate::seeds::{alone, stride};
-use crate::world::{NAMESPACE, World};
+use crate::world::{Kind, NAMESPACE, World};
 
 /// Between a death and the next start, as a Deployment would.
 const RESTART: Duration = Duration::from_secs(1);
@@ -84,7 +84,7 @@ impl Story {
     }
 
     fn make(&mut self, name: &str, policy: &str) {
-        self.world.create(name, policy, false);
+        self.world.create(name, policy, false, Kind::Plain);
         self.made.push((name.into(), self.uid(name)));
     }
 

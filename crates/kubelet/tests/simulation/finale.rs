@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use vk_provider::Revision;
 
-use crate::court::{called, is_deleting, is_terminal, phase, text, uid};
+use crate::court::{called, is_agent, is_deleting, is_terminal, phase, text, uid};
 use crate::weather::Faults;
 use crate::world::{NAMESPACE, World};
 
@@ -78,6 +78,12 @@ impl World {
                 continue;
             }
             let shown = phase(pod);
+            if is_agent(pod) {
+                if shown != "Pending" {
+                    wrongs.push(format!("the agent {name} is shown {shown}"));
+                }
+                continue;
+            }
             if is_terminal(shown) {
                 let code =
                     &pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"];

@@ -22,9 +22,11 @@ use crate::dice::Dice;
 use crate::life::Life;
 use crate::remote::{Knowledge, Remote};
 use crate::weather::{LATE_CHANGE, SLOW_CALL, Weather};
+use crate::world::REFUSED;
 
 static POD_SPEC: Declaration = Declaration::new(&[
     no_meaning("spec", "nothing of a pod is made real"),
+    refused(REFUSED, "there is no host"),
     refused("spec.ephemeralContainers", "nothing can be started in it"),
     refused("pods/resize", "nothing has a size"),
 ]);
@@ -35,6 +37,9 @@ static CAPABILITIES: Capabilities = Capabilities {
     restarts: true,
     pod_spec: &POD_SPEC,
 };
+
+/// No call that is about one pod is waited for longer than this.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The honest backend.
 #[derive(Clone, Debug)]
@@ -47,6 +52,30 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// One call about a pod: one that only the node's holder may make, that is
+    /// not made again and again, and that is given up when it takes too long.
+    async fn ask_about(
+        &self,
+        what: &str,
+        pod: &PodKey,
+        effect: impl FnOnce() -> Result<(), BackendError>,
+    ) -> Result<(), BackendError> {
+        let (court, began) = (&self.remote.court, Instant::now());
+        let call = format!("{what} {}", pod.name);
+        if !self.life.is_dead() {
+            court.may_write(&call);
+        }
+        let answer = self.ask(call.clone(), effect).await;
+        if began.elapsed() > DEADLINE {
+            let open = began.elapsed();
+            court.wrong(format!("{call} is still waited for after {open:?}"));
+        }
+        if matches!(answer, Err(BackendError::Unavailable { .. })) {
+            court.failed(pod.uid.as_str(), &call);
+        }
+        answer
+    }
+
     /// One call through the weather.
     async fn ask<T>(
         &self,
@@ -99,24 +128,24 @@ impl Backend for Handle {
     }
 
     async fn ensure(&self, pod: &PodRequest, _: &PodCx) -> Result<(), BackendError> {
-        let what = format!("ensure {}", pod.key.name);
         let fate = self.remote.court.fate(pod.key.uid.as_str());
         let before = |at: Option<Instant>| at.is_some_and(|at| at < Instant::now());
         let knew = Knowledge {
             end: before(fate.told),
             loss: before(fate.missed) && (fate.shown || fate.known),
         };
-        self.ask(what, || self.remote.ensure(pod, knew)).await
+        self.ask_about("ensure", &pod.key, || self.remote.ensure(pod, knew))
+            .await
     }
 
     async fn stop(&self, pod: &PodKey, grace: Duration) -> Result<(), BackendError> {
-        let what = format!("stop {}", pod.name);
-        self.ask(what, || self.remote.stop(pod, grace)).await
+        self.ask_about("stop", pod, || self.remote.stop(pod, grace))
+            .await
     }
 
     async fn release(&self, pod: &PodKey) -> Result<(), BackendError> {
-        let what = format!("release {}", pod.name);
-        self.ask(what, || self.remote.release(pod)).await
+        self.ask_about("release", pod, || self.remote.release(pod))
+            .await
     }
 
     async fn list(&self) -> Result<Listing, BackendError> {

@@ -10,7 +10,7 @@ use vk_sandbox::faults::{Effect, Rule};
 use crate::broken::Guard;
 use crate::court::{Actor, FOREIGN, text, uid};
 use crate::weather::Faults;
-use crate::world::{NAMESPACE, NODE, World};
+use crate::world::{Kind, NAMESPACE, NODE, World};
 
 /// Operations of one run: enough for three or four lives of each name.
 const STEPS: usize = 60;
@@ -107,7 +107,12 @@ impl World {
     fn make(&mut self, name: &str) {
         let policy = *self.dice.pick(&["Always", "OnFailure", "Never"]).unwrap();
         let finalizer = self.dice.percent(10);
-        self.create(name, policy, finalizer);
+        let kind = match self.dice.below(20) {
+            0 | 1 => Kind::Refused,
+            2 => Kind::Agent,
+            _ => Kind::Plain,
+        };
+        self.create(name, policy, finalizer, kind);
     }
 
     fn add_condition(&self, name: &str, pod: &serde_json::Value) {

@@ -15,6 +15,7 @@ use vk_provider::{
 
 use crate::court::{Court, is_terminal, phase};
 use crate::dice::Dice;
+use crate::world::REFUSED;
 
 /// Between an end and the next start by the restart policy.
 const BACK_OFF: Duration = Duration::from_secs(10);
@@ -199,6 +200,13 @@ impl Remote {
         {
             self.court
                 .wrong(format!("{called} is started after its terminal phase"));
+        }
+        if request.spec().host_network == Some(true) {
+            self.court
+                .wrong(format!("{called} is run without the {REFUSED} it asks for"));
+        }
+        if request.pod.metadata.owner_references.is_some() {
+            self.court.wrong(format!("the agent {called} is run"));
         }
         let ended_there = known.is_some_and(|pod| matches!(pod.at, At::Ended(_)));
         let ended = ended_there && knew.end || known.is_none() && fate.ended && !fate.lost;

@@ -11,6 +11,7 @@ use axum::response::Response;
 use futures::StreamExt;
 use http::{Method, Request, Uri};
 use serde_json::Value;
+use tokio::time::Instant;
 use tower::Service;
 use vk_sandbox::kubernetes::Cluster;
 use vk_sandbox::transport::Dropped;
@@ -109,19 +110,42 @@ impl Wire {
             let what = format!("{} {} names no UID", sent.method, sent.path());
             self.court.wrong(what);
         }
+        let lease = sent.path().contains("/leases");
+        let node = sent.path().contains("/nodes") && !lease;
+        let (what, began) = (format!("{} {}", sent.method, sent.path()), Instant::now());
+        let pod_write = (sent.is_pod() && !reads).then(|| (what.clone(), sent.uid()));
+        if pod_write.is_some() || node && !reads {
+            self.court.may_write(&what);
+        }
+        if let Some(write) = &pod_write {
+            self.court.write(write);
+        }
+        let gives_up = lease && is_given_up(&sent.body);
         let mut request = Request::new(Body::from(sent.body));
         *request.method_mut() = sent.method;
         *request.uri_mut() = sent.uri;
         *request.headers_mut() = sent.headers;
-        let lease = request.uri().path().contains("/leases/");
         let answer = self.cluster.endpoint().answer(request).await;
+        if let (Ok(answer), Some(write)) = (&answer, pod_write) {
+            self.court.told_to_wait(write, answer);
+        }
         if lease {
+            if !reads && answer.as_ref().is_ok_and(|a| a.status().is_success()) {
+                self.court.held((!gives_up).then_some(began));
+            }
             self.court.look_at_lease();
         } else if !reads {
             self.court.look(Actor::Us);
         }
         answer
     }
+}
+
+/// A lease that its holder gives up.
+fn is_given_up(lease: &Bytes) -> bool {
+    let lease: Value = serde_json::from_slice(lease).unwrap_or_default();
+    let holder = lease.pointer("/spec/holderIdentity");
+    holder.and_then(Value::as_str).is_none_or(str::is_empty)
 }
 
 impl Service<Request<kube::client::Body>> for Wire {

@@ -36,6 +36,20 @@ const STALL: Duration = Duration::from_secs(300);
 /// After a fault ends or a process starts the node has this long to be well.
 const WELL_AFTER: Duration = Duration::from_secs(60);
 
+/// A field that the backend cannot have.
+pub const REFUSED: &str = "spec.hostNetwork";
+
+/// What kind of pod it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One like any other.
+    Plain,
+    /// It asks for [`REFUSED`].
+    Refused,
+    /// An agent of the cluster's machines, as kube-proxy is.
+    Agent,
+}
+
 /// Requests of all processes, in order.
 pub type Log = Arc<Mutex<Vec<(Method, String)>>>;
 
@@ -221,14 +235,14 @@ impl World {
         }
     }
 
-    pub fn create(&self, name: &str, policy: &str, finalizer: bool) {
+    pub fn create(&self, name: &str, policy: &str, finalizer: bool, kind: Kind) {
         let grace = [1, 5, 30][usize::try_from(self.dice.below(3)).unwrap()];
         let finalizers = if finalizer {
             vec!["example.com/held"]
         } else {
             vec![]
         };
-        let pod: Pod = serde_json::from_value(json!({
+        let mut pod = json!({
             "metadata": {"name": name, "namespace": NAMESPACE, "finalizers": finalizers},
             "spec": {
                 "nodeName": NODE,
@@ -237,8 +251,19 @@ impl World {
                 "automountServiceAccountToken": false,
                 "containers": [{"name": "app", "image": "app:1", "resources": {"requests": {"cpu": "1"}}}],
             },
-        }))
-        .unwrap();
+        });
+        match kind {
+            Kind::Plain => {}
+            Kind::Refused => pod["spec"]["hostNetwork"] = json!(true),
+            Kind::Agent => {
+                pod["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
+                pod["metadata"]["ownerReferences"] = json!([{
+                    "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "proxy",
+                    "uid": "proxy", "controller": true,
+                }]);
+            }
+        }
+        let pod: Pod = serde_json::from_value(pod).unwrap();
         // Refused while one of that name is there.
         let _ = self.cluster.create(&pod);
         self.court.look(Actor::User);

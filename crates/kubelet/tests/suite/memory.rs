@@ -179,6 +179,15 @@ impl Remote {
         );
     }
 
+    /// Every node has room for so many pods.
+    pub fn set_room(&self, pods: i64) {
+        self.nodes.send_modify(|nodes| {
+            for node in nodes.values_mut() {
+                node.allocatable.set("pods", Amount::units(pods));
+            }
+        });
+    }
+
     /// The containers of a pod end with this code.
     pub fn exit(&self, uid: &str, code: i32) {
         let now = self.clock.now();

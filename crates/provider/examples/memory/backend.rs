@@ -1,20 +1,21 @@
-//! How to write a backend, in about a hundred lines. `docs/writing-a-backend.md`
-//! walks through it.
+//! How to write a backend, in a bit more than a hundred lines.
+//! `docs/writing-a-backend.md` walks through it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
+use futures::future::join_all;
 use futures::stream::{self, BoxStream};
-use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
+use tokio_stream::wrappers::BroadcastStream;
+use vk_provider::podspec::{Declaration, no_meaning, refused};
 use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{
     Backend, BackendError, Capabilities, Change, ContainerFact, ContainerState, Grace, Listing,
     NodeFacts, NodeSet, PodChange, PodCx, PodFacts, PodKey, PodRequest, Revision, Terminated,
 };
-
-use vk_provider::podspec::{Declaration, no_meaning, refused};
 
 use crate::remote::{Job, Phase, ROOMS, Refusal, Remote};
 
@@ -23,14 +24,8 @@ pub const NODE: &str = "memory";
 
 /// What it does with the fields of a pod: a field that no rule names is refused.
 static POD_SPEC: Declaration = Declaration::new(&[
-    no_meaning(
-        "spec",
-        "a job here has a name and an image, and nothing else",
-    ),
-    refused(
-        "spec.ephemeralContainers",
-        "nothing can be started in a job",
-    ),
+    no_meaning("spec", "a job has a name and an image, and nothing else"),
+    refused("spec.ephemeralContainers", "a job is started once, whole"),
     refused("pods/resize", "a job has no size"),
 ]);
 
@@ -62,66 +57,52 @@ impl Backend for Memory {
             allocatable: size,
             ..NodeFacts::default()
         };
-        let set = NodeSet::from([(NODE.to_owned(), node)]);
-        stream::once(async { set }).chain(stream::pending()).boxed()
+        stream::iter([NodeSet::from([(NODE.to_owned(), node)])])
+            .chain(stream::pending())
+            .boxed()
     }
 
     async fn ensure(&self, pod: &PodRequest, _cx: &PodCx) -> Result<(), BackendError> {
         let job = job(pod)?;
-        let known = self.0.get(&job.id).await.map_err(unavailable)?;
+        let known = self.0.get(&job.id).await?;
         if let Some(known) = &known {
-            let again =
-                pod.change == PodChange::Restart && matches!(known.phase, Phase::Ended { .. });
+            let again = pod.change == PodChange::Restart && known.phase.is_ended();
             if known.tags["revision"] == job.tags["revision"] && !again {
                 return Ok(());
             }
         }
         // Compare and swap: whatever happened since the look is seen at the next one.
-        let over = known.map(|job| job.version);
-        self.0.put(job, over).await.map_err(unavailable)
+        Ok(self.0.put(job, known.map(|job| job.version)).await?)
     }
 
     async fn stop(&self, pod: &PodKey, grace: Duration) -> Result<(), BackendError> {
-        self.0
-            .stop(pod.uid.as_str(), grace)
-            .await
-            .map_err(unavailable)
+        Ok(self.0.stop(pod.uid.as_str(), grace).await?)
     }
 
     async fn release(&self, pod: &PodKey) -> Result<(), BackendError> {
-        self.0.delete(pod.uid.as_str()).await.map_err(unavailable)
+        Ok(self.0.delete(pod.uid.as_str()).await?)
     }
 
     async fn list(&self) -> Result<Listing, BackendError> {
         let as_of = Instant::now();
-        let (mut pods, mut answers) = (Vec::new(), 0);
-        for room in ROOMS {
-            // A room that does not answer says nothing about its pods.
-            if let Ok(jobs) = self.0.list(room).await {
-                pods.extend(jobs.iter().map(facts));
-                answers += 1;
-            }
+        let answers = join_all(ROOMS.map(|room| self.0.list(room))).await;
+        // A room that does not answer says nothing about its pods.
+        let rooms: Vec<Vec<Job>> = answers.into_iter().flatten().collect();
+        if rooms.is_empty() {
+            return Err(Refusal::Lost.into());
         }
-        if answers == 0 {
-            return Err(unavailable(Refusal::Lost));
-        }
-        let complete = answers == ROOMS.len();
         Ok(Listing {
-            pods,
-            complete,
+            pods: rooms.iter().flatten().map(facts).collect(),
+            complete: rooms.len() == ROOMS.len(),
             as_of,
         })
     }
 
     fn changes(&self) -> BoxStream<'static, Change> {
-        stream::unfold(self.0.watch(), |mut news| async {
-            match news.recv().await {
-                Ok(job) => Some((Change::Facts(Box::new(facts(&job))), news)),
-                Err(RecvError::Lagged(_)) => Some((Change::Resync, news)),
-                Err(RecvError::Closed) => None,
-            }
-        })
-        .boxed()
+        let news = BroadcastStream::new(self.0.watch());
+        // An error means that some were missed.
+        news.map(|job| job.map_or(Change::Resync, |job| Change::Facts(Box::new(facts(&job)))))
+            .boxed()
     }
 }
 
@@ -137,15 +118,14 @@ pub fn job(pod: &PodRequest) -> Result<Job, BackendError> {
     Ok(Job {
         room: ROOMS[usize::from(uid.as_bytes().last().is_some_and(|digit| digit % 2 == 0))],
         image: container.image.clone().unwrap_or_default(),
-        tags: [
+        tags: BTreeMap::from([
             ("namespace", pod.key.namespace.to_string()),
             ("name", pod.key.name.to_string()),
             ("uid", uid.clone()),
             ("node", pod.node.to_string()),
             ("container", container.name.clone()),
             ("revision", pod.spec_revision.to_string()),
-        ]
-        .into(),
+        ]),
         id: uid,
         version: 0,
         phase: Phase::Accepted,
@@ -154,12 +134,13 @@ pub fn job(pod: &PodRequest) -> Result<Job, BackendError> {
 
 /// What the job says about its pod, and nothing else.
 pub fn facts(job: &Job) -> PodFacts {
-    let key = PodKey::new(&job.tags["namespace"], &job.tags["name"], &job.tags["uid"]);
-    let mut facts = PodFacts::new(key, job.tags["node"].as_str().into(), job.version);
-    let revision = Revision::from_text(&job.tags["revision"]);
-    facts.accepted = Some(revision.clone());
-    facts.applied = (job.phase != Phase::Accepted).then_some(revision);
-    facts.ended = matches!(job.phase, Phase::Ended { .. });
+    let tag = |name| job.tags[name].as_str();
+    let key = PodKey::new(tag("namespace"), tag("name"), tag("uid"));
+    let mut facts = PodFacts::new(key, tag("node").into(), job.version);
+    let revision = Revision::from_text(tag("revision"));
+    facts.applied = (job.phase != Phase::Accepted).then(|| revision.clone());
+    facts.accepted = Some(revision);
+    facts.ended = job.phase.is_ended();
     let state = match job.phase {
         Phase::Accepted => ContainerState::Waiting {
             reason: "ContainerCreating".into(),
@@ -174,22 +155,18 @@ pub fn facts(job: &Job) -> PodFacts {
             ..Terminated::default()
         }),
     };
-    facts
-        .containers
-        .push(ContainerFact::new(&job.tags["container"], state));
+    facts.containers = vec![ContainerFact::new(tag("container"), state)];
     facts
 }
 
-fn unavailable(refusal: Refusal) -> BackendError {
-    match refusal {
-        Refusal::NotFound => BackendError::NotFound,
-        Refusal::Conflict => BackendError::Unavailable {
-            message: "the job was changed by someone else meanwhile".into(),
-            retry: Some(Duration::ZERO),
-        },
-        Refusal::Lost => BackendError::Unavailable {
-            message: "the service does not answer".into(),
-            retry: None,
-        },
+impl From<Refusal> for BackendError {
+    fn from(refusal: Refusal) -> Self {
+        let (message, retry) = match refusal {
+            Refusal::NotFound => return Self::NotFound,
+            Refusal::Conflict => ("someone else changed the job", Some(Duration::ZERO)),
+            Refusal::Lost => ("the service does not answer", None),
+        };
+        let message = message.into();
+        Self::Unavailable { message, retry }
     }
 }

@@ -28,6 +28,12 @@ pub enum Phase {
     Ended { at: Timestamp },
 }
 
+impl Phase {
+    pub fn is_ended(self) -> bool {
+        matches!(self, Self::Ended { .. })
+    }
+}
+
 /// A job. `tags` are the owner's: the service keeps them and looks at none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
