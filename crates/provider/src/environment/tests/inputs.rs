@@ -196,6 +196,13 @@ fn keys_of_objects_become_values_and_only_data_counts() {
 }
 
 #[test]
+fn a_value_goes_before_a_source() {
+    let both = json!({"name": "X", "value": "text", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}});
+    let case = case("ns", false, json!({"env": [both]}));
+    assert_eq!(case.pairs(), owned(&[("X", "text")]));
+}
+
+#[test]
 fn a_file_as_source_is_refused_by_the_name_of_its_variable() {
     let source = json!({"fileKeyRef": {
         "volumeName": "config-volume", "path": "a.env", "key": "K", "optional": true,

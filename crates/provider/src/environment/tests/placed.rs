@@ -114,6 +114,7 @@ fn asked(resource: &str, divisor: &str, resources: Value) -> Case {
     case.placement.allocatable = Resources::new()
         .with("cpu", Amount::milli(1900))
         .with("memory", Amount::units(1000))
+        .with("ephemeral-storage", Amount::units(7))
         .with("hugepages-2Mi", Amount::units(1 << 21));
     case
 }
@@ -157,9 +158,27 @@ fn a_limit_not_set_is_the_pods_and_then_the_nodes() {
     assert_eq!(value_of("limits.cpu", json!({"cpu": "1"})), "1000");
     assert_eq!(value_of("limits.cpu", json!({"cpu": "0"})), "1900");
     assert_eq!(value_of("limits.memory", json!({"cpu": "1"})), "1000");
-    assert_eq!(value_of("limits.ephemeral-storage", json!({})), "0");
+    assert_eq!(value_of("limits.ephemeral-storage", json!({})), "7");
+    // Pods as a whole have no limit on storage.
+    assert_eq!(
+        value_of(
+            "limits.ephemeral-storage",
+            json!({"ephemeral-storage": "1"})
+        ),
+        "7"
+    );
     assert_eq!(value_of("limits.hugepages-2Mi", json!({})), "0");
     assert_eq!(value_of("requests.cpu", json!({"cpu": "1"})), "0");
+}
+
+#[test]
+fn a_limit_of_the_pod_on_what_the_node_does_not_offer_is_no_limit() {
+    let mut case = asked("limits.cpu", "1m", json!({}));
+    let limits = json!({"limits": {"cpu": "1"}});
+    case.pod.spec.as_mut().unwrap().resources = Some(read(limits));
+    assert_eq!(value(&case).as_deref(), Ok("1000"));
+    case.placement.allocatable = Resources::new();
+    assert_eq!(value(&case).as_deref(), Ok("0"));
 }
 
 #[test]
