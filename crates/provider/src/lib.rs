@@ -18,18 +18,20 @@
 //!
 //! Modules, in the order data moves: [`key`], [`request`], [`backend`],
 //! [`facts`], [`node`]; beside them [`admission`], [`quantity`], [`clock`],
-//! [`podspec`] (what a backend does with every field of a pod), [`error`] and,
-//! with the feature `conformance`, the kit that every backend passes
-//! (`conformance`). How to write a backend: `docs/writing-a-backend.md` and
-//! `examples/memory`.
+//! [`podspec`] (what a backend does with every field of a pod), [`environment`]
+//! (what a container is started with, from [`inputs`]), [`error`] and, with the
+//! feature `conformance`, the kit that every backend passes (`conformance`).
+//! How to write a backend: `docs/writing-a-backend.md` and `examples/memory`.
 
 pub mod admission;
 pub mod backend;
 pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod environment;
 pub mod error;
 pub mod facts;
+pub mod inputs;
 pub mod key;
 pub mod node;
 pub mod podspec;

@@ -1,0 +1,174 @@
+//! The environment of a container, exactly as the kubelet makes it.
+//!
+//! Rules: `makeEnvironmentVariables` in `pkg/kubelet/kubelet_pods.go` of
+//! Kubernetes 1.36. First `envFrom` in order, then `env` in order, the later of
+//! two with one name winning; then what the services say, for names that are
+//! still free. A `value` sees, through `$(NAME)`, what came before it and the
+//! variables of services. The kubelet hands its result out in random order;
+//! here it is the order of declaration, then those of services by name.
+//!
+//! Everything here is a pure function of the pod and [`Inputs`]: resolved once
+//! per start of a container, when its [`Placement`] is known, and never to
+//! compare.
+
+mod error;
+mod expansion;
+mod fields;
+mod references;
+mod resolve;
+mod resources;
+mod services;
+mod variables;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+pub use error::{EnvironmentError, Kind};
+pub use references::{Need, References, references};
+pub use services::ApiServer;
+
+use crate::inputs::Inputs;
+use crate::quantity::Resources;
+
+/// One variable. What it holds may come from a Secret and is not in `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EnvVar {
+    /// Name.
+    pub name: String,
+    /// Value, expanded.
+    pub value: String,
+}
+
+impl fmt::Debug for EnvVar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}=(hidden)", self.name)
+    }
+}
+
+/// What only the place a pod runs at can tell. `spec.nodeName` is not among it:
+/// that is in the pod.
+#[derive(Clone, Debug, Default)]
+pub struct Placement {
+    /// What the node offers: the limit of a container that has none.
+    pub allocatable: Resources,
+    /// Addresses of the pod; with `hostNetwork`, empty means those of the host.
+    pub pod_ips: Vec<IpAddr>,
+    /// Addresses of the host, the first of the family that it prefers.
+    pub host_ips: Vec<IpAddr>,
+}
+
+/// What a container is started with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Environment {
+    variables: Vec<EnvVar>,
+    skipped: Vec<String>,
+}
+
+/// A container's command and arguments, expanded. May hold what a Secret holds,
+/// so `Debug` counts only.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct CommandLine {
+    /// `command`; empty means the image's.
+    pub command: Vec<String>,
+    /// `args`; empty means the image's.
+    pub args: Vec<String>,
+}
+
+impl fmt::Debug for CommandLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (command, args) = (self.command.len(), self.args.len());
+        write!(f, "CommandLine({command} and {args} words, hidden)")
+    }
+}
+
+/// The environment of one container of `pod`.
+///
+/// `api_server` is where a workload outside the cluster reaches the API server;
+/// without it, the service `kubernetes` tells.
+///
+/// # Errors
+/// The container cannot be started as things are; the text is the kubelet's for
+/// the reason [`EnvironmentError::REASON`].
+pub fn environment(
+    pod: &Pod,
+    container: &Container,
+    inputs: &Inputs,
+    placement: &Placement,
+    api_server: Option<&ApiServer>,
+) -> Result<Environment, EnvironmentError> {
+    resolve::resolve(pod, container, inputs, placement, api_server)
+}
+
+impl Environment {
+    /// Reason of the Warning event for each of [`Environment::skipped`].
+    pub const SKIPPED_REASON: &str = "InvalidEnvironmentVariableNames";
+
+    /// All variables, each name once.
+    pub fn variables(&self) -> &[EnvVar] {
+        &self.variables
+    }
+
+    /// The value of a variable.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let found = self.variables.iter().find(|v| v.name == name)?;
+        Some(&found.value)
+    }
+
+    /// One sentence for each `envFrom` of which keys were left out.
+    pub fn skipped(&self) -> &[String] {
+        &self.skipped
+    }
+
+    /// `command` and `args` with `$(NAME)` replaced.
+    ///
+    /// # Errors
+    /// It would be more than Linux hands to a process.
+    pub fn command_line(&self, container: &Container) -> Result<CommandLine, EnvironmentError> {
+        let known = self.lookup();
+        let mut total = 0;
+        let mut words = |field, texts: Option<&Vec<String>>| {
+            texts
+                .into_iter()
+                .flatten()
+                .map(|text| variables::word(field, text, &known, &mut total))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        Ok(CommandLine {
+            command: words("command", container.command.as_ref())?,
+            args: words("args", container.args.as_ref())?,
+        })
+    }
+
+    /// A `subPathExpr`, in which every variable must have a value.
+    ///
+    /// # Errors
+    /// Some variable is empty or unknown, or the path too long.
+    pub fn sub_path(&self, expression: &str) -> Result<String, EnvironmentError> {
+        let known = self.lookup();
+        let mut missing = BTreeSet::new();
+        let path = expansion::expand(expression, variables::MAX_STRING, |name| {
+            let value = known.get(name).copied().filter(|value| !value.is_empty());
+            if value.is_none() {
+                missing.insert(name.to_owned());
+            }
+            value
+        });
+        if missing.is_empty() {
+            path.ok_or_else(|| EnvironmentError::TooLong("subPathExpr".into()))
+        } else {
+            let names = missing.into_iter().collect::<Vec<_>>();
+            Err(EnvironmentError::NoValue(names.join(", ")))
+        }
+    }
+
+    fn lookup(&self) -> HashMap<&str, &str> {
+        let all = self.variables.iter();
+        all.map(|v| (v.name.as_str(), v.value.as_str())).collect()
+    }
+}
