@@ -18,7 +18,8 @@
 //!
 //! Modules, in the order data moves: [`key`], [`request`], [`backend`],
 //! [`facts`], [`node`]; beside them [`admission`], [`quantity`], [`clock`],
-//! [`podspec`] (what a backend does with every field of a pod), [`error`] and,
+//! [`podspec`] (what a backend does with every field of a pod), [`inputs`] and
+//! [`volumes`] (what a pod is given, and its files), [`error`] and,
 //! with the feature `conformance`, the kit that every backend passes
 //! (`conformance`). How to write a backend: `docs/writing-a-backend.md` and
 //! `examples/memory`.
@@ -30,11 +31,13 @@ pub mod clock;
 pub mod conformance;
 pub mod error;
 pub mod facts;
+pub mod inputs;
 pub mod key;
 pub mod node;
 pub mod podspec;
 pub mod quantity;
 pub mod request;
+pub mod volumes;
 
 pub use admission::{Admission, NODE_AFFINITY, NodeUse, admit, node_fit};
 pub use backend::{Backend, Capabilities, Grace, Journal, PodCx, PodEvents};
@@ -43,6 +46,7 @@ pub use error::BackendError;
 pub use facts::{
     Change, ContainerFact, ContainerState, Listing, PodFacts, Reach, Terminated, Verdict,
 };
+pub use inputs::{Inputs, TokenAsk};
 pub use key::{PodKey, Uid};
 pub use node::{NodeFacts, NodeInfo, NodeSet};
 pub use request::{PodChange, PodRequest, Revision};
