@@ -18,10 +18,11 @@
 //!
 //! Modules, in the order data moves: [`key`], [`request`], [`backend`],
 //! [`facts`], [`node`]; beside them [`admission`], [`quantity`], [`clock`],
-//! [`podspec`] (what a backend does with every field of a pod), [`environment`]
-//! (what a container is started with, from [`inputs`]), [`error`] and, with the
-//! feature `conformance`, the kit that every backend passes (`conformance`).
-//! How to write a backend: `docs/writing-a-backend.md` and `examples/memory`.
+//! [`podspec`] (what a backend does with every field of a pod), [`inputs`],
+//! [`environment`] and [`volumes`] (what a pod is given, what its containers are
+//! started with, and its files), [`error`] and, with the feature `conformance`,
+//! the kit that every backend passes (`conformance`). How to write a backend:
+//! `docs/writing-a-backend.md` and `examples/memory`.
 
 pub mod admission;
 pub mod backend;
@@ -37,6 +38,7 @@ pub mod node;
 pub mod podspec;
 pub mod quantity;
 pub mod request;
+pub mod volumes;
 
 pub use admission::{Admission, NODE_AFFINITY, NodeUse, admit, node_fit};
 pub use backend::{Backend, Capabilities, Grace, Journal, PodCx, PodEvents};
@@ -45,6 +47,7 @@ pub use error::BackendError;
 pub use facts::{
     Change, ContainerFact, ContainerState, Listing, PodFacts, Reach, Terminated, Verdict,
 };
+pub use inputs::{Inputs, TokenAsk};
 pub use key::{PodKey, Uid};
 pub use node::{NodeFacts, NodeInfo, NodeSet};
 pub use request::{PodChange, PodRequest, Revision};
