@@ -53,7 +53,7 @@ impl Subject {
         let mut command = match kind {
             Kind::Ceiling => this_program(),
             Kind::Mock | Kind::MockHttp1 => Command::new(mock()),
-            Kind::Kwok => Command::new(kwok()),
+            Kind::Kwok => Command::new(kwok().join("kwok")),
         };
         let port = free_port();
         match kind {
@@ -69,8 +69,10 @@ impl Subject {
                     make_node(client, name).await;
                 }
                 command
-                    // Its configuration, which is not there.
+                    // The configuration of whoever runs this is none of its.
                     .env("HOME", plane.folder())
+                    .arg("--config")
+                    .arg(kwok().join("stages.yaml"))
                     .arg("--kubeconfig")
                     .arg(plane.kubeconfig())
                     .args(["--manage-all-nodes=false"])
@@ -244,7 +246,7 @@ fn mock() -> PathBuf {
     mock
 }
 
+/// The folder with kwok and its stages.
 fn kwok() -> PathBuf {
-    let folder = std::env::var_os("VK_KWOK").expect("VK_KWOK is set: run make bench");
-    PathBuf::from(folder).join("kwok")
+    PathBuf::from(std::env::var_os("VK_KWOK").expect("VK_KWOK is set: run make bench"))
 }
