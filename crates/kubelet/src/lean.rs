@@ -127,7 +127,7 @@ impl<'de> Deserialize<'de> for Meta {
 impl Meta {
     fn take(&mut self, name: &str, value: &str) {
         let separator = if self.text.is_empty() { "" } else { "," };
-        let name_text = Cow::from(serde_json::Value::from(name).to_string());
+        let name_text = serde_json::Value::from(name).to_string();
         for part in [separator, &name_text, ":", value] {
             self.text.push_str(part);
         }

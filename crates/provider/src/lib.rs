@@ -29,6 +29,7 @@ pub mod backend;
 pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod downward;
 pub mod environment;
 pub mod error;
 pub mod facts;

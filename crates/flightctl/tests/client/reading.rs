@@ -44,14 +44,17 @@ async fn an_answer_that_is_no_list_is_not_an_empty_one() {
     );
 }
 
+/// An event about `device-n`.
+fn event(n: usize, at: &str) -> Value {
+    json!({
+        "metadata": {"name": format!("event-{n}"), "creationTimestamp": at},
+        "involvedObject": {"kind": "Device", "name": format!("device-{n}")},
+    })
+}
+
 #[tokio::test(start_paused = true)]
 async fn more_events_than_a_page_within_the_overlap_are_all_told_once() {
-    let event = |n: usize| {
-        json!({
-            "metadata": {"name": format!("event-{n}"), "creationTimestamp": "2026-01-01T00:00:01.5Z"},
-            "involvedObject": {"kind": "Device", "name": format!("device-{n}")},
-        })
-    };
+    let event = |n: usize| event(n, "2026-01-01T00:00:01.5Z");
     let first = json!({"metadata": {"name": "old", "creationTimestamp": "2026-01-01T00:00:00Z"}, "involvedObject": {"name": "x"}});
     let page = |from: usize, to: usize, next: Option<&str>| {
         let events: Vec<Value> = (from..to).map(event).collect();
@@ -90,12 +93,6 @@ async fn more_events_than_a_page_within_the_overlap_are_all_told_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_events_of_one_moment_is_read_on_and_holds_nothing_up() {
-    let event = |n: usize, at: &str| {
-        json!({
-            "metadata": {"name": format!("event-{n}"), "creationTimestamp": at},
-            "involvedObject": {"kind": "Device", "name": format!("device-{n}")},
-        })
-    };
     let page = |n: usize, next: Option<&str>| {
         let events = [event(n, "2026-01-01T00:00:01Z")];
         (

@@ -99,8 +99,7 @@ impl Actor {
         let draft = self
             .table
             .with(&key.uid, |record| Draft::of(record, restarts))??;
-        let listed = self.table.view(&key.uid).is_some_and(|view| view.listed);
-        if !listed && draft.facts.is_none() && draft.verdict == PodVerdict::None {
+        if !self.table.is_listed() && draft.facts.is_none() && draft.verdict == PodVerdict::None {
             // Right after a start: what runs is not known yet, so nothing is said.
             return None;
         }

@@ -14,6 +14,7 @@ use crate::desired::Desired;
 use crate::lean::LeanPod;
 use crate::plan::{Absence, View};
 
+mod confirm;
 mod record;
 
 pub use record::{BACK_OFF_FIRST, BACK_OFF_MAX, Failed, Place, Record, Stopping, Writes};
@@ -212,62 +213,7 @@ impl Table {
                 .filter_map(|f| self.observe(f, listing.as_of))
                 .collect();
         }
-        let mut inner = self.lock();
-        let first = !inner.listed;
-        inner.listed = true;
-        inner.listings += 1;
-        let number = inner.listings;
-        let synced = inner.served && inner.unsynced.is_empty();
-        let mut changed = Vec::new();
-        let mut seen = HashSet::new();
-        for facts in listing.pods {
-            let uid = facts.key.uid.clone();
-            seen.insert(uid.clone());
-            let known = inner.records.get(&uid);
-            let same = known.is_some_and(|r| r.desired.is_some() && r.says_nothing_new(&facts));
-            inner.observe(facts, listing.as_of);
-            if let Some(record) = inner.records.get_mut(&uid) {
-                record.listing = number;
-            }
-            if let Some(record) = inner.records.get_mut(&uid)
-                && let Absence::Orphan { confirmed } = &mut record.absence
-            {
-                match record.orphaned {
-                    _ if !synced => {}
-                    None => record.orphaned = Some(listing.as_of),
-                    Some(before) => *confirmed = listing.as_of > before,
-                }
-            }
-            // Thousands of pods are listed every minute, and few have changed.
-            if !same {
-                changed.push(uid);
-            }
-        }
-        for (uid, record) in &mut inner.records {
-            if seen.contains(uid) {
-                continue;
-            }
-            // A listing that is older than what we know cannot deny it.
-            if record.seen.is_some_and(|seen| seen >= listing.as_of) {
-                continue;
-            }
-            let was = record.facts.take().is_some() | record.accepted.take().is_some();
-            let ends = !record.stopped
-                && record
-                    .stopping
-                    .is_some_and(|stop| listing.as_of > stop.taken);
-            record.stopped |= ends;
-            if was || ends {
-                changed.push(uid.clone());
-            }
-        }
-        if first {
-            changed = inner.records.keys().cloned().collect();
-        }
-        for uid in &changed {
-            inner.settle(uid);
-        }
-        changed
+        self.lock().confirm(listing)
     }
 
     /// Whether another listing would decide something now: the remote has pods
@@ -279,6 +225,11 @@ impl Table {
         let synced = inner.served && inner.unsynced.is_empty();
         let mut records = inner.records.values();
         synced && records.any(|r| doubtful(r) || (inner.stale(r) && !r.ensured))
+    }
+
+    /// Whether the backend has listed completely once.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.lock().listed
     }
 
     /// What `plan` needs to know; `None` for an unknown pod.

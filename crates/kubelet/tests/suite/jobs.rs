@@ -109,7 +109,8 @@ pub async fn a_failure_policy_ends_a_job_at_an_exit_code(world: &mut World) {
     remove(world).await;
 }
 
-pub async fn a_failure_policy_ignores_a_disruption(world: &mut World) {
+/// A Job that does not count pods which end by a disruption, and its first pod.
+async fn begin_forgiving(world: &World, seen: &mut Vec<String>) -> Pod {
     let rule = json!({"action": "Ignore",
         "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]});
     begin(
@@ -117,8 +118,23 @@ pub async fn a_failure_policy_ignores_a_disruption(world: &mut World) {
         json!({"backoffLimit": 0, "podFailurePolicy": {"rules": [rule]}}),
     )
     .await;
+    fresh(world, seen).await
+}
+
+/// The pod that follows ends well, and the Job with it.
+async fn completes_uncounted(world: &World, seen: &mut Vec<String>) {
+    let second = fresh(world, seen).await;
+    world.remote.exit(&uid(&second), 0);
+    let (job, _) = ends(world, "Complete").await;
+    let status = job.status.unwrap();
+    assert_eq!(status.succeeded, Some(1));
+    assert_eq!(status.failed.unwrap_or_default(), 0, "it is not counted");
+    remove(world).await;
+}
+
+pub async fn a_failure_policy_ignores_a_disruption(world: &mut World) {
     let mut seen = Vec::new();
-    let pod = fresh(world, &mut seen).await;
+    let pod = begin_forgiving(world, &mut seen).await;
     // As an eviction leaves it; the end is reported by us, and keeps it. Without
     // its time it counts as stale, and the control plane takes it back.
     let now = world.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ");
@@ -134,35 +150,16 @@ pub async fn a_failure_policy_ignores_a_disruption(world: &mut World) {
         .await
         .unwrap();
     world.remote.exit(&uid(&pod), 1);
-    let second = fresh(world, &mut seen).await;
-    world.remote.exit(&uid(&second), 0);
-    let (job, _) = ends(world, "Complete").await;
-    let status = job.status.unwrap();
-    assert_eq!(status.succeeded, Some(1));
-    assert_eq!(status.failed.unwrap_or_default(), 0, "it is not counted");
-    remove(world).await;
+    completes_uncounted(world, &mut seen).await;
 }
 
 pub async fn a_failure_policy_ignores_an_eviction(world: &mut World) {
-    let rule = json!({"action": "Ignore",
-        "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]});
-    begin(
-        world,
-        json!({"backoffLimit": 0, "podFailurePolicy": {"rules": [rule]}}),
-    )
-    .await;
     let mut seen = Vec::new();
-    let pod = fresh(world, &mut seen).await;
+    let pod = begin_forgiving(world, &mut seen).await;
     let eviction = Verdict::Evict {
         reason: "SpotInterrupted".into(),
         message: "the instance is taken back".into(),
     };
     world.remote.judge(&uid(&pod), eviction);
-    let second = fresh(world, &mut seen).await;
-    world.remote.exit(&uid(&second), 0);
-    let (job, _) = ends(world, "Complete").await;
-    let status = job.status.unwrap();
-    assert_eq!(status.succeeded, Some(1));
-    assert_eq!(status.failed.unwrap_or_default(), 0, "it is not counted");
-    remove(world).await;
+    completes_uncounted(world, &mut seen).await;
 }

@@ -1,16 +1,20 @@
 //! The lifecycle suite: what the framework promises about pods and nodes. The
 //! sandbox and a real control plane pass the same functions.
 
+pub mod admission;
 pub mod deletions;
 pub mod gaps;
 pub mod gate;
 pub mod jobs;
 pub mod memory;
+pub mod nodes;
 pub mod updates;
 pub mod workloads;
 pub mod world;
 
 // Test binaries without the macro below use none of them.
+#[allow(unused_imports, reason = "for the macro")]
+pub use admission::*;
 #[allow(unused_imports, reason = "for the macro")]
 pub use deletions::*;
 #[allow(unused_imports, reason = "for the macro")]
@@ -18,23 +22,20 @@ pub use gaps::*;
 #[allow(unused_imports, reason = "for the macro")]
 pub use jobs::*;
 #[allow(unused_imports, reason = "for the macro")]
+pub use nodes::*;
+#[allow(unused_imports, reason = "for the macro")]
 pub use updates::*;
 #[allow(unused_imports, reason = "for the macro")]
 pub use workloads::*;
 
 use std::time::Duration;
 
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Node;
-use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams};
-use kube::runtime::wait::await_condition;
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use tokio::time::timeout;
 use vk_provider::{BackendError, PodFacts, PodKey};
 
 use memory::Call;
-use world::{PATIENCE, World, phase, ready, uid};
+use world::{World, phase, ready, uid};
 
 pub async fn a_pod_runs_and_goes(world: &mut World) {
     let created = world.create(&world.pod("simple", "Always")).await;
@@ -206,132 +207,6 @@ pub async fn an_image_update_replaces_the_container_in_its_place(world: &mut Wor
     world.emptied().await;
 }
 
-pub async fn what_does_not_fit_is_rejected_as_a_kubelet_rejects(world: &mut World) {
-    let asks = |what: &str, much: &str| {
-        json!({"containers": [{"name": "app", "image": "app:1",
-        "resources": {"requests": {what: much}}}]})
-    };
-    // Another pod is there, so that what is used is told, too.
-    world.create(&world.pod("first", "Always")).await;
-    world.running("first").await;
-    let short =
-        |what: &str, numbers: &str| format!("Node didn't have enough resource: {what}, {numbers}");
-    for (name, spec, reason, words) in [
-        (
-            "big",
-            asks("cpu", "100"),
-            "OutOfcpu",
-            short("cpu", "requested: 100000, used: 1000, capacity: 8000"),
-        ),
-        (
-            "fat",
-            asks("memory", "100Gi"),
-            "OutOfmemory",
-            short(
-                "memory",
-                "requested: 107374182400, used: 0, capacity: 17179869184",
-            ),
-        ),
-        (
-            "foreign",
-            json!({"os": {"name": "windows"}}),
-            "PodOSNotSupported",
-            "Failed to admit pod as the OS field doesn't match node OS".into(),
-        ),
-    ] {
-        let mut pod = serde_json::to_value(world.pod(name, "Always")).unwrap();
-        for (field, value) in spec.as_object().unwrap() {
-            pod["spec"][field] = value.clone();
-        }
-        world.create(&serde_json::from_value(pod).unwrap()).await;
-        rejected(world, name, reason, &words).await;
-    }
-    // A node that has room for one more pod, and then for none.
-    world.remote.set_room(2);
-    let nodes: Api<Node> = Api::all(world.client.clone());
-    let two = |node: Option<&Node>| {
-        let status = node.and_then(|n| n.status.as_ref());
-        let allocatable = status.and_then(|s| s.allocatable.as_ref());
-        allocatable.is_some_and(|all| all["pods"].0 == "2")
-    };
-    let shown = await_condition(nodes, &world.node, two);
-    timeout(PATIENCE, shown).await.expect("shown").unwrap();
-    world.create(&world.pod("second", "Always")).await;
-    world.running("second").await;
-    world.create(&world.pod("third", "Always")).await;
-    let words = short("pods", "requested: 1, used: 2, capacity: 2");
-    rejected(world, "third", "OutOfpods", &words).await;
-    world.delete("first", None).await;
-    world.delete("second", None).await;
-    world.emptied().await;
-}
-
-async fn rejected(world: &World, name: &str, reason: &str, words: &str) {
-    let pod = world.wait(name, "Failed", |p| phase(p) == "Failed").await;
-    let status = pod.status.unwrap();
-    assert_eq!(status.reason.as_deref(), Some(reason));
-    let told = world.told(reason).await.message.unwrap();
-    assert_eq!(told, words);
-    let shown = status.message.unwrap();
-    assert_eq!(shown, format!("Pod was rejected: {words}"));
-    assert_eq!(world.remote.ensures(name), 0);
-    world.delete(name, None).await;
-}
-
-pub async fn a_refused_field_fails_the_pod_and_is_named(world: &mut World) {
-    let mut pod = world.pod("hooked", "Always");
-    let containers = &mut pod.spec.as_mut().unwrap().containers;
-    let mut second = containers[0].clone();
-    second.name = "second".into();
-    second.lifecycle =
-        serde_json::from_value(json!({"postStart": {"exec": {"command": ["true"]}}})).unwrap();
-    containers.push(second);
-    world.create(&pod).await;
-    let pod = world
-        .wait("hooked", "Failed", |p| phase(p) == "Failed")
-        .await;
-    let status = pod.status.unwrap();
-    assert_eq!(status.reason.as_deref(), Some("Unsupported"));
-    let message = status.message.unwrap();
-    assert!(
-        message.contains("spec.containers[1].lifecycle.postStart is not supported"),
-        "{message}"
-    );
-    assert_eq!(world.remote.ensures("hooked"), 0);
-    world.delete("hooked", None).await;
-}
-
-pub async fn a_selector_counts_labels_of_others_too(world: &mut World) {
-    let nodes: Api<Node> = Api::all(world.client.clone());
-    let label = json!({"metadata": {"labels": {"theirs": "yes"}}});
-    nodes
-        .patch(&world.node, &PatchParams::default(), &Patch::Merge(&label))
-        .await
-        .unwrap();
-    for (name, value) in [("chosen", "yes"), ("elsewhere", "no")] {
-        let mut pod = world.pod(name, "Always");
-        pod.spec.as_mut().unwrap().node_selector =
-            Some([("theirs".to_owned(), value.to_owned())].into());
-        world.create(&pod).await;
-    }
-    world.running("chosen").await;
-    let pod = world
-        .wait("elsewhere", "Failed", |p| phase(p) == "Failed")
-        .await;
-    let status = pod.status.unwrap();
-    assert_eq!(status.reason.as_deref(), Some("NodeAffinity"));
-    assert_eq!(
-        status.message.as_deref(),
-        Some(
-            "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
-        )
-    );
-    assert_eq!(world.remote.ensures("elsewhere"), 0);
-    world.delete("chosen", None).await;
-    world.delete("elsewhere", None).await;
-    world.emptied().await;
-}
-
 pub async fn a_backend_that_fails_is_asked_again_for_ever(world: &mut World) {
     for _ in 0..3 {
         world.remote.fail_next(BackendError::Unavailable {
@@ -388,73 +263,6 @@ pub async fn status_keeps_conditions_and_labels_of_others(world: &mut World) {
     assert_eq!(pod.metadata.labels.unwrap()["mine"], "yes");
     world.delete("shared", None).await;
     world.emptied().await;
-}
-
-pub async fn the_node_is_registered_leased_and_comes_back(world: &mut World) {
-    let nodes: Api<Node> = Api::all(world.client.clone());
-    let is_ready = |node: Option<&Node>| {
-        node.and_then(|n| n.status.as_ref())
-            .into_iter()
-            .flat_map(|s| s.conditions.iter().flatten())
-            .any(|c| c.type_ == "Ready" && c.status == "True")
-    };
-    timeout(
-        PATIENCE,
-        await_condition(nodes.clone(), &world.node, is_ready),
-    )
-    .await
-    .expect("node is Ready")
-    .unwrap();
-    let node = nodes.get(&world.node).await.unwrap();
-    let labels = node.metadata.labels.as_ref().unwrap();
-    assert_eq!(labels["type"], "virtual-kubelet");
-    assert_eq!(labels["kubernetes.io/os"], "linux");
-    assert_eq!(labels["kubernetes.io/arch"], "amd64");
-    assert_eq!(labels["kubernetes.io/hostname"], world.node);
-    let status = node.status.as_ref().unwrap();
-    assert_eq!(status.allocatable.as_ref().unwrap()["cpu"].0, "8");
-    let leases: Api<Lease> = Api::namespaced(world.client.clone(), "kube-node-lease");
-    let leased = |lease: Option<&Lease>| {
-        lease.is_some_and(|l| {
-            l.spec
-                .as_ref()
-                .is_some_and(|s| s.lease_duration_seconds == Some(40))
-        })
-    };
-    timeout(PATIENCE, await_condition(leases, &world.node, leased))
-        .await
-        .expect("leased")
-        .unwrap();
-
-    let old = node.metadata.uid.clone().unwrap();
-    nodes
-        .delete(&world.node, &DeleteParams::default())
-        .await
-        .unwrap();
-    let again = move |n: Option<&Node>| {
-        n.is_some_and(|n| n.metadata.uid.as_deref() != Some(&old)) && is_ready(n)
-    };
-    timeout(PATIENCE, await_condition(nodes, &world.node, again))
-        .await
-        .expect("registers again")
-        .unwrap();
-}
-
-pub async fn nodes_come_and_go(world: &mut World) {
-    let second = format!("{}-two", world.node);
-    world.remote.set_nodes(&[&world.node, &second]);
-    let nodes: Api<Node> = Api::all(world.client.clone());
-    let there = |n: Option<&Node>| n.is_some();
-    timeout(PATIENCE, await_condition(nodes.clone(), &second, there))
-        .await
-        .expect("comes")
-        .unwrap();
-    world.remote.set_nodes(&[&world.node]);
-    let gone = |n: Option<&Node>| n.is_none();
-    timeout(PATIENCE, await_condition(nodes, &second, gone))
-        .await
-        .expect("goes")
-        .unwrap();
 }
 
 /// Every check by name, so that both tiers run the same list.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{ObjectFieldSelector, Pod};
 
 use super::{EnvironmentError, Placement};
+use crate::downward::subscript;
 
 /// The value of a field, empty where the pod has nothing in it.
 pub(super) fn value(
@@ -43,13 +44,6 @@ pub(super) fn value(
         // refuses them here.
         _ => return Err(EnvironmentError::Field(path.into())),
     })
-}
-
-/// `metadata.labels['a']` is `metadata.labels` and `a`.
-fn subscript(path: &str) -> Option<(&str, &str)> {
-    path.strip_suffix("']")?
-        .split_once("['")
-        .filter(|(map, _)| !map.is_empty())
 }
 
 fn text(value: Option<&String>) -> String {

@@ -7,7 +7,7 @@
 //! variables of services. The kubelet hands its result out in random order;
 //! here it is the order of declaration, then those of services by name.
 //!
-//! Everything here is a pure function of the pod and [`Inputs`]: resolved once
+//! Everything here is a pure function of the pod and [`Inputs`](crate::Inputs): resolved once
 //! per start of a container, when its [`Placement`] is known, and never to
 //! compare.
 
@@ -27,13 +27,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::Container;
 
 pub use error::{EnvironmentError, Kind};
 pub use references::{Need, References, references};
+pub use resolve::environment;
 pub use services::ApiServer;
 
-use crate::inputs::Inputs;
 use crate::quantity::Resources;
 
 /// One variable. What it holds may come from a Secret and is not in `Debug`.
@@ -85,24 +85,6 @@ impl fmt::Debug for CommandLine {
         let (command, args) = (self.command.len(), self.args.len());
         write!(f, "CommandLine({command} and {args} words, hidden)")
     }
-}
-
-/// The environment of one container of `pod`.
-///
-/// `api_server` is where a workload outside the cluster reaches the API server;
-/// without it, the service `kubernetes` tells.
-///
-/// # Errors
-/// The container cannot be started as things are; the text is the kubelet's for
-/// the reason [`EnvironmentError::REASON`].
-pub fn environment(
-    pod: &Pod,
-    container: &Container,
-    inputs: &Inputs,
-    placement: &Placement,
-    api_server: Option<&ApiServer>,
-) -> Result<Environment, EnvironmentError> {
-    resolve::resolve(pod, container, inputs, placement, api_server)
 }
 
 impl Environment {

@@ -7,7 +7,15 @@ use super::{ApiServer, Environment, EnvironmentError, Kind, Placement};
 use super::{fields, resources, services};
 use crate::inputs::Inputs;
 
-pub(super) fn resolve(
+/// The environment of one container of `pod`.
+///
+/// `api_server` is where a workload outside the cluster reaches the API server;
+/// without it, the service `kubernetes` tells.
+///
+/// # Errors
+/// The container cannot be started as things are; the text is the kubelet's for
+/// the reason [`EnvironmentError::REASON`].
+pub fn environment(
     pod: &Pod,
     container: &Container,
     inputs: &Inputs,

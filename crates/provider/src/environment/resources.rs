@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector};
 
 use super::EnvironmentError;
+use crate::downward::{List, Wanted};
 use crate::quantity::{Amount, Resources};
 
 /// The amount in units of the divisor, rounded up; `0` where nothing is set.
@@ -12,40 +13,19 @@ pub(super) fn value(
     container: &Container,
     allocatable: &Resources,
 ) -> Result<String, EnvironmentError> {
-    let wanted = selector.resource.as_str();
-    let unsupported = || EnvironmentError::Resource(wanted.into());
-    let (list, resource) = wanted.split_once('.').ok_or_else(unsupported)?;
-    let fixed = matches!(resource, "cpu" | "memory" | "ephemeral-storage");
-    if !fixed && !resource.starts_with("hugepages-") {
-        return Err(unsupported());
-    }
+    let unsupported = || EnvironmentError::Resource(selector.resource.clone());
+    let wanted = Wanted::of(selector).ok_or_else(unsupported)?;
     let source = Source::of(selector, pod, container)?;
-    let amount = match list {
-        "limits" => match source.limits().get(resource) {
-            // Huge pages are never overcommitted: a limit is always there.
-            Amount::ZERO if fixed && source.defaulted => default_limit(resource, pod, allocatable),
-            limit => limit,
-        },
-        "requests" => source.requests().get(resource),
-        _ => return Err(unsupported()),
+    let amount = match wanted.declared(source.container.resources.as_ref()) {
+        Amount::ZERO
+            if wanted.list == List::Limits && wanted.may_lack_limit() && source.defaulted =>
+        {
+            default_limit(wanted.resource, pod, allocatable)
+        }
+        amount => amount,
     };
-    let divisor = match &selector.divisor {
-        Some(text) => Amount::parse(&text.0)?,
-        None => Amount::ZERO,
-    };
-    let divisor = if divisor == Amount::ZERO {
-        Amount::units(1)
-    } else {
-        divisor
-    };
-    let number = |amount: Amount| {
-        let exact = if resource == "cpu" {
-            amount.ceil_milli()
-        } else {
-            amount.ceil_units()
-        };
-        exact.clamp(i64::MIN.into(), i64::MAX.into()) as f64
-    };
+    let (amount, divisor) = wanted.numbers(amount, selector)?;
+    let number = |exact: i128| exact.clamp(i64::MIN.into(), i64::MAX.into()) as f64;
     // In floating point, as the kubelet: beyond 2^53 it shows.
     Ok(((number(amount) / number(divisor)).ceil() as i64).to_string())
 }
@@ -102,15 +82,5 @@ impl<'a> Source<'a> {
                 defaulted,
             })
             .ok_or_else(|| EnvironmentError::Container(name.into()))
-    }
-
-    fn limits(&self) -> Resources {
-        let resources = self.container.resources.as_ref();
-        Resources::from_quantities(resources.and_then(|r| r.limits.as_ref()))
-    }
-
-    fn requests(&self) -> Resources {
-        let resources = self.container.resources.as_ref();
-        Resources::from_quantities(resources.and_then(|r| r.requests.as_ref()))
     }
 }

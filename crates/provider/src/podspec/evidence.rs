@@ -1,12 +1,11 @@
 //! *Honoured* names a test; here is whether there is one.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// The tests of a declaration that no Rust source below `folders` has: a
-/// function of that name that is a test, or one that is named once more in its
-/// file, as the checks of a suite are.
+/// function of that name that is a test, or one that some source names once
+/// more, as the checks of a suite are.
 ///
 /// # Errors
 /// A folder or a file cannot be read.
@@ -14,26 +13,32 @@ pub fn missing_tests(
     declaration: &super::Declaration,
     folders: &[&Path],
 ) -> io::Result<Vec<&'static str>> {
-    let mut wanted: BTreeMap<&'static str, ()> = declaration.tests().map(|t| (t, ())).collect();
     let mut left: Vec<PathBuf> = folders.iter().map(|f| f.to_path_buf()).collect();
+    let mut sources = Vec::new();
     while let Some(path) = left.pop() {
         if path.is_dir() {
             for entry in std::fs::read_dir(&path)? {
                 left.push(entry?.path());
             }
         } else if path.extension().is_some_and(|e| e == "rs") {
-            let text = std::fs::read_to_string(&path)?;
-            wanted.retain(|name, ()| !is_test(&text, name));
+            sources.push(std::fs::read_to_string(&path)?);
         }
     }
-    Ok(wanted.into_keys().collect())
+    let mut missing: Vec<_> = declaration.tests().collect();
+    missing.sort_unstable();
+    missing.dedup();
+    missing.retain(|name| !is_test(&sources, name));
+    Ok(missing)
 }
 
-fn is_test(text: &str, name: &str) -> bool {
-    let Some(place) = text.find(&format!("fn {name}(")) else {
+fn is_test(sources: &[String], name: &str) -> bool {
+    let function = format!("fn {name}(");
+    let Some(before) = sources
+        .iter()
+        .find_map(|s| Some(s.split_once(&function)?.0))
+    else {
         return false;
     };
-    let (before, after) = text.split_at(place);
     let attributes = before
         .lines()
         .rev()
@@ -43,8 +48,8 @@ fn is_test(text: &str, name: &str) -> bool {
     let marked = attributes
         .into_iter()
         .any(|line| line.contains("test]") || line.contains("test("));
-    let named_again = format!("{name},");
-    marked || before.contains(&named_again) || after.contains(&named_again)
+    let listed = format!("{name},");
+    marked || sources.iter().any(|source| source.contains(&listed))
 }
 
 #[cfg(test)]
@@ -53,16 +58,18 @@ mod tests {
 
     #[test]
     fn a_test_is_marked_or_listed_in_a_suite() {
-        assert!(is_test("#[test]\nfn rain() {}", "rain"));
-        assert!(is_test(
-            "    #[tokio::test(start_paused = true)]\n    async fn rain() {}",
-            "rain"
-        ));
-        assert!(is_test(
-            "pub async fn rain(w: &World) {}\nsuite!(sun, rain,);",
-            "rain"
-        ));
-        assert!(!is_test("#[test]\nfn sun() {}\nfn rain() {}", "rain"));
-        assert!(!is_test("// rain", "rain"));
+        let rain = |sources: &[&str]| {
+            let sources: Vec<String> = sources.iter().map(|s| (*s).into()).collect();
+            is_test(&sources, "rain")
+        };
+        assert!(rain(&["#[test]\nfn rain() {}"]));
+        assert!(rain(&[
+            "    #[tokio::test(start_paused = true)]\n    async fn rain() {}"
+        ]));
+        let check = "pub async fn rain(w: &World) {}";
+        assert!(rain(&[check, "suite!(sun, rain,);"]), "in another file");
+        assert!(!rain(&[check, "suite!(sun,);"]));
+        assert!(!rain(&["#[test]\nfn sun() {}\nfn rain() {}"]));
+        assert!(!rain(&["// rain"]));
     }
 }

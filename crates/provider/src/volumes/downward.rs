@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Pod, ResourceFieldSelector, ResourceRequirements};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use crate::downward::{List, Wanted, subscript};
 use crate::quantity::{Amount, Resources};
 
 /// A field of the pod, as a volume may name it.
@@ -33,12 +33,6 @@ pub(super) fn field(pod: &Pod, path: &str) -> Result<String, String> {
         _ => return Err(format!("unsupported fieldPath: {path}")),
     };
     Ok(text.clone().unwrap_or_default())
-}
-
-/// `metadata.labels['key']`.
-fn subscript(path: &str) -> Option<(&str, &str)> {
-    let (map, key) = path.strip_suffix("']")?.split_once("['")?;
-    (!map.is_empty()).then_some((map, key))
 }
 
 /// `key="value"` per line, sorted by key, nothing at the end.
@@ -95,42 +89,19 @@ pub(super) fn resource(
     let name = selector.container_name.as_deref().unwrap_or_default();
     let found = container_resources(pod, name);
     let resources = found.ok_or_else(|| format!("container {name} not found"))?;
-    let wanted = &selector.resource;
-    let unsupported = || format!("unsupported container resource : {wanted}");
-    let (side, resource) = wanted.split_once('.').ok_or_else(unsupported)?;
-    let of = |map: fn(&ResourceRequirements) -> Option<&BTreeMap<String, Quantity>>| {
-        Resources::from_quantities(resources.and_then(map)).get(resource)
+    let named = &selector.resource;
+    let wanted = Wanted::of(selector);
+    let wanted = wanted.ok_or_else(|| format!("unsupported container resource : {named}"))?;
+    let amount = match wanted.declared(resources) {
+        Amount::ZERO if wanted.list == List::Limits && wanted.may_lack_limit() => {
+            allocatable.get(wanted.resource)
+        }
+        amount => amount,
     };
-    let basic = matches!(resource, "cpu" | "memory" | "ephemeral-storage");
-    if !basic && !resource.starts_with("hugepages-") {
-        return Err(unsupported());
-    }
-    let amount = match side {
-        "requests" => of(|r| r.requests.as_ref()),
-        "limits" => match of(|r| r.limits.as_ref()) {
-            // Without a limit a container has what the node has; huge pages
-            // always have one.
-            Amount::ZERO if basic => allocatable.get(resource),
-            limit => limit,
-        },
-        _ => return Err(unsupported()),
-    };
-    let divisor = match &selector.divisor {
-        None => Amount::ZERO,
-        Some(text) => Amount::parse(&text.0).map_err(|why| why.to_string())?,
-    };
-    let divisor = if divisor == Amount::ZERO {
-        Amount::units(1)
-    } else {
-        divisor
-    };
-    let (amount, divisor) = if resource == "cpu" {
-        (amount.ceil_milli(), divisor.ceil_milli())
-    } else {
-        (amount.ceil_units(), divisor.ceil_units())
-    };
+    let numbers = wanted.numbers(amount, selector);
+    let (amount, divisor) = numbers.map_err(|why| why.to_string())?;
     if divisor <= 0 {
-        return Err(format!("the divisor of {wanted} has to be positive"));
+        return Err(format!("the divisor of {named} has to be positive"));
     }
     let rest = i128::from(amount.rem_euclid(divisor) != 0);
     Ok((amount.div_euclid(divisor) + rest).to_string())
@@ -166,23 +137,6 @@ mod tests {
             ("\u{10ffff}", r#""\U0010ffff""#),
         ] {
             assert_eq!(quote(text), quoted, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_subscript_is_what_stands_between_the_outermost_brackets() {
-        for (path, found) in [
-            ("metadata.labels['key']", Some(("metadata.labels", "key"))),
-            (
-                "metadata.labels['a[b]c']",
-                Some(("metadata.labels", "a[b]c")),
-            ),
-            ("metadata.labels['']", Some(("metadata.labels", ""))),
-            ("metadata.labels", None),
-            ("metadata.labels['key", None),
-            ("['key']", None),
-        ] {
-            assert_eq!(subscript(path), found, "{path}");
         }
     }
 }

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, Secret};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::Inputs;
 
 /// What the kubelet's own tests start from: a pod in a namespace, one container.
 struct Case {
