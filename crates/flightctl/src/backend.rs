@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::WatchStream;
 use tracing::info;
 use vk_provider::{
-    Admission, Backend, BackendError, Capabilities, Change, Clock, Grace, Listing, NodeSet,
-    NodeUse, PodCx, PodFacts, PodKey, PodRequest, Reach, Uid, Verdict,
+    Admission, Backend, BackendError, Capabilities, Change, Clock, Grace, InputNeeds, Listing,
+    NodeSet, NodeUse, PodCx, PodFacts, PodKey, PodRequest, Reach, Uid, Verdict,
 };
 
 use crate::client::Client;
@@ -52,6 +52,7 @@ static CAPABILITIES: Capabilities = Capabilities {
     grace: Grace::AtStart,
     restarts: true,
     pod_spec: &mapping::POD_SPEC,
+    inputs: InputNeeds::NOTHING,
 };
 
 impl FlightControl {

@@ -302,6 +302,7 @@ pub(crate) mod tests {
             }),
             change: PodChange::First,
             journal: None,
+            inputs: Default::default(),
         }
     }
 

@@ -46,6 +46,7 @@ fn request(number: usize, spec: Value) -> PodRequest {
         }),
         change: PodChange::First,
         journal: None,
+        inputs: Default::default(),
     }
 }
 

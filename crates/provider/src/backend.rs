@@ -137,6 +137,26 @@ pub struct Capabilities {
     pub restarts: bool,
     /// What is done with every field of a pod's spec.
     pub pod_spec: &'static Declaration,
+    /// What is fetched for each pod.
+    pub inputs: InputNeeds,
+}
+
+/// What a backend wants to find in [`PodRequest::inputs`]. What it does not want
+/// is neither read nor watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InputNeeds {
+    /// ConfigMaps, Secrets and tokens that the pod names.
+    pub objects: bool,
+    /// The services it is linked to: where cluster addresses work.
+    pub services: bool,
+}
+
+impl InputNeeds {
+    /// Literal values alone: everything else is refused by the declaration.
+    pub const NOTHING: Self = Self {
+        objects: false,
+        services: false,
+    };
 }
 
 /// When a grace period is fixed.

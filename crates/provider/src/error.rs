@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::rendered::RenderError;
+
 /// One variant per decision the framework takes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
@@ -29,6 +31,11 @@ pub enum BackendError {
         /// When to ask again, if the backend knows better than the back-off.
         retry: Option<Duration>,
     },
+    /// What the pod refers to is not there as it has to be: the pod stays Pending
+    /// in the kubelet's words. Asked again at once when one of its objects
+    /// changes, and by the back-off.
+    #[error("{0}")]
+    Inputs(RenderError),
     /// The remote could not be asked, or its answer was lost: nothing is known
     /// to have happened or not happened. The pod's shown state does not change;
     /// the framework repeats the call.

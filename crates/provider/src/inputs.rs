@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccountTokenProjection};
 use zeroize::Zeroize;
 
+use crate::environment::ApiServer;
 use crate::volumes::Content;
 
 /// What the API server asks for where a projection names no expiry: an hour.
@@ -15,17 +18,71 @@ const DEFAULT_EXPIRY_SECONDS: i64 = 3600;
 /// here does not exist: whoever fills this waits for answers and passes failures
 /// on as failures.
 ///
-/// `Debug` shows names alone; what is in secrets and tokens is wiped on drop.
+/// Objects are shared with all pods that refer to them. `Debug` shows names
+/// alone; what is in secrets and tokens is wiped when the last owner goes.
 #[derive(Clone, Default)]
 pub struct Inputs {
     /// ConfigMaps by name.
-    pub config_maps: BTreeMap<String, ConfigMap>,
+    pub config_maps: BTreeMap<String, Arc<ConfigMap>>,
     /// Secrets by name.
-    pub secrets: BTreeMap<String, Secret>,
-    /// Tokens of the pod's service account, bound to the pod.
-    pub tokens: BTreeMap<TokenAsk, Content>,
+    pub secrets: BTreeMap<String, Arc<Sealed>>,
+    /// Tokens of the pod's service account, bound to the pod. `None`: those of
+    /// this namespace are withheld from places outside the cluster.
+    pub tokens: Option<BTreeMap<TokenAsk, Content>>,
     /// The services of the pod's namespace and `default/kubernetes`.
-    pub services: Vec<Service>,
+    pub services: Vec<Arc<Service>>,
+    /// Where the pod reaches the API server, if not by the service `kubernetes`.
+    pub api_server: Option<ApiServer>,
+}
+
+/// A Secret that is wiped on drop and not shown by `Debug`.
+#[derive(Default, PartialEq)]
+pub struct Sealed(Secret);
+
+impl From<Secret> for Sealed {
+    fn from(secret: Secret) -> Self {
+        Self(secret)
+    }
+}
+
+impl Deref for Sealed {
+    type Target = Secret;
+
+    fn deref(&self) -> &Secret {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+impl std::ops::DerefMut for Sealed {
+    fn deref_mut(&mut self) -> &mut Secret {
+        &mut self.0
+    }
+}
+
+impl Sealed {
+    /// Overwrites what the Secret holds.
+    fn wipe(&mut self) {
+        for value in self.0.data.iter_mut().flat_map(BTreeMap::values_mut) {
+            value.0.zeroize();
+        }
+        for value in self.0.string_data.iter_mut().flat_map(BTreeMap::values_mut) {
+            value.zeroize();
+        }
+    }
+}
+
+impl Drop for Sealed {
+    fn drop(&mut self) {
+        self.wipe();
+    }
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.0.metadata.name.as_deref().unwrap_or_default();
+        write!(f, "Secret({name}, hidden)")
+    }
 }
 
 /// What is asked of the TokenRequest API for one projected token.
@@ -49,26 +106,6 @@ impl TokenAsk {
     }
 }
 
-impl Inputs {
-    /// Overwrites the secrets; tokens wipe themselves.
-    fn wipe(&mut self) {
-        for secret in self.secrets.values_mut() {
-            for value in secret.data.iter_mut().flat_map(BTreeMap::values_mut) {
-                value.0.zeroize();
-            }
-            for value in secret.string_data.iter_mut().flat_map(BTreeMap::values_mut) {
-                value.zeroize();
-            }
-        }
-    }
-}
-
-impl Drop for Inputs {
-    fn drop(&mut self) {
-        self.wipe();
-    }
-}
-
 impl fmt::Debug for Inputs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let services = self.services.iter().map(|s| s.metadata.name.as_deref());
@@ -77,6 +114,7 @@ impl fmt::Debug for Inputs {
             .field("secrets", &self.secrets.keys())
             .field("tokens", &self.tokens)
             .field("services", &services.collect::<Vec<_>>())
+            .field("api_server", &self.api_server)
             .finish()
     }
 }
@@ -88,22 +126,21 @@ mod tests {
 
     const PLANTED: &str = "planted-s3cret";
 
-    fn inputs() -> Inputs {
-        let secret = Secret {
+    fn sealed() -> Sealed {
+        Sealed(Secret {
             data: Some([("key".into(), ByteString(PLANTED.into()))].into()),
             string_data: Some([("key".into(), PLANTED.into())].into()),
             ..Default::default()
-        };
-        let ask = TokenAsk::of(&ServiceAccountTokenProjection::default());
-        let mut inputs = Inputs::default();
-        inputs.secrets.insert("name".into(), secret);
-        inputs.tokens.insert(ask, Content::from(PLANTED));
-        inputs
+        })
     }
 
     #[test]
     fn debug_shows_names_and_no_bytes_of_secrets_or_tokens() {
-        let shown = format!("{:?}", inputs());
+        let ask = TokenAsk::of(&ServiceAccountTokenProjection::default());
+        let mut inputs = Inputs::default();
+        inputs.secrets.insert("name".into(), Arc::new(sealed()));
+        inputs.tokens = Some([(ask, Content::from(PLANTED))].into());
+        let shown = format!("{inputs:?} {:?}", inputs.secrets);
         assert!(shown.contains("name"), "{shown}");
         assert!(!shown.contains("planted"), "{shown}");
         // Bytes as a list of numbers are bytes too.
@@ -112,9 +149,8 @@ mod tests {
 
     #[test]
     fn wiping_leaves_nothing_of_a_secret() {
-        let mut inputs = inputs();
-        inputs.wipe();
-        let secret = &inputs.secrets["name"];
+        let mut secret = sealed();
+        secret.wipe();
         let data = &secret.data.as_ref().unwrap()["key"].0;
         assert!(data.is_empty());
         assert_eq!(secret.string_data.as_ref().unwrap()["key"], "");

@@ -19,8 +19,8 @@
 //! Modules, in the order data moves: [`key`], [`request`], [`backend`],
 //! [`facts`], [`node`]; beside them [`admission`], [`quantity`], [`clock`],
 //! [`podspec`] (what a backend does with every field of a pod), [`inputs`],
-//! [`environment`] and [`volumes`] (what a pod is given, what its containers are
-//! started with, and its files), [`error`] and, with the feature `conformance`,
+//! [`environment`], [`volumes`] and [`rendered`] (what a pod is given, what its
+//! containers are started with, its files, and all of it together), [`error`] and, with the feature `conformance`,
 //! the kit that every backend passes (`conformance`). How to write a backend:
 //! `docs/writing-a-backend.md` and `examples/memory`.
 
@@ -38,17 +38,19 @@ pub mod key;
 pub mod node;
 pub mod podspec;
 pub mod quantity;
+pub mod rendered;
 pub mod request;
 pub mod volumes;
 
 pub use admission::{Admission, NODE_AFFINITY, NodeUse, admit, node_fit};
-pub use backend::{Backend, Capabilities, Grace, Journal, PodCx, PodEvents};
+pub use backend::{Backend, Capabilities, Grace, InputNeeds, Journal, PodCx, PodEvents};
 pub use clock::Clock;
 pub use error::BackendError;
 pub use facts::{
     Change, ContainerFact, ContainerState, Listing, PodFacts, Reach, Terminated, Verdict,
 };
-pub use inputs::{Inputs, TokenAsk};
+pub use inputs::{Inputs, Sealed, TokenAsk};
 pub use key::{PodKey, Uid};
 pub use node::{NodeFacts, NodeInfo, NodeSet};
+pub use rendered::{RenderError, RenderedContainer, RenderedPod};
 pub use request::{PodChange, PodRequest, Revision};

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use sha2::{Digest, Sha256};
 
+use crate::environment::Placement;
+use crate::inputs::Inputs;
 use crate::key::PodKey;
+use crate::rendered::{self, RenderError, RenderedPod};
 
 /// A fingerprint of what may change in the containers of a living pod.
 ///
@@ -78,8 +81,9 @@ pub enum PodChange {
     First,
     /// The containers' spec changed (an image).
     Image,
-    /// Labels or annotations changed, nothing that containers are made from.
-    Metadata,
+    /// What running containers see of their volumes may have changed: an object
+    /// that one of them names, a label, an annotation, a token. Nothing restarts.
+    Payload,
     /// Everything of it has ended, and its restart policy wants it again: asked
     /// only of backends that do not restart by themselves.
     Restart,
@@ -102,6 +106,10 @@ pub struct PodRequest {
     pub change: PodChange,
     /// What [`crate::Journal::persist`] wrote last for this pod.
     pub journal: Option<Arc<str>>,
+    /// What the pod refers to, as far as [`crate::Capabilities::inputs`] asks for
+    /// it. Of a pod that runs, objects may be gone again: it runs on with what it
+    /// was given.
+    pub inputs: Arc<Inputs>,
 }
 
 impl PodRequest {
@@ -113,6 +121,24 @@ impl PodRequest {
             .spec
             .as_ref()
             .unwrap_or_else(|| EMPTY.get_or_init(PodSpec::default))
+    }
+
+    /// Everything the pod is given at this place: each container's environment,
+    /// command and mounts, and the volumes. Volume sources that the backend takes
+    /// from the spec itself are named in `declared` (`hostPath`).
+    ///
+    /// Resolved once per start of the containers; of a pod that runs, only the
+    /// volumes count ([`RenderedPod::payload_revision`]).
+    ///
+    /// # Errors
+    /// Something is missing or refused. It is a [`crate::BackendError`] as it
+    /// stands.
+    pub fn render(
+        &self,
+        placement: &Placement,
+        declared: &[&str],
+    ) -> Result<RenderedPod, RenderError> {
+        rendered::render(&self.pod, &self.inputs, placement, declared)
     }
 
     /// An annotation of the pod.

@@ -18,8 +18,8 @@ use vk_provider::podspec::{Declaration, no_meaning, refused};
 use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{
     Backend, BackendError, Capabilities, Change, Clock, ContainerFact, ContainerState, Grace,
-    Listing, NodeFacts, NodeInfo, NodeSet, PodCx, PodFacts, PodKey, PodRequest, Revision,
-    Terminated, Uid,
+    InputNeeds, Listing, NodeFacts, NodeInfo, NodeSet, PodCx, PodFacts, PodKey, PodRequest,
+    Revision, Terminated, Uid,
 };
 
 /// What each node offers: more than any benchmark asks for.
@@ -36,6 +36,7 @@ static CAPABILITIES: Capabilities = Capabilities {
     grace: Grace::Exact,
     restarts: true,
     pod_spec: &POD_SPEC,
+    inputs: InputNeeds::NOTHING,
 };
 
 static POD_SPEC: Declaration = Declaration::new(&[

@@ -311,6 +311,7 @@ fn request(record: &Record, change: PodChange) -> Option<PodRequest> {
         spec_revision: desired.revision.clone(),
         change,
         journal: desired.journal.clone(),
+        inputs: Default::default(),
     })
 }
 

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use vk_provider::podspec::{Declaration, no_meaning};
 use vk_provider::{
-    Backend, BackendError, Capabilities, Change, ContainerState, Grace, Listing, NodeSet, PodCx,
-    PodFacts, PodKey, PodRequest, Uid,
+    Backend, BackendError, Capabilities, Change, ContainerState, Grace, InputNeeds, Listing,
+    NodeSet, PodCx, PodFacts, PodKey, PodRequest, Uid,
 };
 use vk_sandbox::transport::Dropped;
 
@@ -311,6 +311,7 @@ static BOASTER: Capabilities = Capabilities {
     grace: Grace::Exact,
     restarts: true,
     pod_spec: &BOASTS,
+    inputs: InputNeeds::NOTHING,
 };
 
 /// Older than a listing may be without saying so.

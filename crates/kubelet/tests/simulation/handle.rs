@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{
-    Backend, BackendError, Capabilities, Change, ContainerState, Grace, Listing, NodeFacts,
-    NodeInfo, NodeSet, PodCx, PodFacts, PodKey, PodRequest,
+    Backend, BackendError, Capabilities, Change, ContainerState, Grace, InputNeeds, Listing,
+    NodeFacts, NodeInfo, NodeSet, PodCx, PodFacts, PodKey, PodRequest,
 };
 
 use vk_provider::podspec::{Declaration, no_meaning, refused};
@@ -36,6 +36,7 @@ static CAPABILITIES: Capabilities = Capabilities {
     grace: Grace::Exact,
     restarts: true,
     pod_spec: &POD_SPEC,
+    inputs: InputNeeds::NOTHING,
 };
 
 /// No call that is about one pod is waited for longer than this.

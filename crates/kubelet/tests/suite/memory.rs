@@ -16,8 +16,8 @@ use vk_provider::podspec::{Declaration, honoured, no_meaning, refused};
 use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{
     Backend, BackendError, Capabilities, Change, Clock, ContainerFact, ContainerState, Grace,
-    Listing, NodeFacts, NodeInfo, NodeSet, PodChange, PodCx, PodFacts, PodKey, PodRequest,
-    Terminated, Uid, Verdict,
+    InputNeeds, Listing, NodeFacts, NodeInfo, NodeSet, PodChange, PodCx, PodFacts, PodKey,
+    PodRequest, Terminated, Uid, Verdict,
 };
 
 /// What the framework asked of the backend.
@@ -65,6 +65,7 @@ const fn capabilities(restarts: bool) -> Capabilities {
         grace: Grace::Exact,
         restarts,
         pod_spec: &POD_SPEC,
+        inputs: InputNeeds::NOTHING,
     }
 }
 

@@ -23,6 +23,7 @@ fn request(mut spec: Value, labels: &Value) -> PodRequest {
         pod: Arc::new(pod),
         change: PodChange::First,
         journal: None,
+        inputs: Default::default(),
     }
 }
 

@@ -44,6 +44,7 @@ pub(super) fn request(pod: &Pod, change: PodChange) -> Result<PodRequest, Halt> 
         pod: Arc::new(pod.clone()),
         change,
         journal: None,
+        inputs: Default::default(),
     })
 }
 

@@ -50,7 +50,7 @@ pub async fn metadata_restarts_nothing(fixture: &dyn Fixture) -> Outcome {
         .labels
         .get_or_insert_default()
         .insert("conformance".into(), "changed".into());
-    let mut changed = again(&pod, PodChange::Metadata);
+    let mut changed = again(&pod, PodChange::Payload);
     changed.pod = Arc::new(object);
     run.ensure(&changed, Rule::EnsureIsIdempotent).await?;
     run.pass(QUIET).await;

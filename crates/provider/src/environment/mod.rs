@@ -30,7 +30,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::Container;
 
 pub use error::{EnvironmentError, Kind};
-pub use references::{Need, References, references};
+pub use references::{Read, References, references};
 pub use resolve::environment;
 pub use services::ApiServer;
 

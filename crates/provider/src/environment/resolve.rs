@@ -3,14 +3,13 @@
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvFromSource, EnvVarSource, Pod, Secret};
 
 use super::variables::{Variables, variable};
-use super::{ApiServer, Environment, EnvironmentError, Kind, Placement};
+use super::{Environment, EnvironmentError, Kind, Placement};
 use super::{fields, resources, services};
 use crate::inputs::Inputs;
 
 /// The environment of one container of `pod`.
 ///
-/// `api_server` is where a workload outside the cluster reaches the API server;
-/// without it, the service `kubernetes` tells.
+/// Where the inputs name an API server, it stands for the service `kubernetes`.
 ///
 /// # Errors
 /// The container cannot be started as things are; the text is the kubelet's for
@@ -20,7 +19,6 @@ pub fn environment(
     container: &Container,
     inputs: &Inputs,
     placement: &Placement,
-    api_server: Option<&ApiServer>,
 ) -> Result<Environment, EnvironmentError> {
     let context = Context {
         pod,
@@ -32,6 +30,7 @@ pub fn environment(
     let spec = pod.spec.as_ref();
     // The API server fills the default in.
     let links = spec.and_then(|s| s.enable_service_links).unwrap_or(true);
+    let api_server = inputs.api_server.as_ref();
     let services = services::variables(&inputs.services, context.namespace, links, api_server);
     let mut variables = Variables::over(services);
     let mut skipped = Vec::new();
@@ -139,7 +138,7 @@ impl<'a> Context<'a> {
         name: &str,
         optional: Option<bool>,
     ) -> Result<Option<&'a ConfigMap>, EnvironmentError> {
-        let found = self.inputs.config_maps.get(name);
+        let found = self.inputs.config_maps.get(name).map(|map| &**map);
         present(found, Kind::ConfigMap, name, optional)
     }
 
@@ -148,7 +147,7 @@ impl<'a> Context<'a> {
         name: &str,
         optional: Option<bool>,
     ) -> Result<Option<&'a Secret>, EnvironmentError> {
-        let found = self.inputs.secrets.get(name);
+        let found = self.inputs.secrets.get(name).map(|secret| &***secret);
         present(found, Kind::Secret, name, optional)
     }
 

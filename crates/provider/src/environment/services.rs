@@ -2,6 +2,7 @@
 //! <https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -44,7 +45,7 @@ impl ApiServer {
 /// The variables of the services a pod of `namespace` sees. Where two services
 /// make the same variable, the kubelet picks at random and this the later name.
 pub(super) fn variables(
-    services: &[Service],
+    services: &[Arc<Service>],
     namespace: &str,
     links: bool,
     api_server: Option<&ApiServer>,

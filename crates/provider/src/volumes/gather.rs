@@ -100,7 +100,7 @@ impl<'a> Gathered<'a> {
             } else if let Some(source) = &source.downward_api {
                 self.downward(source.items.iter().flatten());
             } else if let Some(source) = &source.service_account_token {
-                self.token(source);
+                self.token(source, &path)?;
             } else {
                 return Err(refused_projection(source, &path).into());
             }
@@ -112,7 +112,7 @@ impl<'a> Gathered<'a> {
         let entries = self.given.inputs.config_maps.get(reference.name);
         self.object(
             reference,
-            entries.map(entries_of_config_map),
+            entries.map(|map| entries_of_config_map(map)),
             "configmap",
             "configmap references non-existent config key",
         );
@@ -122,7 +122,7 @@ impl<'a> Gathered<'a> {
         let entries = self.given.inputs.secrets.get(reference.name);
         self.object(
             reference,
-            entries.map(entries_of_secret),
+            entries.map(|secret| entries_of_secret(secret)),
             "secret",
             "references non-existent secret key",
         );
@@ -190,8 +190,23 @@ impl<'a> Gathered<'a> {
         }
     }
 
-    fn token(&mut self, projection: &ServiceAccountTokenProjection) {
-        match self.given.inputs.tokens.get(&TokenAsk::of(projection)) {
+    fn token(
+        &mut self,
+        projection: &ServiceAccountTokenProjection,
+        path: &str,
+    ) -> Result<(), Refusal> {
+        let Some(tokens) = &self.given.inputs.tokens else {
+            let namespace = self.pod.metadata.namespace.as_deref();
+            let namespace = namespace.unwrap_or_default();
+            return Err(Refusal::new(
+                format!("{path}.serviceAccountToken"),
+                format!(
+                    "tokens of namespace {namespace:?} do not leave the cluster; an operator \
+                     who wants them to lists it in the provider's configuration"
+                ),
+            ));
+        };
+        match tokens.get(&TokenAsk::of(projection)) {
             None => {
                 let account = self.pod.spec.as_ref();
                 let account = account
@@ -206,6 +221,7 @@ impl<'a> Gathered<'a> {
                 self.files.push((projection.path.clone(), file));
             }
         }
+        Ok(())
     }
 
     /// The files by their cleaned path; the last of one path has it.

@@ -11,6 +11,8 @@
 //!   unless the caller declares that its backend reads it from the spec.
 //! * `clusterTrustBundle` and `podCertificate` are refused by path, and so are
 //!   huge pages as a medium.
+//! * Where tokens are withheld, the volume that the API server puts into pods for
+//!   one is left out, and any other token refused by path.
 //! * Paths that differ only in `./` or `//` collide, and the later source has
 //!   the file; the kubelet leaves it to chance. A path that is a file and also a
 //!   directory is named as such.
@@ -34,7 +36,7 @@ use std::fmt;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Volume as Source};
 
 use crate::inputs::Inputs;
-use crate::podspec::{Refusal, Refusals};
+use crate::podspec::{Refusal, Refusals, is_service_account_volume};
 use crate::quantity::{Amount, Resources};
 pub use content::Content;
 pub use mounts::{Mount, MountError, mounts};
@@ -177,6 +179,9 @@ pub fn lay_out(pod: &Pod, given: Given<'_>) -> Result<BTreeMap<String, Volume>, 
     let mut failed = Vec::new();
     let mut volumes = BTreeMap::new();
     for (index, source) in spec.volumes.iter().flatten().enumerate() {
+        if left_out(source, given.inputs) {
+            continue;
+        }
         let path = format!("spec.volumes[{index}]");
         match lay_out_one(pod, spec, source, &path, given) {
             Err(Problem::Refused(refusal)) => refusals.0.push(refusal),
@@ -198,6 +203,12 @@ pub fn lay_out(pod: &Pod, given: Given<'_>) -> Result<BTreeMap<String, Volume>, 
         return Err(VolumesError::Failed(failed));
     }
     Ok(volumes)
+}
+
+/// Whether the pod does without this volume: it is the API server's own for a
+/// token that is withheld.
+pub(crate) fn left_out(source: &Source, inputs: &Inputs) -> bool {
+    inputs.tokens.is_none() && is_service_account_volume(source)
 }
 
 /// What stands in the way of one volume.

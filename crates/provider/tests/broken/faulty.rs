@@ -200,7 +200,7 @@ impl Backend for Faulty {
         match self.fault {
             Fault::EnsureDoesNothing => return Ok(()),
             Fault::EnsureStartsAgain => return self.put(pod, uid.as_str()).await,
-            Fault::LabelsStartAgain if pod.change == PodChange::Metadata => {
+            Fault::LabelsStartAgain if pod.change == PodChange::Payload => {
                 return self.put(pod, uid.as_str()).await;
             }
             Fault::OkBeforeWriting => {

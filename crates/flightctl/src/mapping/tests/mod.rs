@@ -29,6 +29,7 @@ pub(crate) fn pod(spec: Value) -> PodRequest {
         pod: Arc::new(pod),
         change: PodChange::First,
         journal: None,
+        inputs: Default::default(),
     }
 }
 

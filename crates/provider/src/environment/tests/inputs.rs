@@ -191,7 +191,8 @@ fn keys_of_objects_become_values_and_only_data_counts() {
     .map(&json!({"k": "$(M)"}))
     .secret(&[("k", b"s")]);
     let binary = [("b".to_owned(), k8s_openapi::ByteString(b"b".to_vec()))];
-    case.inputs.config_maps.get_mut("map").unwrap().binary_data = Some(binary.into());
+    let map = case.inputs.config_maps.get_mut("map").unwrap();
+    Arc::make_mut(map).binary_data = Some(binary.into());
     assert_eq!(case.pairs(), owned(&[("M", "$(M)"), ("S", "s"), ("N", "")]));
 }
 

@@ -7,6 +7,8 @@ mod placed;
 mod references;
 mod services;
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::{Container, Pod, Secret};
 use serde_json::{Value, json};
 
@@ -19,7 +21,6 @@ struct Case {
     container: Container,
     inputs: Inputs,
     placement: Placement,
-    api_server: Option<ApiServer>,
 }
 
 fn case(namespace: &str, links: bool, container: Value) -> Case {
@@ -41,7 +42,6 @@ fn case(namespace: &str, links: bool, container: Value) -> Case {
         container: read(container),
         inputs: Inputs::default(),
         placement: Placement::default(),
-        api_server: None,
     }
 }
 
@@ -53,7 +53,7 @@ impl Case {
     /// A ConfigMap by the name `map`.
     fn map(mut self, data: &Value) -> Self {
         let map = read(json!({"metadata": {"name": "map"}, "data": data}));
-        self.inputs.config_maps.insert("map".into(), map);
+        self.inputs.config_maps.insert("map".into(), Arc::new(map));
         self
     }
 
@@ -67,26 +67,22 @@ impl Case {
             data: Some(data.collect()),
             ..Default::default()
         };
+        let secret = Arc::new(secret.into());
         self.inputs.secrets.insert("hush".into(), secret);
         self
     }
 
     fn service(mut self, namespace: &str, name: &str, address: &str, port: u16) -> Self {
-        self.inputs.services.push(read(json!({
+        let service = read(json!({
             "metadata": {"namespace": namespace, "name": name},
             "spec": {"clusterIP": address, "ports": [{"protocol": "TCP", "port": port}]},
-        })));
+        }));
+        self.inputs.services.push(Arc::new(service));
         self
     }
 
     fn run(&self) -> Result<Environment, EnvironmentError> {
-        environment(
-            &self.pod,
-            &self.container,
-            &self.inputs,
-            &self.placement,
-            self.api_server.as_ref(),
-        )
+        environment(&self.pod, &self.container, &self.inputs, &self.placement)
     }
 
     /// The variables in their order.

@@ -2,13 +2,16 @@
 
 use super::*;
 
-fn of(spec: &Value) -> References {
-    let pod: Pod = read(json!({"spec": spec}));
-    super::super::references(&pod)
+fn pod(spec: &Value) -> Pod {
+    read(json!({"spec": spec}))
 }
 
-fn names(pairs: &[(&str, Need)]) -> std::collections::BTreeMap<String, Need> {
-    let pair = |(name, need): &(&str, Need)| ((*name).to_owned(), *need);
+fn of(spec: &Value) -> References {
+    super::super::references(&pod(spec), true)
+}
+
+fn names(pairs: &[(&str, Read)]) -> std::collections::BTreeMap<String, Read> {
+    let pair = |(name, read): &(&str, Read)| ((*name).to_owned(), *read);
     pairs.iter().map(pair).collect()
 }
 
@@ -46,47 +49,68 @@ fn every_container_and_every_volume_counts() {
             {"name": "d", "emptyDir": {}},
         ],
     }));
-    use Need::{Optional, Required};
+    use Read::{AtStart, WhileRunning};
     assert_eq!(
         got.config_maps,
         names(&[
-            ("app-from", Required),
-            ("app-key", Optional),
-            ("init-from", Required),
-            ("init-key", Optional),
-            ("debug-from", Required),
-            ("debug-key", Optional),
-            ("volume", Required),
-            ("projected", Optional),
+            ("app-from", AtStart),
+            ("app-key", AtStart),
+            ("init-from", AtStart),
+            ("init-key", AtStart),
+            ("debug-from", AtStart),
+            ("debug-key", AtStart),
+            ("volume", WhileRunning),
+            ("projected", WhileRunning),
         ])
     );
     assert_eq!(
         got.secrets,
         names(&[
-            ("app-from", Optional),
-            ("app-key", Required),
-            ("init-from", Optional),
-            ("init-key", Required),
-            ("debug-from", Optional),
-            ("debug-key", Required),
-            ("volume", Optional),
-            ("projected", Required),
-            ("pull", Optional),
+            ("app-from", AtStart),
+            ("app-key", AtStart),
+            ("init-from", AtStart),
+            ("init-key", AtStart),
+            ("debug-from", AtStart),
+            ("debug-key", AtStart),
+            ("volume", WhileRunning),
+            ("projected", WhileRunning),
+            ("pull", AtStart),
         ])
     );
+    let asks: Vec<_> = got.tokens.iter().map(|t| t.expiration_seconds).collect();
+    assert_eq!(asks, [3600]);
 }
 
 #[test]
-fn one_reference_that_is_not_optional_makes_the_object_required() {
-    let map = |optional: bool| json!({"configMapRef": {"name": "m", "optional": optional}});
-    for (from, need) in [
-        ([map(true), map(true)], Need::Optional),
-        ([map(true), map(false)], Need::Required),
-        ([map(false), map(true)], Need::Required),
-    ] {
-        let got = of(&json!({"containers": [{"name": "app", "envFrom": from}]}));
-        assert_eq!(got.config_maps, names(&[("m", need)]));
-    }
+fn an_object_that_a_volume_names_too_is_read_while_containers_run() {
+    let from = json!([{"configMapRef": {"name": "m"}}]);
+    let got = of(&json!({
+        "containers": [{"name": "app", "envFrom": from}],
+        "volumes": [{"name": "v", "configMap": {"name": "m"}}],
+    }));
+    assert_eq!(got.config_maps, names(&[("m", Read::WhileRunning)]));
+}
+
+#[test]
+fn without_tokens_the_volume_of_the_api_server_counts_for_nothing() {
+    let injected = json!({"name": "kube-api-access-x7k2p", "projected": {"sources": [
+        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}},
+    ]}});
+    let own = json!({"name": "own", "projected": {"sources": [
+        {"serviceAccountToken": {"audience": "vault", "path": "token"}},
+        {"configMap": {"name": "mine"}},
+    ]}});
+    let spec = json!({"containers": [{"name": "app"}], "volumes": [injected, own]});
+    let all = of(&spec);
+    let root = ("kube-root-ca.crt", Read::WhileRunning);
+    let mine = ("mine", Read::WhileRunning);
+    assert_eq!(all.config_maps, names(&[root, mine]));
+    assert_eq!(all.tokens.len(), 2);
+    let without = super::super::references(&pod(&spec), false);
+    assert_eq!(without.config_maps, names(&[mine]));
+    assert!(without.tokens.is_empty());
 }
 
 #[test]
@@ -98,7 +122,7 @@ fn a_name_left_empty_refers_to_nothing() {
     }));
     assert_eq!(got, References::default());
     assert_eq!(
-        super::super::references(&Pod::default()),
+        super::super::references(&Pod::default(), true),
         References::default()
     );
 }

@@ -167,7 +167,7 @@ fn outside_the_cluster_the_api_server_is_where_configuration_says() {
             {"name": "URL", "value": "https://$(KUBERNETES_SERVICE_HOST):$(KUBERNETES_SERVICE_PORT)"},
         ]}),
     ));
-    case.api_server = Some(ApiServer {
+    case.inputs.api_server = Some(ApiServer {
         host: "api.example.com".into(),
         port: 6443,
     });

@@ -6,6 +6,7 @@ mod projections;
 mod revisions;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use serde_json::{Value, json};
@@ -23,7 +24,7 @@ fn inputs() -> Inputs {
     // `AP8=` is the bytes 0 and 255.
     let map = json!({"data": {"a": "text", "b.conf": "x=1"}, "binaryData": {"bin": "AP8="}});
     let map = serde_json::from_value(map).unwrap();
-    inputs.config_maps.insert("cm".into(), map);
+    inputs.config_maps.insert("cm".into(), Arc::new(map));
     let mut secret = Secret::default();
     let bytes = |text: &str| k8s_openapi::ByteString(text.into());
     let data = [
@@ -31,13 +32,15 @@ fn inputs() -> Inputs {
         ("password".into(), bytes(SECRET)),
     ];
     secret.data = Some(data.into());
+    let secret = Arc::new(secret.into());
     inputs.secrets.insert("sec".into(), secret);
     for (audience, expiration_seconds) in [(None, 3607), (Some("vault".into()), 600)] {
         let ask = TokenAsk {
             audience,
             expiration_seconds,
         };
-        inputs.tokens.insert(ask, TOKEN.into());
+        let tokens = inputs.tokens.get_or_insert_default();
+        tokens.insert(ask, TOKEN.into());
     }
     inputs
 }

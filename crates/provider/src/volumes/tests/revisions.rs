@@ -35,9 +35,14 @@ fn mount<'a>(mounts: &'a mut [VolumeMount], name: &str) -> &'a mut VolumeMount {
 }
 
 fn set(inputs: &mut Inputs, map: &str, key: &str, value: &str) {
-    let data = &mut inputs.config_maps.get_mut(map).unwrap().data;
+    let data = &mut Arc::make_mut(inputs.config_maps.get_mut(map).unwrap()).data;
     data.get_or_insert_default()
         .insert(key.into(), value.into());
+}
+
+fn secret(inputs: &mut Inputs) -> &mut Secret {
+    let sealed = inputs.secrets.get_mut("sec").unwrap();
+    Arc::get_mut(sealed).unwrap()
 }
 
 fn revision(pod: &Pod, inputs: &Inputs) -> String {
@@ -56,15 +61,15 @@ fn what_a_container_sees_change_changes_the_revision() {
     let edits: [(&str, Edit); 8] = [
         ("a value", |_, i| set(i, "cm", "a", "new")),
         ("a secret", |_, i| {
-            let data = i.secrets.get_mut("sec").unwrap().data.as_mut().unwrap();
+            let data = secret(i).data.as_mut().unwrap();
             data.insert("password".into(), ByteString(b"new".to_vec()));
         }),
         ("a new key", |_, i| {
-            let data = i.secrets.get_mut("sec").unwrap().data.as_mut().unwrap();
+            let data = secret(i).data.as_mut().unwrap();
             data.insert("extra".into(), ByteString(Vec::new()));
         }),
         ("a token", |_, i| {
-            for token in i.tokens.values_mut() {
+            for token in i.tokens.iter_mut().flat_map(|all| all.values_mut()) {
                 *token = "renewed".into();
             }
         }),
@@ -113,7 +118,7 @@ fn what_no_container_sees_change_leaves_the_revision() {
             p.metadata.annotations = None;
         }),
         ("the version of an object", |_, i| {
-            let map = i.config_maps.get_mut("cm").unwrap();
+            let map = Arc::make_mut(i.config_maps.get_mut("cm").unwrap());
             map.metadata.resource_version = Some("7".into());
         }),
         ("the size of an empty directory", |p, _| {
@@ -134,7 +139,7 @@ fn what_no_container_sees_change_leaves_the_revision() {
 fn bytes_that_move_between_a_name_and_its_file_change_the_revision() {
     let with = |key: &str, value: &str| {
         let (pod, mut inputs) = example();
-        let data = &mut inputs.secrets.get_mut("sec").unwrap().data;
+        let data = &mut secret(&mut inputs).data;
         *data = Some([(key.to_owned(), ByteString(value.into()))].into());
         revision(&pod, &inputs)
     };
