@@ -20,9 +20,11 @@
 //! [`facts`], [`node`]; beside them [`admission`], [`quantity`], [`clock`],
 //! [`podspec`] (what a backend does with every field of a pod), [`inputs`],
 //! [`environment`], [`volumes`] and [`rendered`] (what a pod is given, what its
-//! containers are started with, its files, and all of it together), [`error`] and, with the feature `conformance`,
-//! the kit that every backend passes (`conformance`). How to write a backend:
-//! `docs/writing-a-backend.md` and `examples/memory`.
+//! containers are started with, its files, and all of it together), [`image`],
+//! [`error`] and,
+//! with the feature `conformance`, the kit that every backend passes
+//! (`conformance`). How to write a backend: `docs/writing-a-backend.md` and
+//! `examples/memory`.
 
 pub mod admission;
 pub mod backend;
@@ -33,6 +35,7 @@ mod downward;
 pub mod environment;
 pub mod error;
 pub mod facts;
+pub mod image;
 pub mod inputs;
 pub mod key;
 pub mod node;
