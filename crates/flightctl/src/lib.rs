@@ -25,7 +25,6 @@ pub mod device;
 pub mod facts;
 pub mod fleet;
 pub mod follow;
-pub mod image;
 pub mod logs;
 pub mod mapping;
 pub mod marker;

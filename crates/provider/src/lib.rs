@@ -20,9 +20,11 @@
 //! [`facts`], [`node`]; beside them [`admission`], [`quantity`], [`clock`],
 //! [`podspec`] (what a backend does with every field of a pod), [`inputs`],
 //! [`environment`], [`volumes`] and [`rendered`] (what a pod is given, what its
-//! containers are started with, its files, and all of it together), [`error`] and, with the feature `conformance`,
-//! the kit that every backend passes (`conformance`). How to write a backend:
-//! `docs/writing-a-backend.md` and `examples/memory`.
+//! containers are started with, its files, and all of it together), [`image`] and
+//! [`pull`] (image names in full, and what they are pulled with), [`error`] and,
+//! with the feature `conformance`, the kit that every backend passes
+//! (`conformance`). How to write a backend: `docs/writing-a-backend.md` and
+//! `examples/memory`.
 
 pub mod admission;
 pub mod backend;
@@ -33,10 +35,12 @@ mod downward;
 pub mod environment;
 pub mod error;
 pub mod facts;
+pub mod image;
 pub mod inputs;
 pub mod key;
 pub mod node;
 pub mod podspec;
+pub mod pull;
 pub mod quantity;
 pub mod rendered;
 pub mod request;
@@ -52,5 +56,6 @@ pub use facts::{
 pub use inputs::{Inputs, Sealed, TokenAsk};
 pub use key::{PodKey, Uid};
 pub use node::{NodeFacts, NodeInfo, NodeSet};
+pub use pull::PullCredentials;
 pub use rendered::{RenderError, RenderedContainer, RenderedPod};
 pub use request::{PodChange, PodRequest, Revision};

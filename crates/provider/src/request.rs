@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::environment::Placement;
 use crate::inputs::Inputs;
 use crate::key::PodKey;
+use crate::pull::PullCredentials;
 use crate::rendered::{self, RenderError, RenderedPod};
 
 /// A fingerprint of what may change in the containers of a living pod.
@@ -139,6 +140,12 @@ impl PodRequest {
         declared: &[&str],
     ) -> Result<RenderedPod, RenderError> {
         rendered::render(&self.pod, &self.inputs, placement, declared)
+    }
+
+    /// What the pod's images are pulled with. Asks for
+    /// [`crate::InputNeeds::objects`]: without them every secret is missing.
+    pub fn pull_credentials(&self) -> PullCredentials {
+        PullCredentials::of(self.spec(), &self.inputs)
     }
 
     /// An annotation of the pod.

@@ -3,9 +3,9 @@
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use vk_provider::PodRequest;
+use vk_provider::{PodRequest, image};
 
-use crate::{image, marker};
+use crate::marker;
 
 /// The pod's restart policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,12 +2,11 @@
 //! that say how far it is.
 
 use k8s_openapi::api::core::v1::Container;
-use vk_provider::{BackendError, PodRequest};
+use vk_provider::{BackendError, PodRequest, image};
 
 use super::expected::{Policy, Role, needs_pod, policy, role_of_init};
 use super::volumes::{self, Kind};
 use super::{app_id, app_name};
-use crate::image;
 use crate::quadlet::is_name;
 use vk_provider::podspec::Refusal;
 

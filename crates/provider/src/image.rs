@@ -1,8 +1,10 @@
-//! Image names in full, as containerd spells them: Flight Control refuses short
-//! ones, and `library/nginx` would pass there and be found nowhere.
+//! Image names in full, as containerd spells them. A remote may refuse short ones
+//! or look for them elsewhere, and credentials are looked up by the full name.
 
 /// Longest repository name that registries take.
 const NAME_LIMIT: usize = 255;
+/// Where a name without a registry is.
+pub(crate) const DOCKER_HUB: &str = "docker.io";
 const TAG_LIMIT: usize = 128;
 /// Hex digits a digest has at least (`sha256` has 64).
 const DIGEST_DIGITS: usize = 32;
@@ -13,50 +15,83 @@ const DIGEST_DIGITS: usize = 32;
 /// # Errors
 /// What is wrong with the name, as a sentence.
 pub fn normalized(text: &str) -> Result<String, String> {
-    let (rest, digest) = match text.split_once('@') {
-        Some((rest, digest)) => (rest, Some(digest)),
-        None => (text, None),
-    };
-    // A colon behind the last slash is a tag's; one before it a port's.
-    let slash = rest.rfind('/').map_or(0, |at| at + 1);
-    let (name, tag) = match rest.get(slash..).and_then(|last| last.find(':')) {
-        Some(colon) => (&rest[..slash + colon], Some(&rest[slash + colon + 1..])),
-        None => (rest, None),
-    };
-    let (domain, path) = match name.split_once('/') {
-        Some((first, path)) if is_registry(first) => (first, path.to_owned()),
-        _ if name.contains('/') => ("docker.io", name.to_owned()),
-        _ => ("docker.io", format!("library/{name}")),
-    };
-    let (domain, path) = match domain {
-        "docker.io" | "index.docker.io" if !path.contains('/') => {
-            ("docker.io", format!("library/{path}"))
+    let name = Name::parse(text)?;
+    let repository = name.repository();
+    Ok(match (name.digest, name.tag) {
+        (Some(digest), _) => format!("{repository}@{digest}"),
+        (None, tag) => format!("{repository}:{}", tag.unwrap_or("latest")),
+    })
+}
+
+/// `nginx:1` → `docker.io/library/nginx`: what credentials are looked up for.
+///
+/// # Errors
+/// As [`normalized`].
+pub fn repository(text: &str) -> Result<String, String> {
+    Ok(Name::parse(text)?.repository())
+}
+
+/// A name that registries take, with what short ones leave out.
+struct Name<'a> {
+    domain: &'a str,
+    path: String,
+    tag: Option<&'a str>,
+    digest: Option<&'a str>,
+}
+
+impl<'a> Name<'a> {
+    fn parse(text: &'a str) -> Result<Self, String> {
+        let (rest, digest) = match text.split_once('@') {
+            Some((rest, digest)) => (rest, Some(digest)),
+            None => (text, None),
+        };
+        // A colon behind the last slash is a tag's; one before it a port's.
+        let slash = rest.rfind('/').map_or(0, |at| at + 1);
+        let (name, tag) = match rest.get(slash..).and_then(|last| last.find(':')) {
+            Some(colon) => (&rest[..slash + colon], Some(&rest[slash + colon + 1..])),
+            None => (rest, None),
+        };
+        let (domain, path) = match name.split_once('/') {
+            Some((first, path)) if is_registry(first) => (first, path.to_owned()),
+            _ if name.contains('/') => (DOCKER_HUB, name.to_owned()),
+            _ => (DOCKER_HUB, format!("library/{name}")),
+        };
+        let (domain, path) = match domain {
+            DOCKER_HUB | "index.docker.io" if !path.contains('/') => {
+                (DOCKER_HUB, format!("library/{path}"))
+            }
+            "index.docker.io" => (DOCKER_HUB, path),
+            _ => (domain, path),
+        };
+        if !is_domain(domain) {
+            return Err(format!("image {text:?}: {domain:?} is no registry address"));
         }
-        "index.docker.io" => ("docker.io", path),
-        _ => (domain, path),
-    };
-    if !is_domain(domain) {
-        return Err(format!("image {text:?}: {domain:?} is no registry address"));
-    }
-    if let Some(part) = path.split('/').find(|part| !is_component(part)) {
-        return Err(format!(
-            "image {text:?}: {part:?} is no part of a repository name (lower-case letters and digits, single separators)"
-        ));
-    }
-    if domain.len() + 1 + path.len() > NAME_LIMIT {
-        return Err(format!(
-            "image {text:?}: the repository name is longer than {NAME_LIMIT} characters"
-        ));
-    }
-    if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
-        return Err(format!("image {text:?}: {tag:?} is no tag"));
-    }
-    match digest {
-        Some(digest) if !is_digest(digest) => {
-            Err(format!("image {text:?}: {digest:?} is no digest"))
+        if let Some(part) = path.split('/').find(|part| !is_component(part)) {
+            return Err(format!(
+                "image {text:?}: {part:?} is no part of a repository name (lower-case letters and digits, single separators)"
+            ));
         }
-        Some(digest) => Ok(format!("{domain}/{path}@{digest}")),
-        None => Ok(format!("{domain}/{path}:{}", tag.unwrap_or("latest"))),
+        if domain.len() + 1 + path.len() > NAME_LIMIT {
+            return Err(format!(
+                "image {text:?}: the repository name is longer than {NAME_LIMIT} characters"
+            ));
+        }
+        if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
+            return Err(format!("image {text:?}: {tag:?} is no tag"));
+        }
+        if let Some(digest) = digest.filter(|digest| !is_digest(digest)) {
+            return Err(format!("image {text:?}: {digest:?} is no digest"));
+        }
+        Ok(Self {
+            domain,
+            path,
+            tag,
+            digest,
+        })
+    }
+
+    fn repository(&self) -> String {
+        format!("{}/{}", self.domain, self.path)
     }
 }
 
@@ -151,6 +186,12 @@ mod tests {
             ),
         ] {
             assert_eq!(normalized(short).as_deref(), Ok(long));
+            let repository = repository(short).unwrap();
+            assert!(
+                long[repository.len()..].starts_with([':', '@']),
+                "{repository}"
+            );
+            assert!(long.starts_with(&repository), "{repository}");
         }
     }
 
