@@ -29,7 +29,7 @@ pub struct Desired {
     /// Fingerprint of the containers' spec.
     pub revision: Revision,
     /// The effective request, for the node's ledger.
-    pub requests: Resources,
+    pub requests: Arc<Resources>,
     /// Set when the pod is being deleted: the grace it is given.
     pub deletion: Option<Duration>,
     /// The grace of its own, where nobody names another.
@@ -72,7 +72,7 @@ impl Desired {
             revision: before.map_or_else(|| Revision::of(spec), |b| b.revision.clone()),
             requests: match before {
                 Some(before) => before.requests.clone(),
-                None => pod_requests(&*resize::as_started(pod)?),
+                None => Arc::new(pod_requests(&*resize::as_started(pod)?)),
             },
             deletion,
             grace: spec

@@ -180,7 +180,7 @@ impl Publisher {
             return Err("shutting down".into());
         };
         let api: Api<Node> = Api::all(self.client.clone());
-        let answer = timeout(WRITE_DEADLINE, api.get(node)).await;
+        let answer = timeout(WRITE_DEADLINE, Box::pin(api.get(node))).await;
         let node = answer.map_or_else(|_| Err(None), |read| read.map_err(Some));
         match node {
             Ok(node) => Ok(node.metadata.labels.unwrap_or_default()),
@@ -188,8 +188,10 @@ impl Publisher {
         }
     }
 
+    /// Boxed like all requests of kube's: see [`Self::bounded`].
     async fn read_now(&self, key: &PodKey) -> Result<Option<LeanPod>, String> {
-        let answer = timeout(WRITE_DEADLINE, self.api(key).get(&key.name)).await;
+        let api = self.api(key);
+        let answer = timeout(WRITE_DEADLINE, Box::pin(api.get(&key.name))).await;
         match answer.map_or_else(|_| Err(None), |read| read.map_err(Some)) {
             Ok(pod) => Ok(Some(pod).filter(|pod| pod.key().is_some_and(|k| k.uid == key.uid))),
             Err(Some(kube::Error::Api(status)))

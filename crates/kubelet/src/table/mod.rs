@@ -31,7 +31,8 @@ pub struct Table {
 
 #[derive(Debug, Default)]
 struct Inner {
-    records: HashMap<Uid, Record>,
+    // Boxed: half of a table's places may be empty.
+    records: HashMap<Uid, Box<Record>>,
     /// Sum of the requests of pods that take up room, by node.
     ledger: HashMap<Arc<str>, Resources>,
     /// Nodes we serve whose pods Kubernetes has not listed yet.
@@ -186,7 +187,7 @@ impl Table {
     /// Every node that some pod is for.
     pub fn nodes(&self) -> HashSet<Arc<str>> {
         let inner = self.lock();
-        let places = inner.records.values().filter_map(Record::place);
+        let places = inner.records.values().filter_map(|record| record.place());
         places.map(|place| place.node().clone()).collect()
     }
 
@@ -273,7 +274,7 @@ impl Table {
     /// Reads or changes one record; the node's ledger follows.
     pub fn with<T>(&self, uid: &Uid, change: impl FnOnce(&mut Record) -> T) -> Option<T> {
         let mut inner = self.lock();
-        let result = inner.records.get_mut(uid).map(change);
+        let result = inner.records.get_mut(uid).map(|record| change(record));
         inner.settle(uid);
         result
     }
@@ -346,7 +347,7 @@ impl Inner {
 
     fn of_node(&self, node: &str) -> impl Iterator<Item = &Record> {
         let is_here = move |place: &Place| &**place.node() == node;
-        let records = self.records.values();
+        let records = self.records.values().map(|record| &**record);
         records.filter(move |record| record.place().as_ref().is_some_and(is_here))
     }
 
@@ -390,7 +391,7 @@ impl Inner {
         let record = self
             .records
             .entry(uid.clone())
-            .or_insert_with(|| Record::new(key));
+            .or_insert_with(|| Box::new(Record::new(key)));
         if let Some(before) = &record.desired
             && (before.revision != desired.revision
                 // Our own final delete sets the grace to 0 before the pod goes.
@@ -427,7 +428,7 @@ impl Inner {
         let record = self.records.entry(uid.clone()).or_insert_with(|| {
             let mut record = Record::new(facts.key.clone());
             record.absence = Absence::Orphan { confirmed: false };
-            record
+            Box::new(record)
         });
         let newer = record.observe(facts, at);
         self.settle(&uid);

@@ -95,7 +95,7 @@ pub struct Record {
     pub(super) expires: Option<(Timestamp, Instant)>,
     /// What the node's ledger holds for this pod: exactly this is taken away
     /// again, whatever became of the pod meanwhile.
-    pub(super) counted: Option<(Arc<str>, Resources)>,
+    pub(super) counted: Option<(Arc<str>, Arc<Resources>)>,
 }
 
 /// Why a pod is Failed as a whole, and how it ends.
