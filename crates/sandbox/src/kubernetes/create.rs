@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::resource::{CONFIG_MAPS, NAMESPACES, PODS, Resource, SERVICE_ACCOUNTS};
 use super::status::{ApiError, FieldError};
 use super::store::State;
-use super::{Cluster, defaults, object, validate};
+use super::{Cluster, defaults, object, services, validate};
 
 /// The taint of a node that was never seen ready, from the real server's
 /// `TaintNodesByCondition` plugin; the controllers take it away.
@@ -58,8 +58,10 @@ impl Cluster {
             if !errors.is_empty() {
                 return Err(ApiError::invalid(resource, &name, &errors));
             }
-            if resource.plural == "pods" {
-                self.admit_pod(state, ns, &name, &mut object)?;
+            match resource.plural {
+                "pods" => self.admit_pod(state, ns, &name, &mut object)?,
+                "services" => services::allocate(state, &mut object)?,
+                _ => {}
             }
             let metadata = &mut object["metadata"];
             metadata["uid"] = json!(self.names().uid());
@@ -220,6 +222,7 @@ fn begin(resource: &Resource, object: &mut Value) {
             object["status"] = json!({"phase": "Pending", "qosClass": class});
         }
         "namespaces" => object["status"] = json!({"phase": "Active"}),
+        "services" => object["status"] = json!({"loadBalancer": {}}),
         "deployments" | "jobs" => object["status"] = json!({}),
         "daemonsets" => object["status"] = super::daemonsets::nothing_yet(),
         "replicasets" | "statefulsets" => object["status"] = json!({"replicas": 0}),

@@ -40,6 +40,7 @@ pub(crate) fn fill(resource: &Resource, object: &mut Value) {
             put(&mut object["metadata"], "labels", json!({}));
             object["metadata"]["labels"]["kubernetes.io/metadata.name"] = name;
         }
+        "services" => super::services::fill(object),
         "secrets" => {
             put(object, "type", json!("Opaque"));
             encode_secret(object);
@@ -120,7 +121,7 @@ fn template(object: &mut Value) {
     pod_spec(&mut object["spec"]["template"]["spec"]);
 }
 
-fn put(parent: &mut Value, field: &str, default: Value) {
+pub(crate) fn put(parent: &mut Value, field: &str, default: Value) {
     if parent.is_null() {
         *parent = Value::Object(Map::new());
     }
@@ -202,7 +203,7 @@ fn container(container: &mut Value) {
     }
 }
 
-fn each<'a>(parent: &'a mut Value, list: &str) -> impl Iterator<Item = &'a mut Value> {
+pub(crate) fn each<'a>(parent: &'a mut Value, list: &str) -> impl Iterator<Item = &'a mut Value> {
     parent
         .get_mut(list)
         .and_then(Value::as_array_mut)

@@ -150,7 +150,7 @@ pub(crate) fn delete(
             } else {
                 remove(state, resource, ns, name).unwrap_or(old)
             };
-            if held || resource.plural == "pods" {
+            if held || shown_when_gone(resource) {
                 Ok(Deleted::Object(last))
             } else {
                 let uid = object::uid(&last).to_owned();
@@ -322,6 +322,11 @@ impl Deleted {
             }
         }
     }
+}
+
+/// Whether a delete answers with the object's last state, not with a Status.
+fn shown_when_gone(resource: &Resource) -> bool {
+    matches!(resource.plural, "pods" | "serviceaccounts" | "services")
 }
 
 /// Whether the resource's objects may be deleted as a collection.

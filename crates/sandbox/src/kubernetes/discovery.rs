@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::resource::{ALL, EVENTS, EVENTS_GROUP, Resource};
+use super::resource::{ALL, AUTHENTICATION_GROUP, EVENTS, EVENTS_GROUP, Resource, TOKEN_REVIEWS};
 
 /// The version this API speaks; the kubelet's version is derived from it.
 const VERSION: &str = "v1.36.3";
@@ -55,7 +55,7 @@ fn version() -> Value {
 
 fn groups() -> BTreeSet<&'static str> {
     let named = ALL.iter().map(|r| r.group).filter(|g| !g.is_empty());
-    named.chain([EVENTS_GROUP]).collect()
+    named.chain([AUTHENTICATION_GROUP, EVENTS_GROUP]).collect()
 }
 
 fn group(name: &str) -> Value {
@@ -67,6 +67,9 @@ fn of_group(group: &str) -> Vec<&'static Resource> {
     if group == EVENTS_GROUP {
         return vec![&EVENTS];
     }
+    if group == AUTHENTICATION_GROUP {
+        return vec![&TOKEN_REVIEWS];
+    }
     ALL.into_iter().filter(|r| r.group == group).collect()
 }
 
@@ -76,6 +79,7 @@ fn resources(group: &str) -> Value {
         let verbs: Vec<&str> = VERBS
             .into_iter()
             .filter(|verb| *verb != "deletecollection" || super::delete::in_collections(resource))
+            .filter(|verb| *verb == "create" || group != AUTHENTICATION_GROUP)
             .collect();
         list.push(
             json!({"name": resource.plural, "singularName": resource.singular,
@@ -83,7 +87,7 @@ fn resources(group: &str) -> Value {
             "shortNames": resource.short, "categories": resource.categories}),
         );
         for (name, kind) in resource.subresources {
-            let verbs = if matches!(*name, "binding" | "eviction") {
+            let verbs = if matches!(*name, "binding" | "eviction" | "token") {
                 json!(["create"])
             } else {
                 json!(["get", "patch", "update"])
@@ -92,6 +96,10 @@ fn resources(group: &str) -> Value {
                 "namespaced": resource.namespaced, "kind": kind, "verbs": verbs});
             if *kind == "Scale" {
                 entry["group"] = json!("autoscaling");
+                entry["version"] = json!("v1");
+            }
+            if *kind == "TokenRequest" {
+                entry["group"] = json!(AUTHENTICATION_GROUP);
                 entry["version"] = json!("v1");
             }
             if *kind == "Eviction" {
@@ -122,7 +130,8 @@ fn openapi_index() -> Value {
 /// `fieldValidation`, so that it leaves validation to the server.
 fn openapi(group: &str) -> Value {
     let mut paths = json!({});
-    for resource in of_group(group) {
+    let stored = |r: &&Resource| r.group != AUTHENTICATION_GROUP;
+    for resource in of_group(group).into_iter().filter(stored) {
         let prefix = if group.is_empty() {
             "/api/v1".into()
         } else {

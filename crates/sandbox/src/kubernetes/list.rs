@@ -70,6 +70,11 @@ impl Scope {
         self.labels.matches(&object["metadata"]["labels"]) && self.fields.matches(object)
     }
 
+    /// The name of the only object that it can select, if its fields say it.
+    pub(crate) fn single(&self) -> Option<&str> {
+        self.fields.single()
+    }
+
     pub(crate) fn covers(&self, resource: &Resource, namespace: &str) -> bool {
         self.resource.plural == resource.plural
             && self.namespace.as_deref().is_none_or(|ns| ns == namespace)

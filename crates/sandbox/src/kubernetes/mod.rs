@@ -5,14 +5,16 @@
 //! Deployments, StatefulSets, DaemonSets, Jobs and garbage collection. It refuses what the real server refuses
 //! where clients here touch it (preconditions, conflicts, immutable fields,
 //! invalid status transitions), in the real server's words; what it does not
-//! do is answered 501 by name.
+//! do is answered 501 by name. [`Cluster::forbid`] makes it refuse more;
+//! [`Cluster::open_watches`] and [`Cluster::unnamed_reads`] say what was read.
 //!
 //! Objects live as JSON in `store`; a write normalises them through their
 //! typed form, fills in `defaults`, and passes `validate`. `create`,
 //! `update` and `delete` are the operations; `list` and `watch` the
 //! readings; `routes` is the way from HTTP to both. Not here, though a real
 //! cluster has it: node leases that expire, pod garbage collection after a
-//! node is gone, NoExecute evictions, server-side apply, RBAC.
+//! node is gone, NoExecute evictions, server-side apply, RBAC; and tokens of
+//! ServiceAccounts are issued and reviewed, but do not open the API.
 
 mod access;
 mod controllers;
@@ -29,14 +31,18 @@ mod names;
 mod object;
 mod patch;
 mod quantity;
+mod reads;
 mod resource;
+mod rights;
 mod routes;
 mod scheduler;
 mod selector;
+mod services;
 mod statefulsets;
 mod status;
 mod store;
 mod table;
+mod tokens;
 mod update;
 mod validate;
 mod view;
@@ -46,17 +52,21 @@ mod workloads;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::Timestamp;
+use ring::hmac;
 use serde_json::{Value, json};
 
 pub use access::Object;
 pub use controllers::Controllers;
+pub use reads::{OpenWatch, UnnamedReads};
 pub use status::ApiError;
 
 use crate::clock::Clock;
 use crate::faults::Faults;
 use crate::transport::Endpoint;
 use names::Names;
-use resource::{CONFIG_MAPS, EVENTS, NAMESPACES, Resource};
+use reads::Reads;
+use resource::{CONFIG_MAPS, EVENTS, NAMESPACES, Resource, SERVICES};
+use rights::Denials;
 use store::Store;
 
 /// A Kubernetes API with everything in memory; clones share it.
@@ -72,18 +82,27 @@ struct Shared {
     clock: Clock,
     faults: Faults,
     names: Names,
+    reads: Reads,
+    denials: Denials,
+    signing_key: hmac::Key,
     ca: OnceLock<String>,
 }
 
 impl Cluster {
-    /// An empty cluster with the namespaces every cluster has. Nothing runs.
+    /// An empty cluster with the namespaces every cluster has and the Service
+    /// `kubernetes`, which leads nowhere. Nothing runs.
     pub fn new(clock: Clock) -> Self {
+        let names = Names::default();
+        let signing_key = hmac::Key::new(hmac::HMAC_SHA256, &names.bytes());
         let cluster = Self {
             shared: Arc::new(Shared {
                 store: Store::default(),
                 clock,
                 faults: Faults::default(),
-                names: Names::default(),
+                names,
+                reads: Reads::default(),
+                denials: Denials::default(),
+                signing_key,
                 ca: OnceLock::new(),
             }),
             token: None,
@@ -93,6 +112,7 @@ impl Cluster {
             // Cannot be refused: the names are valid and nothing is there yet.
             let _ = cluster.create_object(&NAMESPACES, "", namespace);
         }
+        let _ = cluster.create_object(&SERVICES, "default", services::of_the_api());
         cluster
     }
 
@@ -156,6 +176,18 @@ impl Cluster {
 
     pub(crate) fn names(&self) -> &Names {
         &self.shared.names
+    }
+
+    pub(crate) fn reads(&self) -> &Reads {
+        &self.shared.reads
+    }
+
+    pub(crate) fn denials(&self) -> &Denials {
+        &self.shared.denials
+    }
+
+    pub(crate) fn signing_key(&self) -> &hmac::Key {
+        &self.shared.signing_key
     }
 
     pub(crate) fn ca(&self) -> Option<&str> {

@@ -28,7 +28,8 @@ impl Default for Names {
 }
 
 impl Names {
-    fn bytes(&self) -> [u8; 32] {
+    /// Bytes that nobody else has.
+    pub(crate) fn bytes(&self) -> [u8; 32] {
         let count = self.next.fetch_add(1, Ordering::Relaxed);
         let mut hash = Sha256::new();
         hash.update(self.seed.to_be_bytes());

@@ -64,10 +64,11 @@ enum Strategy {
 }
 
 /// The `patchMergeKey`s of the API's types, for the resources served here. The
-/// name of the list alone tells them apart. Taints and tolerations are atomic
-/// in the real API too.
-fn strategy(field: &str) -> Strategy {
+/// name of the list tells them apart, and a port of a Service from one of a
+/// container its items do. Taints and tolerations are atomic in the real API too.
+fn strategy(field: &str, items: &[Value]) -> Strategy {
     match field {
+        "ports" if items.iter().any(|item| item.get("port").is_some()) => Strategy::ByKey("port"),
         "conditions" | "addresses" => Strategy::ByKey("type"),
         "podIPs" | "hostIPs" | "hostAliases" => Strategy::ByKey("ip"),
         "containers"
@@ -127,7 +128,8 @@ fn merge_map(
     }
     for (field, order) in orders {
         if let (Some(Value::Array(list)), Value::Array(order)) = (target.get_mut(&field), order) {
-            reorder(list, &order, &strategy(&field));
+            let strategy = strategy(&field, &order);
+            reorder(list, &order, &strategy);
         }
     }
     Ok(())
@@ -171,7 +173,7 @@ fn merge_list(
     mut old: Vec<Value>,
     mut patch: Vec<Value>,
 ) -> Result<Vec<Value>, ApiError> {
-    match strategy(field) {
+    match strategy(field, &patch) {
         Strategy::Atomic => Ok(patch),
         Strategy::Set => {
             for item in patch {
@@ -262,6 +264,20 @@ mod tests {
             new["status"]["conditions"],
             json!([{"type": "Ready", "status": "True"}, {"type": "Other", "status": "True"}])
         );
+    }
+
+    #[test]
+    fn ports_of_services_and_of_containers_have_each_their_key() {
+        let service = json!({"ports": [{"name": "a", "port": 80}]});
+        let second = json!({"ports": [{"port": 81}, {"port": 80, "name": "b"}],
+            "$setElementOrder/ports": [{"port": 81}, {"port": 80}]});
+        assert_eq!(
+            strategic(&service, &second)["ports"],
+            json!([{"port": 81}, {"name": "b", "port": 80}])
+        );
+        let container = json!({"ports": [{"containerPort": 80}]});
+        let named = json!({"ports": [{"containerPort": 80, "name": "b"}]});
+        assert_eq!(strategic(&container, &named), named);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The resources this API knows, as one table.
 
-use k8s_openapi::api::{apps, batch, coordination, core};
+use k8s_openapi::api::{apps, authentication, batch, coordination, core};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -96,6 +96,7 @@ pub(crate) static SERVICE_ACCOUNTS: Resource = Resource {
     singular: "serviceaccount",
     kind: "ServiceAccount",
     short: &["sa"],
+    subresources: &[("token", "TokenRequest")],
     typed: typed::<core::v1::ServiceAccount>,
     ..BASE
 };
@@ -112,6 +113,16 @@ pub(crate) static SECRETS: Resource = Resource {
     singular: "secret",
     kind: "Secret",
     typed: typed::<core::v1::Secret>,
+    ..BASE
+};
+pub(crate) static SERVICES: Resource = Resource {
+    plural: "services",
+    singular: "service",
+    kind: "Service",
+    short: &["svc"],
+    categories: &["all"],
+    subresources: &[("status", "Service")],
+    typed: typed::<core::v1::Service>,
     ..BASE
 };
 pub(crate) static LEASES: Resource = Resource {
@@ -184,8 +195,26 @@ pub(crate) static JOBS: Resource = Resource {
     ..BASE
 };
 
-/// All of them, in the order discovery lists them.
-pub(crate) static ALL: [&Resource; 13] = [
+/// Asked and answered, never stored.
+pub(crate) static TOKEN_REVIEWS: Resource = Resource {
+    group: AUTHENTICATION_GROUP,
+    plural: "tokenreviews",
+    singular: "tokenreview",
+    kind: "TokenReview",
+    namespaced: false,
+    typed: typed::<authentication::v1::TokenReview>,
+    ..BASE
+};
+/// The body of `serviceaccounts/token`; never stored.
+pub(crate) static TOKEN_REQUESTS: Resource = Resource {
+    group: AUTHENTICATION_GROUP,
+    kind: "TokenRequest",
+    typed: typed::<authentication::v1::TokenRequest>,
+    ..BASE
+};
+
+/// All that are stored, in the order discovery lists them.
+pub(crate) static ALL: [&Resource; 14] = [
     &CONFIG_MAPS,
     &EVENTS,
     &NAMESPACES,
@@ -193,6 +222,7 @@ pub(crate) static ALL: [&Resource; 13] = [
     &PODS,
     &SECRETS,
     &SERVICE_ACCOUNTS,
+    &SERVICES,
     &LEASES,
     &DEPLOYMENTS,
     &REPLICA_SETS,
@@ -204,11 +234,17 @@ pub(crate) static ALL: [&Resource; 13] = [
 /// The group under which [`EVENTS`] are shown a second time.
 pub(crate) const EVENTS_GROUP: &str = "events.k8s.io";
 
+/// The group of what is asked about tokens.
+pub(crate) const AUTHENTICATION_GROUP: &str = "authentication.k8s.io";
+
 impl Resource {
     /// The resource of that name in that group.
     pub(crate) fn find(group: &str, plural: &str) -> Option<&'static Self> {
         if group == EVENTS_GROUP && plural == EVENTS.plural {
             return Some(&EVENTS);
+        }
+        if group == AUTHENTICATION_GROUP && plural == TOKEN_REVIEWS.plural {
+            return Some(&TOKEN_REVIEWS);
         }
         ALL.into_iter()
             .find(|r| r.group == group && r.plural == plural)

@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use super::delete::{DeleteOptions, in_collections};
 use super::list::{ListOptions, Scope, is_set};
 use super::patch::{self, PatchKind};
-use super::resource::Resource;
+use super::resource::{Resource, TOKEN_REVIEWS};
+use super::rights::Asked;
+use super::selector::Fields;
 use super::status::ApiError;
 use super::update::Part;
 use super::view::View;
@@ -164,6 +166,7 @@ impl Call<'_> {
         let Some(resource) = Resource::find(target.group, target.plural) else {
             return refuse();
         };
+        self.cluster.admit(&self.asked(method, resource, target)?)?;
         if method != Method::GET
             && self
                 .query::<WriteOptions>()?
@@ -174,6 +177,13 @@ impl Call<'_> {
                 &format!("dry run of {method}"),
                 &what,
             ));
+        }
+        if resource.plural == TOKEN_REVIEWS.plural {
+            if (method, target.namespace, target.name) != (&Method::POST, None, None) {
+                return refuse();
+            }
+            let reviewed = self.cluster.review_token(self.json()?)?;
+            return Ok((StatusCode::CREATED, Json(reviewed)).into_response());
         }
         let view = View::new(resource, target.group, self.accept);
         let ns = target.namespace.unwrap_or_default();
@@ -217,6 +227,10 @@ impl Call<'_> {
                 let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
                 Ok((StatusCode::CREATED, Json(body)).into_response())
             }
+            ("POST", Some("token")) if resource.plural == "serviceaccounts" => {
+                let issued = self.cluster.issue_token(ns, name, self.json()?)?;
+                Ok((StatusCode::CREATED, Json(issued)).into_response())
+            }
             ("DELETE", None) => {
                 let options = self.delete_options()?;
                 let deleted = self.cluster.delete_object(resource, ns, name, &options)?;
@@ -224,6 +238,43 @@ impl Call<'_> {
             }
             _ => refuse(),
         }
+    }
+
+    /// The request, as it is authorized.
+    fn asked<'t>(
+        &self,
+        method: &Method,
+        resource: &'static Resource,
+        target: &Target<'t>,
+    ) -> Result<Asked<'t>, ApiError> {
+        let mut name = target.name.map(str::to_owned);
+        let verb = match (method.as_str(), target.name) {
+            ("GET", None) => {
+                let options: ListOptions = self.query()?;
+                // A selector that cannot be read names nothing; it is refused later.
+                let fields = Fields::parse(resource, &options.field_selector);
+                name = fields.ok().and_then(|f| f.single().map(str::to_owned));
+                if is_set(options.watch.as_ref()) {
+                    "watch"
+                } else {
+                    "list"
+                }
+            }
+            ("GET", Some(_)) => "get",
+            ("POST", _) => "create",
+            ("PUT", _) => "update",
+            ("PATCH", _) => "patch",
+            ("DELETE", None) => "deletecollection",
+            ("DELETE", Some(_)) => "delete",
+            _ => return Err(ApiError::not_implemented(method.as_str(), resource.plural)),
+        };
+        Ok(Asked {
+            verb,
+            resource,
+            subresource: target.subresource,
+            namespace: target.namespace,
+            name,
+        })
     }
 
     fn on_collection(

@@ -176,6 +176,13 @@ impl Fields {
         Ok(Self(terms))
     }
 
+    /// The name of the only object that can match, if a term says it.
+    pub(crate) fn single(&self) -> Option<&str> {
+        let named =
+            |(field, _, equal): &&(String, String, bool)| *equal && field == "metadata.name";
+        self.0.iter().find(named).map(|(_, name, _)| name.as_str())
+    }
+
     pub(crate) fn matches(&self, object: &Value) -> bool {
         self.0.iter().all(|(field, value, equal)| {
             let pointer = match field.as_str() {
@@ -216,6 +223,7 @@ fn supported(resource: &Resource) -> Vec<&'static str> {
         "nodes" => &["spec.unschedulable"],
         "namespaces" => &["status.phase"],
         "secrets" => &["type"],
+        "services" => &["spec.clusterIP", "spec.type"],
         "replicasets" => &["status.replicas"],
         "events" => &[
             "involvedObject.kind",

@@ -54,6 +54,18 @@ impl FieldError {
         }
     }
 
+    pub(crate) fn not_supported(field: &str, value: &str, supported: &[&str]) -> Self {
+        let known: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+        Self {
+            reason: "FieldValueNotSupported",
+            field: field.into(),
+            message: format!(
+                "Unsupported value: {value:?}: supported values: {}",
+                known.join(", ")
+            ),
+        }
+    }
+
     pub(crate) fn immutable(field: impl Into<String>, value: &Value) -> Self {
         Self::invalid(field, value, "field is immutable")
     }
@@ -70,7 +82,10 @@ impl ApiError {
     }
 
     fn about(mut self, resource: &Resource, name: &str) -> Self {
-        self.details = json!({"name": name, "kind": resource.plural});
+        self.details = json!({"kind": resource.plural});
+        if !name.is_empty() {
+            self.details["name"] = json!(name);
+        }
         if !resource.group.is_empty() {
             self.details["group"] = json!(resource.group);
         }
@@ -90,6 +105,14 @@ impl ApiError {
     pub(crate) fn conflict(what: &str, resource: &Resource, name: &str, why: &str) -> Self {
         let message = format!("Operation cannot be fulfilled on {what} \"{name}\": {why}");
         Self::new(StatusCode::CONFLICT, "Conflict", message).about(resource, name)
+    }
+
+    /// A bound object is another than the one meant; the real server names it
+    /// by its kind in the details, too.
+    pub(crate) fn bound_conflict(resource: &Resource, name: &str, why: &str) -> Self {
+        let mut error = Self::conflict(resource.kind, resource, name, why);
+        error.details["kind"] = json!(resource.kind);
+        error
     }
 
     pub(crate) fn modified(resource: &Resource, name: &str) -> Self {
@@ -133,7 +156,12 @@ impl ApiError {
     }
 
     pub(crate) fn forbidden(resource: &Resource, name: &str, why: &str) -> Self {
-        let message = format!("{} \"{name}\" is forbidden: {why}", resource.qualified());
+        let named = if name.is_empty() {
+            resource.qualified()
+        } else {
+            format!("{} \"{name}\"", resource.qualified())
+        };
+        let message = format!("{named} is forbidden: {why}");
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message).about(resource, name)
     }
 
@@ -147,6 +175,11 @@ impl ApiError {
         error.details = json!({"retryAfterSeconds": 1, "causes": [
             {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]});
         error
+    }
+
+    pub(crate) fn internal(why: &str) -> Self {
+        let message = format!("Internal error occurred: {why}");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
     }
 
     pub(crate) fn unauthorized() -> Self {

@@ -29,6 +29,15 @@ pub(crate) fn table(
         "namespaces" => (NAMESPACES, |o, now| {
             vec![json!(name(o)), json!(text(o, "/status/phase")), age(o, now)]
         }),
+        "services" => (SERVICES, service),
+        "configmaps" => (CONFIG_MAPS, |o, now| {
+            let keys = keys(o, "data") + keys(o, "binaryData");
+            vec![json!(name(o)), json!(keys), age(o, now)]
+        }),
+        "secrets" => (SECRETS, |o, now| {
+            let kind = json!(text(o, "/type"));
+            vec![json!(name(o)), kind, json!(keys(o, "data")), age(o, now)]
+        }),
         "leases" => (LEASES, |o, now| {
             vec![
                 json!(name(o)),
@@ -59,6 +68,22 @@ pub(crate) fn table(
 const PLAIN: &[Column] = &[("Name", false), ("Age", false)];
 const NAMESPACES: &[Column] = &[("Name", false), ("Status", false), ("Age", false)];
 const LEASES: &[Column] = &[("Name", false), ("Holder", false), ("Age", false)];
+const CONFIG_MAPS: &[Column] = &[("Name", false), ("Data", false), ("Age", false)];
+const SECRETS: &[Column] = &[
+    ("Name", false),
+    ("Type", false),
+    ("Data", false),
+    ("Age", false),
+];
+const SERVICES: &[Column] = &[
+    ("Name", false),
+    ("Type", false),
+    ("Cluster-IP", false),
+    ("External-IP", false),
+    ("Port(s)", false),
+    ("Age", false),
+    ("Selector", true),
+];
 const PODS: &[Column] = &[
     ("Name", false),
     ("Ready", false),
@@ -251,6 +276,32 @@ fn node(node: &Value, now: Timestamp) -> Vec<Value> {
         info("osImage"),
         info("kernelVersion"),
         info("containerRuntimeVersion"),
+    ]
+}
+
+fn keys(object: &Value, field: &str) -> usize {
+    object[field].as_object().map_or(0, serde_json::Map::len)
+}
+
+fn service(service: &Value, now: Timestamp) -> Vec<Value> {
+    let ports: Vec<String> = items(service, "/spec/ports")
+        .iter()
+        .map(|port| format!("{}/{}", port["port"], text(port, "/protocol")))
+        .collect();
+    let selector: Vec<String> = service["spec"]["selector"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
+    vec![
+        json!(name(service)),
+        json!(text(service, "/spec/type")),
+        or_none(text(service, "/spec/clusterIP")),
+        or_none(text(service, "/spec/externalName")),
+        or_none(&ports.join(",")),
+        age(service, now),
+        or_none(&selector.join(",")),
     ]
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::resource::Resource;
 use super::status::{ApiError, FieldError};
-use super::{Cluster, defaults, object, validate};
+use super::{Cluster, defaults, object, services, validate};
 
 /// Which part of an object a write may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,6 +191,9 @@ fn keep(resource: &Resource, part: Part, old: &Value, new: &mut Value) {
                 }
             }
         }
+    }
+    if part == Part::Main && resource.plural == "services" {
+        services::keep_address(old, new);
     }
     if !resource.has_status() {
         return;

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::object;
 use super::resource::Resource;
 use super::selector::Labels;
 use super::status::FieldError;
+use super::{object, services};
 
 /// Longest name of an object.
 const MAX_NAME: usize = 253;
@@ -16,7 +16,19 @@ const MAX_LABEL: usize = 63;
 
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
 const IMMUTABLE_POD: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+
+/// Why the text is no RFC 1123 label.
+pub(crate) fn label_fault(text: &str) -> Option<&'static str> {
+    if is_label(text) {
+        None
+    } else if text.contains('.') && is_subdomain(text) {
+        Some("must not contain dots")
+    } else {
+        Some(LABEL)
+    }
+}
 
 fn is_label(text: &str) -> bool {
     let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -38,15 +50,16 @@ fn is_subdomain(text: &str) -> bool {
 pub(crate) fn created(resource: &Resource, object: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let name = object::name(object);
-    let (fine, rule) = if resource.plural == "namespaces" {
-        (is_label(name), LABEL)
-    } else {
-        (is_subdomain(name), SUBDOMAIN)
+    let fault = match resource.plural {
+        "namespaces" | "services" => label_fault(name),
+        _ => (!is_subdomain(name)).then_some(SUBDOMAIN),
     };
-    if !fine {
-        errors.push(FieldError::invalid("metadata.name", &json!(name), rule));
+    if let Some(fault) = fault {
+        errors.push(FieldError::invalid("metadata.name", &json!(name), fault));
     }
     match resource.plural {
+        "services" => services::created(object, &mut errors),
+        "configmaps" | "secrets" => keys(object, &mut errors),
         "pods" => pod_spec("spec", &object["spec"], &mut errors),
         "jobs" => job(&object["spec"], &mut errors),
         "deployments" | "replicasets" | "statefulsets" | "daemonsets" => {
@@ -82,11 +95,11 @@ fn pod_spec(path: &str, spec: &Value, errors: &mut Vec<FieldError>) {
             let name = object::text(container, "/name");
             if name.is_empty() {
                 errors.push(FieldError::required(format!("{at}.name"), ""));
-            } else if !is_label(name) {
+            } else if let Some(fault) = label_fault(name) {
                 errors.push(FieldError::invalid(
                     format!("{at}.name"),
                     &json!(name),
-                    LABEL,
+                    fault,
                 ));
             } else if names.contains(&name) {
                 errors.push(FieldError::invalid(
@@ -101,6 +114,54 @@ fn pod_spec(path: &str, spec: &Value, errors: &mut Vec<FieldError>) {
             }
         }
     }
+}
+
+/// The keys of a ConfigMap or Secret.
+fn keys(object: &Value, errors: &mut Vec<FieldError>) {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let of = |field: &str| object[field].as_object().into_iter().flatten();
+    for (key, _) in of("data") {
+        if !object["binaryData"][key].is_null() {
+            let at = format!("data[{key}]");
+            let detail = "duplicate of key present in binaryData";
+            errors.push(FieldError::invalid(at, &json!(key), detail));
+        }
+    }
+    for field in ["data", "binaryData"] {
+        for (key, _) in of(field) {
+            let fault = if key.len() > MAX_NAME {
+                "must be no more than 253 characters"
+            } else if key == "." {
+                "must not be '.'"
+            } else if key == ".." {
+                "must not be '..'"
+            } else if key.is_empty() || !key.chars().all(allowed) {
+                CONFIG_KEY
+            } else if key.starts_with("..") {
+                "must not start with '..'"
+            } else {
+                continue;
+            };
+            let at = format!("{field}[{key}]");
+            errors.push(FieldError::invalid(at, &json!(key), fault));
+        }
+    }
+}
+
+/// What `immutable` and the type of a Secret fix.
+fn contents_updated(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
+    if old["type"] != new["type"] {
+        errors.push(FieldError::immutable("type", &new["type"]));
+    }
+    if old["immutable"] == true {
+        for field in ["immutable", "data", "binaryData"] {
+            if old[field] != new[field] {
+                let detail = "field is immutable when `immutable` is set";
+                errors.push(FieldError::forbidden(field, detail));
+            }
+        }
+    }
+    keys(new, errors);
 }
 
 fn job(spec: &Value, errors: &mut Vec<FieldError>) {
@@ -145,12 +206,8 @@ pub(crate) fn updated(resource: &Resource, old: &Value, new: &Value) -> Vec<Fiel
                 &new["spec"]["selector"],
             ));
         }
-        "secrets" | "configmaps" if old["immutable"] == true && old["data"] != new["data"] => {
-            errors.push(FieldError::forbidden(
-                "data",
-                "field is immutable when `immutable` is set",
-            ));
-        }
+        "secrets" | "configmaps" => contents_updated(old, new, &mut errors),
+        "services" => services::updated(old, new, &mut errors),
         _ => {}
     }
     errors
@@ -255,8 +312,10 @@ pub(crate) fn ephemeral_added(old: &Value, new: &Value) -> Vec<FieldError> {
 /// `new` in the place of `old`, through `status`.
 pub(crate) fn status_updated(resource: &Resource, old: &Value, new: &Value) -> Vec<FieldError> {
     let mut errors = metadata(old, new);
-    if resource.plural == "pods" {
-        pod_status(old, new, &mut errors);
+    match resource.plural {
+        "pods" => pod_status(old, new, &mut errors),
+        "services" => services::status_updated(new, &mut errors),
+        _ => {}
     }
     errors
 }

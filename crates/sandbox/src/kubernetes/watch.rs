@@ -14,6 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Cluster;
 use super::list::{ListOptions, Scope, is_set, revision};
+use super::reads::Opened;
 use super::status::{ApiError, FieldError};
 use super::store::Change;
 use super::view::View;
@@ -39,6 +40,8 @@ struct Watch {
     /// What a fault rule makes of them.
     fault: Option<Effect>,
     chunks: mpsc::Sender<Result<Bytes, std::convert::Infallible>>,
+    /// Counts it for as long as it is served.
+    _opened: Opened,
 }
 
 /// The reader went away, or the watch is over.
@@ -62,6 +65,7 @@ impl Cluster {
         let from = revision(&options.resource_version)?;
         let (chunks, body) = mpsc::channel(CHUNKS);
         let watch = Watch {
+            _opened: self.opened(&scope),
             cluster: self.clone(),
             scope,
             view,

@@ -6,8 +6,11 @@
 )]
 
 mod controllers;
+mod inputs;
 mod pods;
+mod reads;
 mod surface;
+mod tokens;
 mod watches;
 
 use std::time::Duration;
@@ -67,6 +70,26 @@ fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> (u16, String) {
     match result {
         Err(Error::Api(status)) => (status.code, status.message),
         other => panic!("not refused by the API: {other:?}"),
+    }
+}
+
+/// 200 and the body of an answer, or the code and message of a refusal.
+async fn raw(
+    cluster: &Cluster,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> (u16, Value) {
+    let mut request = http::Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(body.as_bytes().to_vec()).unwrap();
+    match client(cluster).request::<Value>(request).await {
+        Ok(value) => (200, value),
+        Err(Error::Api(status)) => (status.code, json!(status.message)),
+        Err(other) => panic!("{other}"),
     }
 }
 

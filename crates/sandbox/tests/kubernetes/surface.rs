@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Secret};
+use kube::Client;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
-use kube::{Client, Error};
-use serde_json::{Value, json};
+use serde_json::json;
 use vk_sandbox::clock::Clock;
 use vk_sandbox::kubernetes::{Cluster, kubeconfig};
 use vk_sandbox::{tls, transport};
 
-use super::{client, cluster, on_node};
+use super::{client, cluster, on_node, raw};
 
 #[tokio::test(start_paused = true)]
 async fn events_are_one_store_under_two_groups_and_expire() {
@@ -48,25 +48,6 @@ async fn events_are_one_store_under_two_groups_and_expire() {
     );
 }
 
-async fn raw(
-    cluster: &Cluster,
-    method: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: &str,
-) -> (u16, Value) {
-    let mut request = http::Request::builder().method(method).uri(path);
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let request = request.body(body.as_bytes().to_vec()).unwrap();
-    match client(cluster).request::<Value>(request).await {
-        Ok(value) => (200, value),
-        Err(Error::Api(status)) => (status.code, json!(status.message)),
-        Err(other) => panic!("{other}"),
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn what_is_not_done_is_refused_by_name() {
     let cluster = cluster();
@@ -76,7 +57,12 @@ async fn what_is_not_done_is_refused_by_name() {
     for (method, path, headers, named) in [
         ("POST", format!("{base}/exec"), &[][..], "POST of pods/exec"),
         ("GET", format!("{base}/log"), &[][..], "GET of pods/log"),
-        ("GET", "/api/v1/services".into(), &[][..], "GET of services"),
+        (
+            "GET",
+            "/api/v1/endpoints".into(),
+            &[][..],
+            "GET of endpoints",
+        ),
         ("PATCH", base.into(), &apply[..], "server-side apply"),
         (
             "POST",
