@@ -163,8 +163,11 @@ fn parse(text: &str) -> Option<i128> {
 }
 
 /// Amounts by resource name (`cpu`, `memory`, `pods`, extended resources).
+///
+/// Sorted by name, and a list: every pod has one of a few names, and a map's
+/// smallest node has room for eleven.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Resources(BTreeMap<String, Amount>);
+pub struct Resources(Vec<(Box<str>, Amount)>);
 
 impl Resources {
     /// No resources.
@@ -175,29 +178,41 @@ impl Resources {
     /// With one more resource.
     #[must_use]
     pub fn with(mut self, name: &str, amount: Amount) -> Self {
-        self.0.insert(name.into(), amount);
+        self.set(name, amount);
         self
     }
 
     /// The amount of one resource, zero where it is not named.
     pub fn get(&self, name: &str) -> Amount {
-        self.0.get(name).copied().unwrap_or_default()
+        let found = self.place(name).ok();
+        found.map_or(Amount::ZERO, |place| self.0[place].1)
     }
 
     /// Sets one resource.
     pub fn set(&mut self, name: &str, amount: Amount) {
-        self.0.insert(name.into(), amount);
+        match self.place(name) {
+            Ok(place) => self.0[place].1 = amount,
+            Err(place) => {
+                self.0.reserve_exact(1);
+                self.0.insert(place, (name.into(), amount));
+            }
+        }
+    }
+
+    /// Where a name is, or belongs.
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| (**known).cmp(name))
     }
 
     /// All named resources, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Amount)> {
-        self.0.iter().map(|(name, amount)| (name.as_str(), *amount))
+        self.0.iter().map(|(name, amount)| (&**name, *amount))
     }
 
     /// Adds every resource of `other`.
     pub fn add(&mut self, other: &Self) {
         for (name, amount) in other.iter() {
-            *self.0.entry(name.into()).or_default() += amount;
+            self.set(name, self.get(name) + amount);
         }
     }
 
@@ -232,7 +247,8 @@ impl Resources {
         Self(
             map.into_iter()
                 .flatten()
-                .filter_map(|(name, q)| Some((name.clone(), Amount::parse(&q.0).ok()?)))
+                // Sorted, as the map is.
+                .filter_map(|(name, q)| Some((name.as_str().into(), Amount::parse(&q.0).ok()?)))
                 .collect(),
         )
     }
