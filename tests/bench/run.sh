@@ -3,6 +3,7 @@
 #   SIZE=500   pods of a burst, instead of 5,000
 #   IDLE=20    seconds the idle process is watched, instead of 60
 #   ONLY=x     mock-1, mock-10, mock-100, kwok or growth, beside the ceiling;
+#              inputs: pods on one ConfigMap and one Secret;
 #              or nodes: NODES=500 nodes in one process
 # docs/benchmarks.md explains the tables.
 set -euo pipefail

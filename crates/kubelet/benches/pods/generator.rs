@@ -161,6 +161,16 @@ impl Generator {
 
     /// Creates pods, in turn on `nodes`, and waits until all are Running.
     pub async fn create(&mut self, count: usize, nodes: &[String]) -> Burst {
+        self.create_with(count, nodes, pod).await
+    }
+
+    /// The same, with pods made by `pod` from a number and a node.
+    pub async fn create_with(
+        &mut self,
+        count: usize,
+        nodes: &[String],
+        pod: fn(usize, &str) -> Pod,
+    ) -> Burst {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
         let begun = Instant::now();
         let first = self.number;
@@ -240,7 +250,8 @@ async fn follow(client: Client, times: Arc<Mutex<Times>>, news: Arc<Notify>) {
     }
 }
 
-fn pod(number: usize, node: &str) -> Pod {
+/// An ordinary pod.
+pub fn pod(number: usize, node: &str) -> Pod {
     serde_json::from_value(json!({
         "metadata": {
             "name": format!("pod-{number:06}"),

@@ -17,6 +17,7 @@ mod ceiling;
 mod generator;
 #[path = "../../../../tests/real/harness/mod.rs"]
 mod harness;
+mod inputs;
 mod report;
 mod requests;
 mod subject;
@@ -85,7 +86,8 @@ async fn main() {
 
     let only = std::env::var("ONLY").ok();
     let wanted = |name: &str| {
-        let beside = name == "ceiling" && only.as_deref().is_some_and(|o| o != "nodes");
+        let alone = |only: &str| matches!(only, "nodes" | "inputs");
+        let beside = name == "ceiling" && only.as_deref().is_some_and(|o| !alone(o));
         beside || only.as_deref().is_none_or(|o| o == name)
     };
     let mut report = Report::new(size);
@@ -97,6 +99,9 @@ async fn main() {
     }
     if wanted("growth") {
         bench.growth(idle, &mut generator, &mut report).await;
+    }
+    if wanted("inputs") {
+        inputs::measure(&bench, &mut generator, &mut report).await;
     }
     if wanted("nodes") {
         let nodes = number("NODES").unwrap_or(NODES);

@@ -68,6 +68,10 @@ impl Report {
         ));
     }
 
+    pub fn line(&mut self, what: &str, measured: &str) {
+        self.lines.push(format!("| {what} | {measured} |"));
+    }
+
     pub fn idle(&mut self, pods: usize, part: f64) {
         self.lines.push(format!(
             "| idle with {pods} pods | {:.2} % of a core |",

@@ -36,6 +36,18 @@ impl Requests {
         (ended, watches)
     }
 
+    /// The watches of one resource that are open now, others' too.
+    pub async fn watches(client: &Client, resource: &str) -> f64 {
+        let request = http::Request::get("/metrics").body(Vec::new()).unwrap();
+        let text = client.request_text(request).await.unwrap();
+        let of = format!("resource=\"{resource}\"");
+        text.lines()
+            .filter(|l| l.starts_with("apiserver_longrunning_requests{"))
+            .filter(|l| l.contains("verb=\"WATCH\"") && l.contains(&of))
+            .filter_map(|l| l.rsplit_once(' ')?.1.parse::<f64>().ok())
+            .sum()
+    }
+
     fn parse(text: &str) -> Self {
         let mut requests = BTreeMap::new();
         for line in text.lines() {

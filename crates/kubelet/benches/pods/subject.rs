@@ -34,6 +34,8 @@ pub enum Kind {
     Mock,
     /// The same, over kube's own client.
     MockHttp1,
+    /// The same, with what pods refer to.
+    MockInputs,
     /// The peer.
     Kwok,
 }
@@ -43,6 +45,8 @@ pub struct Subject {
     process: Process,
     /// The nodes that it serves.
     pub nodes: Vec<String>,
+    /// Where it serves its metrics.
+    port: u16,
 }
 
 impl Subject {
@@ -52,14 +56,15 @@ impl Subject {
         let nodes: Vec<String> = (0..count).map(|n| format!("{prefix}-{n}")).collect();
         let mut command = match kind {
             Kind::Ceiling => this_program(),
-            Kind::Mock | Kind::MockHttp1 => Command::new(mock()),
+            Kind::Mock | Kind::MockHttp1 | Kind::MockInputs => Command::new(mock()),
             Kind::Kwok => Command::new(kwok().join("kwok")),
         };
         let port = free_port();
         match kind {
             Kind::Ceiling => command.arg(ceiling::COMMAND).arg(plane.kubeconfig()),
-            Kind::Mock | Kind::MockHttp1 => command
+            Kind::Mock | Kind::MockHttp1 | Kind::MockInputs => command
                 .args((kind == Kind::MockHttp1).then_some("--http1"))
+                .args((kind == Kind::MockInputs).then_some("--inputs"))
                 .arg("--kubeconfig")
                 .arg(plane.kubeconfig())
                 .args(["--nodes", &count.to_string(), "--node-prefix", &prefix])
@@ -84,8 +89,9 @@ impl Subject {
         let subject = Self {
             process: Process::start(plane.folder(), &prefix, &mut command),
             nodes,
+            port,
         };
-        if matches!(kind, Kind::Mock | Kind::MockHttp1) {
+        if !matches!(kind, Kind::Ceiling | Kind::Kwok) {
             subject.answers(port).await;
         }
         if kind != Kind::Ceiling {
@@ -161,6 +167,16 @@ impl Subject {
         open.count()
     }
 
+    /// How often it has handed a pod to its backend.
+    pub async fn ensures(&self) -> u64 {
+        let text = get(self.port, "/metrics").await.unwrap_or_default();
+        let line = text
+            .lines()
+            .find(|line| line.contains("_count{") && line.contains("operation=\"ensure\""));
+        let count = line.and_then(|line| line.rsplit_once(' '));
+        count.map_or(0, |(_, count)| count.parse().expect("a number"))
+    }
+
     /// Waits until it rests; answers since when.
     pub async fn quiet(&mut self) -> Instant {
         let begun = Instant::now();
@@ -210,15 +226,18 @@ fn is_ready(node: &Node) -> bool {
 }
 
 async fn ready(port: u16) -> bool {
+    let answer = get(port, "/readyz").await;
+    answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
+async fn get(port: u16, path: &str) -> std::io::Result<String> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let Ok(mut socket) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await else {
-        return false;
-    };
-    let request = b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let mut socket = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
-    socket.write_all(request).await.is_ok()
-        && socket.read_to_string(&mut answer).await.is_ok()
-        && answer.starts_with("HTTP/1.1 200")
+    socket.read_to_string(&mut answer).await?;
+    Ok(answer)
 }
 
 async fn make_node(client: &Client, name: &str) {

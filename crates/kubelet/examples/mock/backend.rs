@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{NodeAddress, Pod};
 use tokio::sync::{Mutex as Turn, mpsc};
 use tokio::time::Instant;
+use vk_provider::environment::Placement;
 use vk_provider::podspec::{Declaration, no_meaning, refused};
 use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{
@@ -31,13 +32,21 @@ const MEMORY: i64 = 100 << 40;
 /// Where all pods are said to run; an address of the documentation's block.
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
-static CAPABILITIES: Capabilities = Capabilities {
-    name: "mock",
-    grace: Grace::Exact,
-    restarts: true,
-    pod_spec: &POD_SPEC,
-    inputs: InputNeeds::NOTHING,
-};
+static CAPABILITIES: Capabilities = capabilities(InputNeeds::NOTHING);
+static WITH_INPUTS: Capabilities = capabilities(InputNeeds {
+    objects: true,
+    services: false,
+});
+
+const fn capabilities(inputs: InputNeeds) -> Capabilities {
+    Capabilities {
+        name: "mock",
+        grace: Grace::Exact,
+        restarts: true,
+        pod_spec: &POD_SPEC,
+        inputs,
+    }
+}
 
 static POD_SPEC: Declaration = Declaration::new(&[
     no_meaning("spec", "nothing of a pod is made real"),
@@ -51,6 +60,7 @@ pub(crate) struct Mock(Arc<Inner>);
 
 struct Inner {
     nodes: NodeSet,
+    capabilities: &'static Capabilities,
     clock: Clock,
     pods: Mutex<HashMap<Uid, Runs>>,
     /// Bounded by two per pod, a start and a stop: each is told once.
@@ -69,12 +79,13 @@ struct Runs {
 
 impl Mock {
     /// `nodes` nodes called `<prefix>-0` and up.
-    pub(crate) fn new(prefix: &str, nodes: usize, clock: Clock) -> Self {
+    pub(crate) fn new(prefix: &str, nodes: usize, inputs: bool, clock: Clock) -> Self {
         let (told, heard) = mpsc::unbounded_channel();
         Self(Arc::new(Inner {
             nodes: (0..nodes)
                 .map(|number| (format!("{prefix}-{number}"), facts_of_a_node()))
                 .collect(),
+            capabilities: if inputs { &WITH_INPUTS } else { &CAPABILITIES },
             clock,
             pods: Mutex::default(),
             told,
@@ -184,7 +195,7 @@ fn facts_of_a_node() -> NodeFacts {
 #[async_trait]
 impl Backend for Mock {
     fn capabilities(&self) -> &Capabilities {
-        &CAPABILITIES
+        self.0.capabilities
     }
 
     fn nodes(&self) -> BoxStream<'static, NodeSet> {
@@ -195,6 +206,9 @@ impl Backend for Mock {
     }
 
     async fn ensure(&self, pod: &PodRequest, _cx: &PodCx) -> Result<(), BackendError> {
+        if self.0.capabilities.inputs.objects {
+            pod.render(&Placement::default(), &[])?;
+        }
         let facts = {
             let mut pods = self.pods();
             let known = pods.get(&pod.key.uid);

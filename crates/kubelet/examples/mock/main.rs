@@ -53,6 +53,10 @@ struct Cli {
     /// How long a drain may take, in seconds.
     #[arg(long, default_value_t = 300)]
     drain_timeout: u64,
+    /// Give pods what they refer to: ConfigMaps and Secrets, rendered and thrown
+    /// away. Otherwise all of that is ignored.
+    #[arg(long)]
+    inputs: bool,
     /// kube's own client, with HTTP/1.1 alone: for comparison.
     #[arg(long)]
     http1: bool,
@@ -98,7 +102,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         metrics,
         clock: clock.clone(),
     };
-    let backend = Mock::new(&cli.node_prefix, cli.nodes, clock);
+    let backend = Mock::new(&cli.node_prefix, cli.nodes, cli.inputs, clock);
     let host = Host::new(settings, Arc::new(backend));
     let mut ready = host.ready();
     let noting = admin::note_standby(host.leadership(), readiness.clone(), ended.clone());
