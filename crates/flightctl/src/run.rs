@@ -130,6 +130,7 @@ pub async fn run_until(parts: Parts, stop: CancellationToken, shutdown: Shutdown
         client: parts.kube.clone(),
         lease_client: parts.lease,
         node,
+        inputs: virtual_kubelet::InputSettings::default(),
         events: Recorder::start(parts.kube, COMPONENT, &metrics, parts.clock.clone()),
         metrics,
         clock: parts.clock,

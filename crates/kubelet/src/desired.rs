@@ -1,5 +1,6 @@
 //! What Kubernetes wants of one pod: a pure reading of the API object.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use vk_provider::quantity::{Resources, pod_requests};
 use vk_provider::{PodKey, Revision};
 
+use crate::inputs;
 use crate::status::resize;
 
 /// The annotation that holds a backend's journal.
@@ -50,6 +52,8 @@ pub struct Desired {
     pub mirror: bool,
     /// An agent of the cluster's machines (kube-proxy, a network plugin, a mirror pod).
     pub agent: bool,
+    /// A fingerprint of its labels and annotations, where a volume shows them.
+    pub downward: Option<NonZeroU64>,
     /// The journal.
     pub journal: Option<Arc<str>>,
 }
@@ -86,6 +90,7 @@ impl Desired {
             daemon: is_daemon(pod),
             mirror: is_mirror(pod),
             agent: is_agent(pod),
+            downward: inputs::downward(pod),
             journal: meta
                 .annotations
                 .as_ref()

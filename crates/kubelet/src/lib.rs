@@ -23,6 +23,8 @@
 //! | `watch` | per node | pods bound to it | table, queue |
 //! | `observe` | once | the backend's changes and listings | table, queue |
 //! | `act` | once, a child per UID at work | queue | backend, pod status, pod deletion |
+//! | `inputs` | per object that pods refer to | that object | the store of inputs, queue |
+//! | `inputs` | once | when tokens are due | tokens of pods, queue |
 //! | [`events`] | once | a bounded lane | Event objects |
 
 mod act;
@@ -32,6 +34,7 @@ pub mod connect;
 mod desired;
 pub mod events;
 mod host;
+mod inputs;
 pub mod leadership;
 mod lean;
 mod lease;
@@ -51,3 +54,4 @@ mod watch;
 
 pub use desired::JOURNAL_ANNOTATION;
 pub use host::{DRAIN_WITHIN, Drain, Host, KeptNode, Settings, Shutdown, Undrained};
+pub use inputs::InputSettings;

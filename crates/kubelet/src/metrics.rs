@@ -57,6 +57,7 @@ pub struct Metrics {
     events_dropped: Counter,
     ready_nodes: Gauge<i64>,
     lease_renewed: Gauge<f64, AtomicU64>,
+    watched_objects: Gauge<i64>,
 }
 
 impl Default for Metrics {
@@ -83,6 +84,7 @@ impl Metrics {
             events_dropped: Counter::default(),
             ready_nodes: Gauge::default(),
             lease_renewed: Gauge::default(),
+            watched_objects: Gauge::default(),
         };
         let build = Build {
             name: name.into(),
@@ -140,6 +142,11 @@ impl Metrics {
             "Unix time of the latest renewal of any node's lease",
             Unit::Seconds,
             self.lease_renewed.clone(),
+        );
+        registry.register(
+            "watched_objects",
+            "Watches of ConfigMaps, Secrets and Services that pods refer to",
+            self.watched_objects.clone(),
         );
         registry.register("build", "The program and its version", Info::new(build));
     }
@@ -220,6 +227,12 @@ impl Metrics {
         }
     }
 
+    /// So many objects that pods refer to are watched.
+    pub(crate) fn set_watched_objects(&self, watched: usize) {
+        self.watched_objects
+            .set(i64::try_from(watched).unwrap_or(i64::MAX));
+    }
+
     /// A lease was renewed.
     pub(crate) fn lease_renewed(&self, at: Timestamp) {
         #[allow(
@@ -257,6 +270,7 @@ mod tests {
             "virtual_kubelet_api_errors_total{operation=\"status\",code=\"409\"} 1",
             "virtual_kubelet_queue_depth 0",
             "virtual_kubelet_events_dropped_total 0",
+            "virtual_kubelet_watched_objects 0",
             "virtual_kubelet_build_info{name=\"mock\",version=\"1.2.3\"} 1",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");

@@ -86,13 +86,19 @@ async fn send(
     }
     let answer = client.send(request).await;
     match &answer {
-        Ok(answer) if answer.status().as_u16() == 429 || answer.status().is_server_error() => {
+        Ok(answer) if is_refused(answer.status()) => {
             pace.failed(Instant::now(), retry_after(answer));
         }
         Ok(_) => {}
         Err(_) => pace.failed(Instant::now(), None),
     }
     answer
+}
+
+/// Whether the answer is no until something changes: the server's load, its
+/// health or our rights.
+fn is_refused(status: http::StatusCode) -> bool {
+    matches!(status.as_u16(), 401 | 403 | 429) || status.is_server_error()
 }
 
 /// How long the API server wants to be left alone, where an error of its own

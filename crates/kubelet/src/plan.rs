@@ -25,6 +25,9 @@ pub struct View {
     pub accepted: Option<Revision>,
     /// The backend was given this pod since this process started.
     pub ensured: bool,
+    /// What running containers see of its inputs is not what the backend was
+    /// given last.
+    pub outdated: bool,
     /// Admission has let it in (or the remote has it).
     pub admitted: bool,
     /// It is not for a node like ours, and was told so.
@@ -178,6 +181,7 @@ fn wanted(view: &View) -> Step {
         Some(_) if view.stopped && !desired.always && view.restart.is_none() => Step::Idle,
         Some(revision) if *revision != desired.revision => Step::Ensure(PodChange::Image),
         Some(_) if view.ensured => match view.restart {
+            None if view.outdated => Step::Ensure(PodChange::Payload),
             None => Step::Idle,
             Some(Duration::ZERO) => Step::Ensure(PodChange::Restart),
             Some(wait) => Step::Later(wait),
@@ -445,6 +449,38 @@ mod tests {
             ..view()
         };
         assert_eq!(next(&view), Step::Later(wait));
+    }
+
+    #[test]
+    fn new_inputs_are_given_to_what_runs_and_start_nothing() {
+        let mut view = View {
+            present: true,
+            accepted: Some(desired().revision),
+            ensured: true,
+            outdated: true,
+            ..view()
+        };
+        assert_eq!(next(&view), Step::Ensure(PodChange::Payload));
+        view.back_off = Some(Duration::from_secs(10));
+        assert_eq!(next(&view), Step::Later(Duration::from_secs(10)));
+        view.back_off = None;
+        view.ensured = false;
+        assert_eq!(
+            next(&view),
+            Step::Ensure(PodChange::First),
+            "which has them"
+        );
+        view.ensured = true;
+        view.restart = Some(Duration::from_secs(10));
+        assert_eq!(
+            next(&view),
+            Step::Later(Duration::from_secs(10)),
+            "it starts with them"
+        );
+        view.restart = None;
+        view.stopped = true;
+        view.desired.as_mut().unwrap().always = false;
+        assert_eq!(next(&view), Step::Idle, "it has ended for good");
     }
 
     #[test]

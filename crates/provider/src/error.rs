@@ -33,7 +33,8 @@ pub enum BackendError {
     },
     /// What the pod refers to is not there as it has to be: the pod stays Pending
     /// in the kubelet's words. Asked again at once when one of its objects
-    /// changes, and by the back-off.
+    /// changes, and by the back-off. After [`crate::PodChange::Payload`] it means
+    /// that the files stay as they were, and only a change is told again.
     #[error("{0}")]
     Inputs(RenderError),
     /// The remote could not be asked, or its answer was lost: nothing is known

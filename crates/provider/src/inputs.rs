@@ -9,14 +9,14 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccountToken
 use zeroize::Zeroize;
 
 use crate::environment::ApiServer;
+use crate::rendered::RenderError;
 use crate::volumes::Content;
 
 /// What the API server asks for where a projection names no expiry: an hour.
 const DEFAULT_EXPIRY_SECONDS: i64 = 3600;
 
 /// What one pod refers to, by name in its own namespace. An object that is not
-/// here does not exist: whoever fills this waits for answers and passes failures
-/// on as failures.
+/// here does not exist, unless some are [`unread`](Self::unread).
 ///
 /// Objects are shared with all pods that refer to them. `Debug` shows names
 /// alone; what is in secrets and tokens is wiped when the last owner goes.
@@ -33,6 +33,10 @@ pub struct Inputs {
     pub services: Vec<Arc<Service>>,
     /// Where the pod reaches the API server, if not by the service `kubernetes`.
     pub api_server: Option<ApiServer>,
+    /// Why some of it could not be read: then what is missing here may exist, and
+    /// nothing is rendered. Only of a pod that the remote has already: no other
+    /// is handed over like this.
+    pub unread: Option<RenderError>,
 }
 
 /// A Secret that is wiped on drop and not shown by `Debug`.
@@ -115,6 +119,7 @@ impl fmt::Debug for Inputs {
             .field("tokens", &self.tokens)
             .field("services", &services.collect::<Vec<_>>())
             .field("api_server", &self.api_server)
+            .field("unread", &self.unread)
             .finish()
     }
 }

@@ -57,5 +57,5 @@ pub use inputs::{Inputs, Sealed, TokenAsk};
 pub use key::{PodKey, Uid};
 pub use node::{NodeFacts, NodeInfo, NodeSet};
 pub use pull::PullCredentials;
-pub use rendered::{RenderError, RenderedContainer, RenderedPod};
+pub use rendered::{RenderError, RenderedContainer, RenderedPayload, RenderedPod};
 pub use request::{PodChange, PodRequest, Revision};

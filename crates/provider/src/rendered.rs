@@ -27,6 +27,16 @@ pub struct RenderedPod {
     pub payload_revision: Revision,
 }
 
+/// What of a pod may change while its containers run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RenderedPayload {
+    /// The volumes that they mount, by name.
+    pub volumes: BTreeMap<String, Volume>,
+    /// Fingerprint of what running containers see of them
+    /// ([`crate::volumes::payload_revision`]).
+    pub revision: Revision,
+}
+
 /// A container as it is started.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RenderedContainer {
@@ -103,19 +113,7 @@ pub(crate) fn render(
     placement: &Placement,
     declared: &[&str],
 ) -> Result<RenderedPod, RenderError> {
-    let given = Given {
-        inputs,
-        allocatable: &placement.allocatable,
-        declared,
-    };
-    let volumes = lay_out(pod, given).map_err(|error| match error {
-        VolumesError::Failed(failed) => RenderError::Volumes(failed),
-        VolumesError::Refused(refusals) => match refusals.into_result() {
-            Err(refusal) => RenderError::Refused(refusal),
-            // It is an error because there is one.
-            Ok(()) => RenderError::Volumes(Vec::new()),
-        },
-    })?;
+    let RenderedPayload { volumes, revision } = payload(pod, inputs, placement, declared)?;
     let spec = pod.spec.as_ref();
     let each = |list: &[Container]| {
         let one = |container: &Container| {
@@ -131,7 +129,36 @@ pub(crate) fn render(
     Ok(RenderedPod {
         init: each(init.unwrap_or_default())?,
         containers: each(spec.map(|s| &*s.containers).unwrap_or_default())?,
-        payload_revision: payload_revision(pod, &volumes),
+        payload_revision: revision,
+        volumes,
+    })
+}
+
+/// See [`crate::PodRequest::render_payload`].
+pub(crate) fn payload(
+    pod: &Pod,
+    inputs: &Inputs,
+    placement: &Placement,
+    declared: &[&str],
+) -> Result<RenderedPayload, RenderError> {
+    if let Some(unread) = &inputs.unread {
+        return Err(unread.clone());
+    }
+    let given = Given {
+        inputs,
+        allocatable: &placement.allocatable,
+        declared,
+    };
+    let volumes = lay_out(pod, given).map_err(|error| match error {
+        VolumesError::Failed(failed) => RenderError::Volumes(failed),
+        VolumesError::Refused(refusals) => match refusals.into_result() {
+            Err(refusal) => RenderError::Refused(refusal),
+            // It is an error because there is one.
+            Ok(()) => RenderError::Volumes(Vec::new()),
+        },
+    })?;
+    Ok(RenderedPayload {
+        revision: payload_revision(pod, &volumes),
         volumes,
     })
 }
@@ -237,6 +264,28 @@ mod tests {
         };
         assert_eq!(name, "app");
         assert_eq!(why, "couldn't find key dir in ConfigMap shop/cm");
+    }
+
+    #[test]
+    fn the_payload_of_a_pod_that_runs_needs_no_environment() {
+        let mut half = inputs();
+        Arc::make_mut(half.config_maps.get_mut("cm").unwrap()).data = None;
+        let payload = payload(&pod(), &half, &Placement::default(), &[]).unwrap();
+        assert_eq!(payload.volumes.keys().collect::<Vec<_>>(), ["conf"]);
+        assert!(rendered(&half).is_err(), "a start does need it");
+        let whole = rendered(&inputs()).unwrap();
+        // What is mounted by a sub-path does not change.
+        assert_eq!(whole.payload_revision, payload.revision);
+    }
+
+    #[test]
+    fn nothing_is_rendered_from_what_could_not_be_read() {
+        let mut unread = inputs();
+        unread.unread = Some(RenderError::Container {
+            name: "app".into(),
+            why: "no answer".into(),
+        });
+        assert_eq!(rendered(&unread).unwrap_err(), unread.unread.unwrap());
     }
 
     #[test]

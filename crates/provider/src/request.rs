@@ -10,7 +10,7 @@ use crate::environment::Placement;
 use crate::inputs::Inputs;
 use crate::key::PodKey;
 use crate::pull::PullCredentials;
-use crate::rendered::{self, RenderError, RenderedPod};
+use crate::rendered::{self, RenderError, RenderedPayload, RenderedPod};
 
 /// A fingerprint of what may change in the containers of a living pod.
 ///
@@ -128,8 +128,8 @@ impl PodRequest {
     /// command and mounts, and the volumes. Volume sources that the backend takes
     /// from the spec itself are named in `declared` (`hostPath`).
     ///
-    /// Resolved once per start of the containers; of a pod that runs, only the
-    /// volumes count ([`RenderedPod::payload_revision`]).
+    /// Resolved once per start of the containers; of a pod that runs, only its
+    /// files may follow ([`PodRequest::render_payload`]).
     ///
     /// # Errors
     /// Something is missing or refused. It is a [`crate::BackendError`] as it
@@ -143,9 +143,23 @@ impl PodRequest {
     }
 
     /// What the pod's images are pulled with. Asks for
-    /// [`crate::InputNeeds::objects`]: without them every secret is missing.
+    /// [`crate::InputNeeds::objects`]: without them every secret is missing. The
+    /// framework tells the warnings when the pod starts.
     pub fn pull_credentials(&self) -> PullCredentials {
         PullCredentials::of(self.spec(), &self.inputs)
+    }
+
+    /// The same of the volumes alone: all that may change while containers run,
+    /// whatever became of the objects that their environment came from.
+    ///
+    /// # Errors
+    /// As of [`PodRequest::render`]. The containers run on with what they have.
+    pub fn render_payload(
+        &self,
+        placement: &Placement,
+        declared: &[&str],
+    ) -> Result<RenderedPayload, RenderError> {
+        rendered::payload(&self.pod, &self.inputs, placement, declared)
     }
 
     /// An annotation of the pod.

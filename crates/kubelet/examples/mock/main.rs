@@ -97,6 +97,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             instance: format!("mock {}", cli.node_prefix),
             ..NodeSettings::new("mock", COMPONENT)
         },
+        inputs: virtual_kubelet::InputSettings::default(),
         events: Recorder::start(client.clone(), COMPONENT, &metrics, clock.clone()),
         client,
         metrics,

@@ -11,6 +11,7 @@ use vk_provider::{Admission, BackendError, Grace, PodChange, PodCx, PodKey, PodR
 use super::{Actor, QUICK, Say};
 use crate::plan::{Absence, View};
 use crate::publish::PodJournal;
+use crate::status::Waiting;
 use crate::story;
 use crate::table::{Failed, Record};
 
@@ -62,11 +63,13 @@ impl Actor {
         let begun = self.table.with(&key.uid, |record| {
             // It may have been deleted since the plan; from here on that cancels.
             let wanted = record.desired.as_ref().filter(|d| d.deletion.is_none());
-            let request = wanted.and_then(|_| request(record, change))?;
+            let downward = wanted?.downward;
+            let request = request(record, change)?;
+            let there = record.accepted.is_some() || record.facts.is_some();
             record.in_flight = Some(cancel.clone());
-            Some(request)
+            Some((request, downward, there))
         });
-        let Some(request) = begun.flatten() else {
+        let Some((mut request, downward, there)) = begun.flatten() else {
             self.queue.mark(&key.uid);
             return Say::Now;
         };
@@ -77,7 +80,21 @@ impl Actor {
         };
         let answered = CancellationToken::new();
         let call = async {
-            let call = timeout(ENSURE_DEADLINE, self.backend.ensure(&request, &cx));
+            let call = async {
+                let gathered = self.inputs.gather(&request, downward).await;
+                request.inputs = gathered.inputs.clone();
+                let starts = !there || matches!(change, PodChange::Image | PodChange::Restart);
+                if starts {
+                    self.tell_of_pull_secrets(&request);
+                }
+                let answer = match gathered.unread() {
+                    Some(error) if !there => Err(error.clone().into()),
+                    _ => timeout(ENSURE_DEADLINE, self.backend.ensure(&request, &cx))
+                        .await
+                        .unwrap_or_else(|_| Err(late("ensure", ENSURE_DEADLINE))),
+                };
+                (answer, gathered.seen)
+            };
             let answer = tokio::select! {
                 biased;
                 () = cancel.cancelled() => None,
@@ -96,12 +113,22 @@ impl Actor {
         let (answer, ()) = tokio::join!(call, early_status);
         self.table.with(&key.uid, |record| record.in_flight = None);
         // Cancelled: the pod is wanted otherwise now, and is marked already.
-        let Some(answer) = answer else {
+        let Some((answer, seen)) = answer else {
             return Say::Soon;
         };
-        match answer.unwrap_or_else(|_| Err(late("ensure", ENSURE_DEADLINE))) {
+        match answer {
+            Ok(()) if change == PodChange::Payload => {
+                self.table.with(&key.uid, |record| {
+                    record.given = seen;
+                    record.reset_back_off();
+                });
+                // What changed meanwhile has marked it.
+                return Say::Soon;
+            }
             Ok(()) => {
                 self.table.with(&key.uid, |record| {
+                    record.given = seen;
+                    record.lacks_inputs = false;
                     record.accepted = Some(request.spec_revision.clone());
                     record.seen = Some(Instant::now());
                     record.admitted = true;
@@ -132,6 +159,9 @@ impl Actor {
                 retry,
             }) => {
                 self.wait(key, &reason, &message, retry);
+            }
+            Err(BackendError::Inputs(error)) => {
+                self.lacking(key, change, &error, (downward, seen));
             }
             Err(error) => self.unavailable(key, "ensure", &error),
         }
@@ -232,7 +262,7 @@ impl Actor {
 
     /// The backend will not have it. That is final, but for a pod of a DaemonSet:
     /// its controller would recreate it for ever.
-    fn refuse(&self, key: &PodKey, reason: &str, message: &str) {
+    pub(super) fn refuse(&self, key: &PodKey, reason: &str, message: &str) {
         let daemon = |record: &mut Record| record.desired.as_ref().is_some_and(|d| d.daemon);
         if self.table.with(&key.uid, daemon) == Some(true) {
             self.wait(key, reason, message, None);
@@ -250,6 +280,7 @@ impl Actor {
     fn give_up(&self, key: &PodKey, reason: &str, message: &str) {
         warn!(pod = %key, reason, message, "pod failed");
         self.table.with(&key.uid, |record| {
+            record.lacks_inputs = false;
             record.verdict = Some(Failed {
                 reason: reason.into(),
                 message: message.into(),
@@ -274,7 +305,7 @@ impl Actor {
     fn wait(&self, key: &PodKey, reason: &str, message: &str, retry: Option<Duration>) {
         info!(pod = %key, reason, message, "pod waits");
         let news = self.table.with(&key.uid, |record| {
-            let told = Some((reason.to_owned(), message.to_owned()));
+            let told = Some(Box::new(Waiting::for_all(reason, message)));
             let news = record.waiting != told;
             record.waiting = told;
             record.failed(retry);

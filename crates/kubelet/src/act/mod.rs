@@ -4,6 +4,7 @@
 
 mod calls;
 mod decide;
+mod lacking;
 #[cfg(test)]
 mod tests;
 mod writes;
@@ -21,6 +22,7 @@ use tracing::{debug, error};
 use vk_provider::{Backend, Clock, NodeFacts, PodKey, Uid};
 
 use crate::events::Recorder;
+use crate::inputs;
 use crate::leadership::Gate;
 use crate::metrics::Metrics;
 use crate::plan::{Absence, Step, plan};
@@ -58,6 +60,8 @@ pub(crate) struct Actor {
     pub queue: Queue,
     /// Writes to Kubernetes.
     pub publisher: Publisher,
+    /// What pods refer to.
+    pub inputs: inputs::Store,
     /// Events.
     pub events: Recorder,
     /// Counters.
@@ -133,6 +137,9 @@ impl Actor {
             record.anchor(self.clock.now());
             record.key.clone()
         });
+        if key.is_none() {
+            self.inputs.let_go(uid);
+        }
         let (key, mut view) = key.zip(self.table.view(uid))?;
         if !self.gate.pod(uid) {
             // Only pods that we never saw in Kubernetes are shown by listings anew.
@@ -144,6 +151,7 @@ impl Actor {
         if self.backend.capabilities().restarts {
             view.restart = None;
         }
+        self.look_at_inputs(&key, &mut view);
         let started = Instant::now();
         let step = plan(&view);
         debug!(pod = %key, ?step, "planned");

@@ -13,9 +13,11 @@ use vk_provider::{
 use vk_sandbox::kubernetes::Cluster;
 
 use super::*;
+use crate::inputs::{InputSettings, Parts, Store};
 use crate::leadership::Leadership;
 use crate::lean::LeanPod;
 use crate::node::sandboxed::{client, start};
+use crate::status::Waiting;
 use crate::table::tests::pod;
 
 static POD_SPEC: Declaration = Declaration::new(&[]);
@@ -79,10 +81,21 @@ impl Bench {
         let leadership = Leadership::default();
         let gate = Gate::new(leadership.clone(), table.clone());
         let backend = Arc::new(Counting::default());
+        let queue = Queue::default();
+        let events = Recorder::start(client.clone(), "test", &metrics, clock.clone());
         let actor = Actor {
-            queue: Queue::default(),
-            publisher: Publisher::new(client.clone(), metrics.clone()),
-            events: Recorder::start(client, "test", &metrics, clock.clone()),
+            inputs: Store::new(Parts {
+                client: client.clone(),
+                settings: InputSettings::default(),
+                needs: InputNeeds::NOTHING,
+                table: table.clone(),
+                queue: queue.clone(),
+                events: events.clone(),
+                metrics: metrics.clone(),
+            }),
+            queue,
+            publisher: Publisher::new(client, metrics.clone()),
+            events,
             metrics,
             clock,
             nodes: Nodes::default(),
@@ -135,7 +148,7 @@ async fn a_pod_that_is_begun_no_longer_waits_or_ends() {
         bench.actor.table.with(&bench.key.uid, change).unwrap()
     };
     record(|r| {
-        r.waiting = Some(("Full".into(), "no room".into()));
+        r.waiting = Some(Box::new(Waiting::for_all("Full", "no room")));
         r.stop_taken(Duration::ZERO);
         r.stopped = true;
         true

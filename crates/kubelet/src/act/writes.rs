@@ -15,7 +15,7 @@ use super::Actor;
 use crate::lean::LeanPod;
 use crate::publish::Written;
 use crate::restart;
-use crate::status::{self, PodVerdict};
+use crate::status::{self, PodVerdict, Waiting};
 use crate::story;
 use crate::table::{Record, Writes};
 
@@ -103,17 +103,13 @@ impl Actor {
             // Right after a start: what runs is not known yet, so nothing is said.
             return None;
         }
-        let waiting = draft
-            .waiting
-            .as_ref()
-            .map(|(reason, message)| (reason.as_str(), message.as_str()));
         let now = self.clock.now();
         let mut want = status::compute_at(
             &draft.pod,
             Some(&draft.revision),
             draft.facts.as_deref(),
             &draft.verdict,
-            waiting,
+            draft.waiting.as_deref(),
             now,
         );
         let none = PodStatus::default();
@@ -204,7 +200,7 @@ struct Draft {
     revision: Revision,
     facts: Option<Arc<vk_provider::PodFacts>>,
     verdict: PodVerdict,
-    waiting: Option<(String, String)>,
+    waiting: Option<Box<Waiting>>,
 }
 
 impl Draft {

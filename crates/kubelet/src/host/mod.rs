@@ -21,6 +21,7 @@ use vk_provider::{Backend, Clock};
 
 use crate::act::{Actor, Nodes, act};
 use crate::events::Recorder;
+use crate::inputs::{InputSettings, Parts, Store};
 use crate::leadership::{Gate, Leadership};
 use crate::metrics::Metrics;
 use crate::node::NodeSettings;
@@ -42,6 +43,8 @@ pub struct Settings {
     pub lease_client: Client,
     /// What all nodes share; the name is filled in for each.
     pub node: NodeSettings,
+    /// What pods are given of the cluster.
+    pub inputs: InputSettings,
     /// Where events go.
     pub events: Recorder,
     /// Counters.
@@ -54,6 +57,7 @@ impl std::fmt::Debug for Settings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Settings")
             .field("node", &self.node)
+            .field("inputs", &self.inputs)
             .finish_non_exhaustive()
     }
 }
@@ -80,9 +84,20 @@ impl Host {
         let (table, leadership) = (Table::default(), Leadership::default());
         let gate = Gate::new(leadership.clone(), table.clone());
         settings.events.gated(gate.clone());
+        let queue = Queue::default();
+        let inputs = Store::new(Parts {
+            client: settings.client.clone(),
+            settings: settings.inputs.clone(),
+            needs: backend.capabilities().inputs,
+            table: table.clone(),
+            queue: queue.clone(),
+            events: settings.events.clone(),
+            metrics: settings.metrics.clone(),
+        });
         let actor = Arc::new(Actor {
             table,
-            queue: Queue::default(),
+            queue,
+            inputs,
             publisher: Publisher::new(settings.client.clone(), settings.metrics.clone())
                 .gated(gate.clone()),
             gate,
@@ -144,6 +159,8 @@ impl Host {
         let (table, queue) = (actor.table.clone(), actor.queue.clone());
         let acting = tokio::spawn(act(actor.clone(), end.clone()));
         let observing = tokio::spawn(observe(backend.clone(), table, queue, end.clone()));
+        let (inputs, ended) = (actor.inputs.clone(), end.clone());
+        let renewing = tokio::spawn(async move { inputs.keep_tokens(ended).await });
         let sets = unending("nodes", move || backend.nodes());
         let mut serving = Serving::new(&self);
         serving.run(sets, &stop).await;
@@ -154,7 +171,7 @@ impl Host {
         end.cancel();
         let leases = serving.end().await;
         // What is being written is written under the lease.
-        let _ = tokio::join!(acting, observing);
+        let _ = tokio::join!(acting, observing, renewing);
         futures::future::join_all(leases.into_iter().map(Leased::end)).await;
         drained
     }

@@ -192,7 +192,11 @@ async fn follow_pods(
         );
         tokio::select! {
             () = watching => return,
-            _ = role.wait_for(|role| !role.leads()) => actor.table.disown(&node),
+            _ = role.wait_for(|role| !role.leads()) => {
+                // What is kept for them is let go of.
+                let others = actor.table.disown(&node);
+                others.iter().for_each(|uid| actor.queue.mark(uid));
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use vk_provider::facts::ContainerState as Fact;
 use vk_provider::{ContainerFact, Terminated};
 
-use super::whole_seconds;
+use super::{Shown, Waiting, whole_seconds};
 
 /// SIGKILL's code, which the kubelet shows for an end that nobody saw.
 const UNKNOWN_EXIT: i32 = 137;
@@ -40,7 +40,7 @@ pub(super) struct Seen<'a> {
     pub(super) frozen: bool,
     pub(super) fact: Option<&'a ContainerFact>,
     pub(super) have: Option<&'a ContainerStatus>,
-    pub(super) waiting: Option<(&'a str, &'a str)>,
+    pub(super) waiting: Option<&'a Waiting>,
     /// The pod has init containers.
     pub(super) after_init: bool,
 }
@@ -89,11 +89,14 @@ fn unheard(seen: &Seen<'_>, before: ContainerState) -> ContainerState {
 }
 
 fn not_started(seen: &Seen<'_>) -> ContainerState {
-    match seen.waiting {
+    let shows = |shown: &Shown| match shown {
         // Behind init containers only those wait for anything else.
-        Some((reason, message)) if !seen.after_init || seen.kind != Kind::Regular => {
-            waiting(reason, message)
-        }
+        Shown::ByAll => !seen.after_init || seen.kind != Kind::Regular,
+        Shown::By(name) => name == seen.name,
+        Shown::Nowhere => false,
+    };
+    match seen.waiting {
+        Some(why) if shows(&why.shown) => waiting(&why.reason, &why.message),
         _ if seen.after_init => waiting("PodInitializing", ""),
         _ => waiting("ContainerCreating", ""),
     }

@@ -65,6 +65,40 @@ pub enum PodVerdict {
     },
 }
 
+/// Why containers that have not started wait, where the facts have nothing
+/// better to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// One CamelCase word.
+    pub reason: String,
+    /// One sentence for people.
+    pub message: String,
+    /// Who shows it.
+    pub shown: Shown,
+}
+
+/// Which containers show why they wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// All, but for those behind init containers, which wait for these.
+    ByAll,
+    /// This one; the others wait for it.
+    By(String),
+    /// None: an event tells it.
+    Nowhere,
+}
+
+impl Waiting {
+    /// All containers wait for this.
+    pub fn for_all(reason: &str, message: &str) -> Self {
+        Self {
+            reason: reason.into(),
+            message: message.into(),
+            shown: Shown::ByAll,
+        }
+    }
+}
+
 /// Whether a pod of this phase has ended for good.
 pub fn is_terminal(phase: Option<&str>) -> bool {
     matches!(phase, Some("Succeeded" | "Failed"))
@@ -82,6 +116,8 @@ pub fn compute(
     now: Timestamp,
 ) -> PodStatus {
     let revision = pod.spec.as_ref().map(Revision::of);
+    let waiting = waiting.map(|(reason, message)| Waiting::for_all(reason, message));
+    let waiting = waiting.as_ref();
     compute_at(pod, revision.as_ref(), facts, verdict, waiting, now)
 }
 
@@ -91,7 +127,7 @@ pub fn compute_at(
     revision: Option<&Revision>,
     facts: Option<&PodFacts>,
     verdict: &PodVerdict,
-    waiting: Option<(&str, &str)>,
+    waiting: Option<&Waiting>,
     now: Timestamp,
 ) -> PodStatus {
     let (no_spec, no_status) = (PodSpec::default(), PodStatus::default());
@@ -217,7 +253,7 @@ fn statuses(
     spec: &PodSpec,
     have: &PodStatus,
     facts: Option<&PodFacts>,
-    waiting: Option<(&str, &str)>,
+    waiting: Option<&Waiting>,
     (current, frozen): (bool, bool),
 ) -> Statuses {
     let inits = spec.init_containers.as_deref().unwrap_or_default();

@@ -152,19 +152,21 @@ impl Table {
     }
 
     /// Another process serves the node: its pods are none of ours. What is asked
-    /// of the remote for them stops being asked.
-    pub fn disown(&self, node: &str) {
+    /// of the remote for them stops being asked. Answers which they were.
+    pub fn disown(&self, node: &str) -> Vec<Uid> {
         let mut inner = self.lock();
         inner.unsynced.remove(node);
         inner.ghosts.retain(|_, on| &**on != node);
-        for uid in inner.bound(node) {
-            if let Some(record) = inner.records.get_mut(&uid) {
+        let bound = inner.bound(node);
+        for uid in &bound {
+            if let Some(record) = inner.records.get_mut(uid) {
                 record.interrupt();
                 record.desired = None;
             }
-            inner.settle(&uid);
-            inner.records.remove(&uid);
+            inner.settle(uid);
+            inner.records.remove(uid);
         }
+        bound
     }
 
     /// The pods of a node are worth another look, whatever they waited for.
@@ -250,6 +252,7 @@ impl Table {
             present: record.facts.is_some(),
             accepted: record.accepted.clone(),
             ensured: record.ensured,
+            outdated: false,
             admitted: record.admitted,
             left: record.left,
             failed: record.verdict.is_some(),

@@ -12,10 +12,11 @@ use vk_provider::quantity::Resources;
 use vk_provider::{ContainerState, PodFacts, PodKey, Revision, Verdict};
 
 use crate::desired::Desired;
+use crate::inputs::Seen;
 use crate::lean::PodText;
 use crate::plan::Absence;
 use crate::restart::{self, Rounds};
-use crate::status;
+use crate::status::{self, Waiting};
 
 /// First wait after a failed call, doubled up to [`BACK_OFF_MAX`]: the kubelet's
 /// own pod back-off, so that users see the rhythm they know.
@@ -71,8 +72,14 @@ pub struct Record {
     pub left: bool,
     /// Failed as a whole.
     pub verdict: Option<Failed>,
-    /// Why it does not run yet: reason and message.
-    pub waiting: Option<(String, String)>,
+    /// Why it does not run yet. Boxed, as of few pods.
+    pub waiting: Option<Box<Waiting>>,
+    /// What it refers to is not there as it has to be: news about that cuts its
+    /// back-off short.
+    pub lacks_inputs: bool,
+    /// What the backend was given of its inputs, with success, last. Boxed: most
+    /// backends want none.
+    pub given: Option<Box<Seen>>,
     /// The last stop that the backend took.
     pub stopping: Option<Stopping>,
     /// Nothing of it runs.
@@ -231,6 +238,8 @@ impl Record {
             left: false,
             verdict: None,
             waiting: None,
+            lacks_inputs: false,
+            given: None,
             stopping: None,
             stopped: false,
             rounds: Rounds::default(),

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tower::{Layer, ServiceExt};
 use virtual_kubelet::events::Recorder;
 use virtual_kubelet::metrics::Metrics;
-use virtual_kubelet::{Host, Settings};
+use virtual_kubelet::{Host, InputSettings, Settings};
 use vk_provider::Grace;
 use vk_sandbox::kubernetes::Cluster;
 
@@ -74,6 +74,7 @@ impl Rig {
             client: client.clone(),
             lease_client: client.clone(),
             node: node_settings("default"),
+            inputs: InputSettings::default(),
             events: Recorder::start(client, "vk-memory", &self.metrics, clock.clone()),
             metrics: self.metrics.clone(),
             clock,

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use virtual_kubelet::events::Recorder;
 use virtual_kubelet::metrics::Metrics;
 use virtual_kubelet::node::NodeSettings;
-use virtual_kubelet::{Host, Settings};
+use virtual_kubelet::{Host, InputSettings, Settings};
 use vk_provider::{
     Backend, BackendError, Capabilities, Change, Clock, Listing, NodeSet, PodCx, PodKey, PodRequest,
 };
@@ -135,6 +135,7 @@ pub async fn costs_no_pod(plane: Arc<ControlPlane>) {
         client: client.clone(),
         lease_client: mock::client(&plane).await,
         node,
+        inputs: InputSettings::default(),
         events: Recorder::start(client.clone(), "vk-memory", &metrics, clock.clone()),
         metrics,
         clock,

@@ -15,7 +15,7 @@ use virtual_kubelet::events::Recorder;
 use virtual_kubelet::metrics::Metrics;
 use virtual_kubelet::node::NodeSettings;
 use virtual_kubelet::table::Table;
-use virtual_kubelet::{Host, Settings};
+use virtual_kubelet::{Host, InputSettings, Settings};
 use vk_sandbox::kubernetes::Cluster;
 
 use crate::broken::Guard;
@@ -134,6 +134,7 @@ impl World {
             client: client.clone(),
             lease_client: client.clone(),
             node,
+            inputs: InputSettings::default(),
             events: Recorder::start(client, "vk-simulated", &metrics, clock.clone()),
             metrics,
             clock,

@@ -1,6 +1,9 @@
 //! A backend whose remote is a map in memory. Pods start and stop at once,
 //! unless a test says otherwise; every call is recorded.
 
+#[path = "given.rs"]
+pub mod given;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,6 +22,8 @@ use vk_provider::{
     InputNeeds, Listing, NodeFacts, NodeInfo, NodeSet, PodChange, PodCx, PodFacts, PodKey,
     PodRequest, Terminated, Uid, Verdict,
 };
+
+use given::Given;
 
 /// What the framework asked of the backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,21 +56,25 @@ struct State {
     hold_stops: bool,
     panic_next: bool,
     restarts_nothing: bool,
+    wants_inputs: bool,
+    /// What each pod was given, where that is wanted.
+    given: HashMap<Uid, Given>,
 }
 
 /// `ensure` of a pod with this annotation writes its journal first.
 pub const JOURNALS: &str = "test/journals";
 
-static RESTARTS_NOTHING: Capabilities = capabilities(false);
-static CAPABILITIES: Capabilities = capabilities(true);
+static RESTARTS_NOTHING: Capabilities = capabilities(false, InputNeeds::NOTHING);
+static CAPABILITIES: Capabilities = capabilities(true, InputNeeds::NOTHING);
+static WANTS_INPUTS: Capabilities = capabilities(true, given::NEEDS);
 
-const fn capabilities(restarts: bool) -> Capabilities {
+const fn capabilities(restarts: bool, inputs: InputNeeds) -> Capabilities {
     Capabilities {
         name: "memory",
         grace: Grace::Exact,
         restarts,
         pod_spec: &POD_SPEC,
-        inputs: InputNeeds::NOTHING,
+        inputs,
     }
 }
 
@@ -219,6 +228,16 @@ impl Remote {
         self.lock().restarts_nothing = true;
     }
 
+    /// Pods are given what they refer to. To be said before a process starts.
+    pub fn want_inputs(&self) {
+        self.lock().wants_inputs = true;
+    }
+
+    /// What a pod was given.
+    pub fn given(&self, uid: &str) -> Option<Given> {
+        self.lock().given.get(&Uid::new(uid)).cloned()
+    }
+
     /// `ensure` panics, once.
     pub fn panic_next(&self) {
         self.lock().panic_next = true;
@@ -277,10 +296,11 @@ fn facts() -> NodeFacts {
 #[async_trait]
 impl Backend for Remote {
     fn capabilities(&self) -> &Capabilities {
-        if self.lock().restarts_nothing {
-            &RESTARTS_NOTHING
-        } else {
-            &CAPABILITIES
+        let state = self.lock();
+        match (state.wants_inputs, state.restarts_nothing) {
+            (true, _) => &WANTS_INPUTS,
+            (false, true) => &RESTARTS_NOTHING,
+            (false, false) => &CAPABILITIES,
         }
     }
 
@@ -310,7 +330,15 @@ impl Backend for Remote {
         if pod.change != PodChange::Restart
             && known.is_some_and(|f| f.accepted.as_ref() == Some(&pod.spec_revision))
         {
+            if let Some(given) = state.given.get_mut(&pod.key.uid) {
+                given.refresh(pod)?;
+            }
             return Ok(());
+        }
+        if state.wants_inputs {
+            let before = state.given.get(&pod.key.uid);
+            let given = Given::start(pod, cx, before)?;
+            state.given.insert(pod.key.uid.clone(), given);
         }
         state.seq += 1;
         let mut facts = PodFacts::new(pod.key.clone(), pod.node.clone(), state.seq);

@@ -20,7 +20,7 @@ use virtual_kubelet::events::Recorder;
 use virtual_kubelet::leadership::Leadership;
 use virtual_kubelet::metrics::Metrics;
 use virtual_kubelet::node::NodeSettings;
-use virtual_kubelet::{Host, Settings, Shutdown, Undrained};
+use virtual_kubelet::{Host, InputSettings, Settings, Shutdown, Undrained};
 use vk_provider::{
     Backend, BackendError, Capabilities, Change, Clock, Listing, NodeSet, PodCx, PodKey, PodRequest,
 };
@@ -68,6 +68,7 @@ impl Process {
             client: client.clone(),
             lease_client: line.client(cluster),
             node,
+            inputs: InputSettings::default(),
             events: Recorder::start(client, "vk-memory", &metrics, clock.clone()),
             metrics,
             clock: clock.clone(),

@@ -10,6 +10,13 @@ use vk_sandbox::kubernetes::Cluster;
 use crate::suite::world::World;
 
 pub async fn world() -> (World, Cluster) {
+    let (mut world, cluster) = idle();
+    world.start().await;
+    (world, cluster)
+}
+
+/// The same before a kubelet is started.
+pub fn idle() -> (World, Cluster) {
     let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
     let cluster = Cluster::new(vk_sandbox::clock::Clock::stepped(start));
     let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
@@ -22,6 +29,6 @@ pub async fn world() -> (World, Cluster) {
         let _running = controllers;
         std::future::pending::<()>().await;
     });
-    let world = World::new(client, vk_provider::Clock::stepped(start), "default").await;
+    let world = World::idle(client, vk_provider::Clock::stepped(start), "default");
     (world, cluster)
 }

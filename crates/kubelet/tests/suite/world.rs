@@ -15,7 +15,7 @@ use virtual_kubelet::events::Recorder;
 use virtual_kubelet::metrics::Metrics;
 use virtual_kubelet::node::NodeSettings;
 use virtual_kubelet::table::Table;
-use virtual_kubelet::{Host, Settings};
+use virtual_kubelet::{Host, InputSettings, Settings};
 use vk_provider::Clock;
 
 use super::gate::{self, Gate};
@@ -37,15 +37,25 @@ pub struct World {
     pub node: String,
     pub remote: Remote,
     pub clock: Clock,
+    /// What pods are given, from the next start on.
+    pub inputs: InputSettings,
+    pub metrics: Metrics,
     kubelet: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
 impl World {
     pub async fn new(client: Client, clock: Clock, namespace: &str) -> Self {
+        let mut world = Self::idle(client, clock, namespace);
+        world.start().await;
+        world
+    }
+
+    /// The same before a kubelet is started.
+    pub fn idle(client: Client, clock: Clock, namespace: &str) -> Self {
         let node = format!("vk-{namespace}");
         let remote = Remote::new(clock.clone(), &[&node]);
         let (line, gate) = gate::through(client.clone());
-        let mut world = Self {
+        Self {
             client,
             gate,
             line,
@@ -54,10 +64,10 @@ impl World {
             node,
             remote,
             clock,
+            inputs: InputSettings::default(),
+            metrics: Metrics::default(),
             kubelet: None,
-        };
-        world.start().await;
-        world
+        }
     }
 
     /// Starts a kubelet process.
@@ -68,10 +78,12 @@ impl World {
             client: self.line.clone(),
             lease_client: self.line.clone(),
             node,
+            inputs: self.inputs.clone(),
             events: Recorder::start(self.line.clone(), "vk-memory", &metrics, self.clock.clone()),
-            metrics,
+            metrics: metrics.clone(),
             clock: self.clock.clone(),
         };
+        self.metrics = metrics;
         let host = Host::new(settings, self.remote.backend());
         self.table = Some(host.table());
         let stop = CancellationToken::new();

@@ -10,7 +10,9 @@ use crate::podspec::is_service_account_volume;
 /// When an object is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Read {
-    /// When a container starts or its image is pulled.
+    /// When an image is pulled. One that is not there stops no public image.
+    ToPull,
+    /// When a container starts.
     AtStart,
     /// Also while containers run: files of a volume follow it.
     WhileRunning,
@@ -44,7 +46,7 @@ pub fn references(pod: &Pod, tokens: bool) -> References {
     }
     all.volumes(spec, tokens);
     for secret in spec.image_pull_secrets.iter().flatten() {
-        add(&mut all.secrets, &secret.name, Read::AtStart);
+        add(&mut all.secrets, &secret.name, Read::ToPull);
     }
     if !tokens {
         all.tokens.clear();

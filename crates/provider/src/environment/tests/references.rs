@@ -49,7 +49,7 @@ fn every_container_and_every_volume_counts() {
             {"name": "d", "emptyDir": {}},
         ],
     }));
-    use Read::{AtStart, WhileRunning};
+    use Read::{AtStart, ToPull, WhileRunning};
     assert_eq!(
         got.config_maps,
         names(&[
@@ -74,7 +74,7 @@ fn every_container_and_every_volume_counts() {
             ("debug-key", AtStart),
             ("volume", WhileRunning),
             ("projected", WhileRunning),
-            ("pull", AtStart),
+            ("pull", ToPull),
         ])
     );
     let asks: Vec<_> = got.tokens.iter().map(|t| t.expiration_seconds).collect();
