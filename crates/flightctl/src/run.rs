@@ -21,7 +21,7 @@ use vk_provider::{Backend, Clock};
 
 use crate::backend::FlightControl;
 use crate::client::Client;
-use crate::config::ClusterAgents;
+use crate::config::{ClusterAgents, Workloads};
 use crate::fleet::{self, Rules};
 use crate::metrics::{self, Counters};
 use crate::world::World;
@@ -49,6 +49,9 @@ pub struct Parts {
     pub poll: Duration,
     /// What becomes of the agents of the cluster's machines.
     pub cluster_agents: ClusterAgents,
+    /// What pods on devices are told of the cluster: for the framework, which
+    /// fetches what pods refer to.
+    pub workloads: Workloads,
     /// Time.
     pub clock: Clock,
     /// Tells this process from others that serve the same nodes; at random

@@ -14,8 +14,9 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use serde_json::{Value, json};
-use vk_flightctl::mapping::{app_id, application};
-use vk_provider::{PodChange, PodKey, PodRequest, Revision};
+use vk_flightctl::mapping::{Workload, app_id, workload};
+use vk_provider::environment::Placement;
+use vk_provider::{BackendError, Inputs, PodChange, PodKey, PodRequest, Revision};
 
 mod corpus;
 use corpus::systemd;
@@ -48,6 +49,15 @@ fn request(number: usize, spec: Value) -> PodRequest {
         journal: None,
         inputs: Default::default(),
     }
+}
+
+/// The application of a pod.
+fn application(request: &PodRequest) -> Result<Value, BackendError> {
+    given(request).map(|workload| workload.app)
+}
+
+fn given(request: &PodRequest) -> Result<Workload, BackendError> {
+    workload(request, &Placement::default(), "cluster")
 }
 
 /// What the generator made: unit name to unit.
@@ -230,7 +240,7 @@ fn every_text_of_the_corpus_reaches_podman_unchanged() {
         // One container at a time: a text may be fine in one field only.
         for (index, only) in spec["containers"].as_array().unwrap().iter().enumerate() {
             let request = request(number * 10 + index, json!({"containers": [only]}));
-            match application(&request, "cluster") {
+            match application(&request) {
                 Ok(app) => apps.push((text.clone(), index, app)),
                 // The field of a working directory knows no escapes.
                 Err(why) => assert!(corpus::refusable(&text) || index == 3, "{text:?}: {why}"),
@@ -292,7 +302,7 @@ fn names_of_variables_reach_podman_unchanged() {
         .map(|name| json!({"name": name, "value": "x"}))
         .collect();
     let spec = json!({"containers": [{"name": "a", "image": "nginx", "env": env}]});
-    let app = application(&request(0, spec), "cluster").unwrap();
+    let app = application(&request(0, spec)).unwrap();
     let units = generate(&root, std::slice::from_ref(&app));
     let words = start(&units, &app, "a");
     let mut got: Vec<_> = option(&words, "--env")
@@ -346,7 +356,7 @@ fn every_shape_of_a_pod_is_accepted() {
                             + inits
                             + usize::from(sidecar)
                             + usize::from(!host && together);
-                        apps.push(application(&request(apps.len(), spec), "cluster").unwrap());
+                        apps.push(application(&request(apps.len(), spec)).unwrap());
                     }
                 }
             }
@@ -377,4 +387,60 @@ fn every_shape_of_a_pod_is_accepted() {
         volume.ends_with("/e/data:/data:z") && volume.starts_with('/'),
         "{volume}"
     );
+}
+
+#[test]
+fn files_of_a_pod_are_mounted_and_read_by_their_absolute_paths() {
+    let Some(root) = device_root() else { return };
+    let mut request = request(
+        1,
+        json!({
+            "volumes": [{"name": "map", "configMap": {"name": "map"}}, {"name": "hush", "secret": {"secretName": "hush"}}],
+            "containers": [{
+                "name": "a", "image": "nginx",
+                "env": [{"name": "S", "valueFrom": {"secretKeyRef": {"name": "hush", "key": "word"}}}, {"name": "L", "value": "literal"}],
+                "volumeMounts": [
+                    {"name": "map", "mountPath": "/map"}, {"name": "map", "mountPath": "/one", "subPath": "key"},
+                    {"name": "map", "mountPath": "/none", "subPath": "absent"}, {"name": "hush", "mountPath": "/map/deep"},
+                ],
+            }],
+        }),
+    );
+    let map = Arc::new(serde_json::from_value(json!({"data": {"key": "text"}})).unwrap());
+    let secret: k8s_openapi::api::core::v1::Secret =
+        serde_json::from_value(json!({"data": {"word": "aHVudGVyMg=="}})).unwrap();
+    request.inputs = Arc::new(Inputs {
+        config_maps: [("map".to_owned(), map)].into(),
+        secrets: [("hush".to_owned(), Arc::new(secret.into()))].into(),
+        ..Inputs::default()
+    });
+    let workload = given(&request).unwrap();
+    let units = generate(&root, std::slice::from_ref(&workload.app));
+    let words = start(&units, &workload.app, "a");
+    let folder = format!("/var/lib/virtual-kubelet/{}", request.key.uid);
+    assert_eq!(
+        option(&words, "--env-file"),
+        [format!("{folder}/.env/a").as_str()]
+    );
+    assert_eq!(option(&words, "--env"), ["L=literal"]);
+    assert_eq!(
+        option(&words, "-v"),
+        [
+            format!("{folder}/map:/map:ro,z"),
+            format!("{folder}/map/key:/one:ro,z"),
+            format!("{folder}/.none/map:/none:ro,z"),
+            format!("{folder}/hush:/map/deep:ro,z"),
+        ]
+    );
+    let unit = &units[&format!(
+        "{}-a.service",
+        app_id(workload.app["name"].as_str().unwrap())
+    )];
+    let before: Vec<_> = unit
+        .iter()
+        .filter(|(s, k, _)| s == "Service" && k == "ExecStartPre")
+        .map(|(_, _, v)| v.as_str())
+        .collect();
+    assert!(before.contains(&format!("/bin/mkdir -p {folder}/map/deep").as_str()));
+    assert!(before.contains(&format!("/bin/chmod 0700 {folder}").as_str()));
 }

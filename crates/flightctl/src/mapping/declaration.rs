@@ -173,10 +173,8 @@ pub static POD_SPEC: Declaration = Declaration::new(&[
     ),
     honoured("spec.volumes[].configMap", FRESH),
     honoured("spec.volumes[].{downwardAPI,secret}", GIVEN),
-    honoured("spec.volumes[].projected.defaultMode", GIVEN),
-    honoured("spec.volumes[].projected.sources[].{configMap,secret,downwardAPI}", GIVEN),
-    honoured("spec.volumes[].projected.sources[].serviceAccountToken", GIVEN)
-        .note("Of namespaces that the configuration lists; elsewhere refused, and the volume that the API server adds is left out"),
+    honoured("spec.volumes[].projected", GIVEN)
+        .note("Tokens of namespaces that the configuration lists; others are refused, and the volume that the API server adds is left out"),
     refused(
         "spec.volumes[].projected.sources[].{clusterTrustBundle,podCertificate}",
         "not projected on devices; use configMap, secret, downwardAPI or serviceAccountToken",

@@ -197,7 +197,8 @@ impl Bench {
     pub async fn until_facts(&self, request: &PodRequest, holds: impl Fn(&PodFacts) -> bool) {
         let held = async {
             while !holds(&self.facts(request).await) {
-                sleep(LOOK).await;
+                // Each look reads the device whole.
+                sleep(LOOK * 5).await;
             }
         };
         timeout(PATIENCE, held).await.expect("it is reported");
