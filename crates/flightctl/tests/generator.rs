@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use serde_json::{Value, json};
 use vk_flightctl::mapping::{Workload, app_id, workload};
@@ -240,8 +242,8 @@ fn every_text_of_the_corpus_reaches_podman_unchanged() {
         // One container at a time: a text may be fine in one field only.
         for (index, only) in spec["containers"].as_array().unwrap().iter().enumerate() {
             let request = request(number * 10 + index, json!({"containers": [only]}));
-            match application(&request) {
-                Ok(app) => apps.push((text.clone(), index, app)),
+            match given(&request) {
+                Ok(given) => apps.push((text.clone(), index, given)),
                 // The field of a working directory knows no escapes.
                 Err(why) => assert!(corpus::refusable(&text) || index == 3, "{text:?}: {why}"),
             }
@@ -252,7 +254,7 @@ fn every_text_of_the_corpus_reaches_podman_unchanged() {
         &root,
         &apps
             .iter()
-            .map(|(_, _, app)| app.clone())
+            .map(|(_, _, given)| given.app.clone())
             .collect::<Vec<_>>(),
     );
     assert_eq!(
@@ -260,9 +262,9 @@ fn every_text_of_the_corpus_reaches_podman_unchanged() {
         apps.len(),
         "every file became a unit, and nothing else did"
     );
-    for (text, index, app) in &apps {
+    for (text, index, given) in &apps {
         let name = ["a", "b", "c", "d"][*index];
-        let words = start(&units, app, name);
+        let words = start(&units, &given.app, name);
         let dir = format!("/{text}");
         let text = corpus::expanded(text, &[]);
         assert!(
@@ -279,11 +281,20 @@ fn every_text_of_the_corpus_reaches_podman_unchanged() {
             "d" => assert_eq!(option(&words, "--workdir"), [dir]),
             "b" => assert_eq!(command(&words, IMAGE), [text.as_str(), "last"], "{text:?}"),
             _ => {
-                assert_eq!(
-                    option(&words, "--env"),
-                    ["A=first", &format!("V={text}"), "Z=last"],
-                    "{text:?}"
-                );
+                let own = format!("V={text}");
+                let mut expected = vec!["A=first", "Z=last"];
+                match &given.environment {
+                    None => expected.insert(1, &own),
+                    // What no line of a unit can carry is in the file.
+                    Some(item) => {
+                        let file = &item.value()["inline"][0];
+                        let path = file["path"].as_str().unwrap();
+                        assert_eq!(option(&words, "--env-file"), [path]);
+                        let content = file["content"].as_str().unwrap();
+                        assert_eq!(content, STANDARD.encode(format!("{own}\n")));
+                    }
+                }
+                assert_eq!(option(&words, "--env"), expected, "{text:?}");
                 assert!(command(&words, IMAGE).is_empty(), "{text:?}");
             }
         }
