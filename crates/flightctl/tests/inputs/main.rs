@@ -22,7 +22,7 @@ use vk_provider::{Backend, BackendError, Inputs, PodChange, PodRequest, TokenAsk
 /// Nowhere to be seen but in the files of its pod.
 const PLANTED: &str = "planted-s3cret";
 
-fn map(data: Value) -> Arc<k8s_openapi::api::core::v1::ConfigMap> {
+fn map(data: &Value) -> Arc<k8s_openapi::api::core::v1::ConfigMap> {
     Arc::new(serde_json::from_value(json!({"data": data})).unwrap())
 }
 
@@ -37,9 +37,9 @@ fn inputs() -> Inputs {
         config_maps: [
             (
                 "map".to_owned(),
-                map(json!({"plain": "of the map", "other": "more"})),
+                map(&json!({"plain": "of the map", "other": "more"})),
             ),
-            ("root".to_owned(), map(json!({"ca.crt": "pem"}))),
+            ("root".to_owned(), map(&json!({"ca.crt": "pem"}))),
         ]
         .into(),
         secrets: [("hush".to_owned(), Arc::new(secret.into()))].into(),
@@ -197,7 +197,7 @@ fn watching() -> Value {
 /// Other objects than [`inputs`].
 fn changed() -> Inputs {
     let mut inputs = inputs();
-    let newer = map(json!({"plain": "newer", "added": "one"}));
+    let newer = map(&json!({"plain": "newer", "added": "one"}));
     inputs.config_maps.insert("map".into(), newer);
     let secret = json!({"data": {"word": ByteString(b"rotated".to_vec())}});
     let secret: k8s_openapi::api::core::v1::Secret = serde_json::from_value(secret).unwrap();
@@ -364,7 +364,7 @@ async fn a_pod_that_is_too_much_for_a_device_waits_and_its_neighbours_do_not() {
     let large = Inputs {
         config_maps: names
             .iter()
-            .map(|n| (n.clone(), map(json!({"key": "x".repeat(1 << 20)}))))
+            .map(|n| (n.clone(), map(&json!({"key": "x".repeat(1 << 20)}))))
             .collect(),
         ..Inputs::default()
     };
@@ -408,7 +408,7 @@ async fn a_secret_is_nowhere_but_in_the_files_of_its_pod() {
     let mut fresh = inputs();
     fresh
         .config_maps
-        .insert("map".into(), map(json!({"plain": "newer", "other": "x"})));
+        .insert("map".into(), map(&json!({"plain": "newer", "other": "x"})));
     bench
         .ensure(&pod("web", everything(), fresh, PodChange::Payload))
         .await
