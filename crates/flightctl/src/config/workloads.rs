@@ -95,7 +95,7 @@ fn api_server(text: &str) -> Result<ApiServer, String> {
         .strip_prefix('[')
         .and_then(|h| h.strip_suffix(']'))
         .unwrap_or(host);
-    let named = authority.port().is_some();
+    let named = authority.as_str() != authority.host();
     let port = match authority.port_u16() {
         Some(port) if port > 0 => port,
         None if !named => default.ok_or_else(wrong)?,
