@@ -1,7 +1,7 @@
 //! A pod into its device's spec, and what becomes of it where that fails.
 
 use tracing::info;
-use vk_provider::{BackendError, PodCx, PodRequest, RenderError, Uid};
+use vk_provider::{BackendError, PodChange, PodCx, PodRequest, RenderError, Uid};
 
 use super::{FlightControl, SYNC_RETRY};
 use crate::device::DeviceView;
@@ -106,8 +106,9 @@ impl FlightControl {
     /// Brings the files of a pod's volumes to what its objects hold now, and leaves
     /// its application, and with it its containers, as they are.
     ///
-    /// While they cannot be made they stay as they are, as on any node; only where
-    /// someone changed them (`restoring`) is that an error.
+    /// While they cannot be made they stay as they are, as on any node. The caller
+    /// is told where it asked for them, or where someone changed them
+    /// (`restoring`); it is never a reason to end a pod that runs.
     pub(super) async fn refresh(
         &self,
         request: &PodRequest,
@@ -118,7 +119,11 @@ impl FlightControl {
         let place = self.world().placement(device);
         let volumes = match mapping::volumes(request, &place) {
             Ok(volumes) => volumes,
-            Err(error) if restoring => return Err(error),
+            Err(error @ BackendError::Inputs(_))
+                if restoring || request.change == PodChange::Payload =>
+            {
+                return Err(error);
+            }
             Err(error) => {
                 let reason = RenderError::VOLUMES_REASON;
                 cx.events.warning(reason, &error.to_string());

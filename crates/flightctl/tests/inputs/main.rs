@@ -277,7 +277,12 @@ async fn a_deleted_object_leaves_a_running_pod_and_its_files_alone() {
     let spec = bench.spec();
     for change in [PodChange::Payload, PodChange::First] {
         let orphaned = pod("web", watching(), Inputs::default(), change);
-        bench.ensure(&orphaned).await.unwrap();
+        let answer = bench.ensure(&orphaned).await;
+        match change {
+            // What was asked for did not happen, and nothing else either.
+            PodChange::Payload => assert!(matches!(answer, Err(BackendError::Inputs(_)))),
+            _ => answer.unwrap(),
+        }
         assert_eq!(bench.spec(), spec);
         bench.restart().await;
     }
@@ -286,6 +291,25 @@ async fn a_deleted_object_leaves_a_running_pod_and_its_files_alone() {
     let words =
         r#"FailedMount MountVolume.SetUp failed for volume "map" : configmap "map" not found"#;
     assert!(told.iter().any(|t| t == words), "{told:?}");
+    // Neither does what is refused by now: its token may not leave the cluster any more.
+    let mut spec = watching();
+    let token = json!({"serviceAccountToken": {"audience": "vault", "path": "token"}});
+    spec["volumes"][0] =
+        json!({"name": "map", "projected": {"sources": [{"configMap": {"name": "map"}}, token]}});
+    let first = pod("token", spec.clone(), inputs(), PodChange::First);
+    bench.ensure(&first).await.unwrap();
+    bench.runs(&first, "app", 1).await;
+    let withheld = Inputs {
+        tokens: None,
+        ..inputs()
+    };
+    let spec_now = bench.spec();
+    bench
+        .ensure(&pod("token", spec, withheld, PodChange::Payload))
+        .await
+        .unwrap();
+    assert_eq!(bench.spec(), spec_now);
+    let spec = spec_now;
     // A variable's object alone is of no account at all.
     let mut without = inputs();
     without.secrets.clear();
