@@ -178,7 +178,7 @@ impl Bench {
     pub async fn ensure_after_a_while(&self, request: &PodRequest) {
         let done = async {
             while self.ensure(request).await.is_err() {
-                sleep(LOOK).await;
+                sleep(LOOK * 25).await;
             }
         };
         timeout(PATIENCE, done).await.expect("accepted at last");

@@ -384,20 +384,17 @@ async fn a_pod_that_is_too_much_for_a_device_waits_and_its_neighbours_do_not() {
             .collect();
         json!({"volumes": volumes, "containers": [{"name": "app", "image": "nginx:1", "volumeMounts": mounts}]})
     };
-    let names: Vec<String> = (0..7).map(|n| format!("m{n}")).collect();
-    let large = Inputs {
+    let names: Vec<String> = (0..13).map(|n| format!("m{n}")).collect();
+    let of_size = |size: usize| Inputs {
         config_maps: names
             .iter()
-            .map(|n| (n.clone(), map(&json!({"key": "x".repeat(1 << 20)}))))
+            .map(|n| (n.clone(), map(&json!({"key": "x".repeat(size)}))))
             .collect(),
         ..Inputs::default()
     };
-    let one = pod("one", spec(&names), large.clone(), PodChange::First);
-    let two = pod("two", spec(&names), large, PodChange::First);
+    let large = pod("large", spec(&names), of_size(1 << 20), PodChange::First);
     let small = pod("small", watching(), inputs(), PodChange::First);
-    bench.ensure(&one).await.unwrap();
-    bench.runs(&one, "app", 1).await;
-    let (refused, fine) = tokio::join!(bench.ensure(&two), bench.ensure(&small));
+    let (refused, fine) = tokio::join!(bench.ensure(&large), bench.ensure(&small));
     fine.unwrap();
     let Err(BackendError::Waiting {
         reason, message, ..
@@ -411,14 +408,10 @@ async fn a_pod_that_is_too_much_for_a_device_waits_and_its_neighbours_do_not() {
         "{message}"
     );
     bench.runs(&small, "app", 1).await;
-    assert!(bench.device.container(&app(&two), "app").is_none());
-    bench
-        .backend
-        .stop(&one.key, std::time::Duration::ZERO)
-        .await
-        .unwrap();
-    bench.ensure_after_a_while(&two).await;
-    bench.runs(&two, "app", 1).await;
+    assert!(bench.device.container(&app(&large), "app").is_none());
+    let shrunk = pod("large", spec(&names), of_size(10), PodChange::First);
+    bench.ensure(&shrunk).await.unwrap();
+    bench.runs(&shrunk, "app", 1).await;
 }
 
 #[tokio::test(start_paused = true)]
