@@ -52,7 +52,10 @@ static CAPABILITIES: Capabilities = Capabilities {
     grace: Grace::AtStart,
     restarts: true,
     pod_spec: &mapping::POD_SPEC,
-    inputs: InputNeeds::NOTHING,
+    inputs: InputNeeds {
+        objects: true,
+        services: false,
+    },
 };
 
 impl FlightControl {
@@ -234,16 +237,23 @@ impl Backend for FlightControl {
     }
 
     async fn ensure(&self, pod: &PodRequest, cx: &PodCx) -> Result<(), BackendError> {
-        mapping::check(pod)?;
         let app = mapping::app_name(&pod.key.uid);
-        let (device, done, restoring) = {
-            let mut world = self.world();
+        let known = {
+            let world = self.world();
             if !world.synced() {
                 return Err(BackendError::Unavailable {
                     message: "the devices have not been read yet".into(),
                     retry: Some(SYNC_RETRY),
                 });
             }
+            world.pod(&pod.key.uid).is_some()
+        };
+        // One that runs is not judged again: what it was made from may be gone.
+        if !known {
+            mapping::check(pod)?;
+        }
+        let (device, done, restoring) = {
+            let mut world = self.world();
             if world.pod(&pod.key.uid).is_none() {
                 let device = world
                     .reserve(pod, &app, cx.events.clone())
@@ -263,7 +273,7 @@ impl Backend for FlightControl {
                 let label = label.and_then(|all| all.get(DEVICE_KEY));
                 world.settle_copies(&pod.key.uid, label.map(String::as_str));
                 world.with_pod(&pod.key.uid, |placed| {
-                    placed.request = Some(Arc::new(pod.clone()));
+                    placed.names(pod);
                     placed.events = Some(cx.events.clone());
                 });
                 let Some(placed) = world.pod(&pod.key.uid) else {
@@ -289,15 +299,17 @@ impl Backend for FlightControl {
                         retry: Some(wait),
                     });
                 }
-                let done = accepted.as_ref() == Some(&pod.spec_revision);
+                let started = device.and_then(|d| placed.started(d));
+                let done = started.as_ref() == Some(&pod.spec_revision);
                 (placed.device.clone(), done, restoring)
             }
         };
         self.wake.notify_one();
         if done {
-            return Ok(());
+            self.refresh(pod, &device, restoring, cx).await?;
+        } else {
+            self.put(pod, &device).await?;
         }
-        self.put(pod, &device).await?;
         if restoring {
             self.world().with_told(&pod.key.uid, |p| p.contest.again());
         }

@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::items::Seen;
+
 /// What the provider needs of a device.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DeviceView {
@@ -30,6 +32,8 @@ pub struct DeviceView {
     pub reported: u64,
     /// `spec.applications`, whole and in order.
     pub applications: Vec<Value>,
+    /// `spec.config` in order, without what is in it; `None` where there is no list.
+    pub items: Option<Vec<Seen>>,
     /// `status.applications` by name.
     pub app_status: BTreeMap<String, AppStatus>,
     /// Condition `Updating`.
@@ -109,6 +113,9 @@ impl DeviceView {
                 .as_array()
                 .cloned()
                 .unwrap_or_default(),
+            items: json["spec"]["config"]
+                .as_array()
+                .map(|items| items.iter().map(Seen::of).collect()),
             app_status: status["applications"]
                 .as_array()
                 .into_iter()
@@ -132,6 +139,11 @@ impl DeviceView {
             address: text(&info["netIpDefault"])
                 .and_then(|a| a.split('/').next().and_then(|ip| ip.parse().ok())),
         })
+    }
+
+    /// The item of its config of this name.
+    pub fn item(&self, name: &str) -> Option<&Seen> {
+        self.items.iter().flatten().find(|item| item.name == name)
     }
 
     /// `alias (name)`, or the name.

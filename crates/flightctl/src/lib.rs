@@ -10,8 +10,8 @@
 //! ```
 //!
 //! - Pure: [`device`] (reads a device), [`fleet`] (device to node), [`place`]
-//!   (pod to device), [`mapping`] and [`quadlet`] (pod to units), [`marker`]
-//!   (whose application it is), [`facts`] and [`report`] (status to facts),
+//!   (pod to device), [`mapping`] and [`quadlet`] (pod to units), [`items`]
+//!   (its files), [`marker`] (whose application it is), [`facts`] and [`report`] (status to facts),
 //!   [`contest`] (patience with other writers).
 //! - State: [`world`], and in it each pod as [`placed`].
 //! - I/O: [`client`], [`follow`], [`writer`]; [`backend`] ties them to the
@@ -25,6 +25,7 @@ pub mod device;
 pub mod facts;
 pub mod fleet;
 pub mod follow;
+pub mod items;
 pub mod logs;
 pub mod mapping;
 pub mod marker;

@@ -84,6 +84,7 @@ async fn serve(config: Config) -> Result<()> {
         rules: config.rules,
         poll: config.poll,
         cluster_agents: config.cluster_agents,
+        workloads: config.workloads,
         clock: Clock::live(),
         identity: config.identity,
         listener: Some(listener),

@@ -61,6 +61,10 @@ struct Content {
     /// Of all other files, so that a foreign edit shows.
     digest: String,
     expected: Expected,
+    /// Items of the device's config that it needs, by name. Not what is in them:
+    /// everyone on the device reads this file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    items: Vec<String>,
 }
 
 impl Marker {
@@ -102,7 +106,12 @@ impl Marker {
     }
 
     /// The marker file for an application of these files.
-    pub(crate) fn file(&self, expected: &Expected, files: &[InlineFile]) -> InlineFile {
+    pub(crate) fn file(
+        &self,
+        expected: &Expected,
+        items: Vec<String>,
+        files: &[InlineFile],
+    ) -> InlineFile {
         let content = Content {
             cluster: self.cluster.clone(),
             node: self.node.clone(),
@@ -112,6 +121,7 @@ impl Marker {
             revision: self.revision.to_string(),
             digest: digest(files),
             expected: expected.clone(),
+            items,
         };
         // Plain strings, lists and maps with string keys always become JSON.
         let mut text = serde_json::to_string_pretty(&content).unwrap_or_default();
@@ -123,6 +133,11 @@ impl Marker {
 /// What an application of ours holds.
 pub(crate) fn expected(app: &Value) -> Option<Expected> {
     Some(content(app)?.expected)
+}
+
+/// Items of the device's config that an application of ours needs.
+pub(crate) fn items(app: &Value) -> Vec<String> {
+    content(app).map(|c| c.items).unwrap_or_default()
 }
 
 fn content(app: &Value) -> Option<Content> {

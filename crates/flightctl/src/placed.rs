@@ -1,7 +1,7 @@
 //! A pod on its device: how far it is, read from what the device and the
 //! rendered document say. Synchronous and without I/O.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +11,9 @@ use vk_provider::{PodEvents, PodKey, PodRequest, Revision};
 
 use crate::contest::Contest;
 use crate::device::DeviceView;
+use crate::items::{Item, Seal, environment_item};
 use crate::mapping::{Expected, Policy};
-use crate::marker::Marker;
+use crate::marker::{self, Marker};
 
 /// A status that stands this long is no passing one: agents report every 60 s
 /// by default, and two reports of it were seen then.
@@ -45,10 +46,14 @@ pub struct Placed {
     pub device: String,
     /// Name of its application.
     pub app: String,
-    /// The pod, once the framework has named it in this process.
+    /// The pod, once the framework has named it in this process; without what it
+    /// refers to, which is kept no longer than it is needed.
     pub request: Option<Arc<PodRequest>>,
     /// How far it is.
     pub stage: Stage,
+    /// Items of the device's config that this process wrote or found right, so
+    /// that an edit shows.
+    items: BTreeMap<String, Seal>,
     /// When its status last became another.
     pub shown_since: Instant,
     /// Whether the device has confirmed it since.
@@ -110,6 +115,7 @@ impl Placed {
             app: app.to_owned(),
             request: None,
             stage,
+            items: BTreeMap::new(),
             shown_since: Instant::now(),
             sign: Sign::None,
             events: None,
@@ -117,6 +123,14 @@ impl Placed {
             contest: Contest::default(),
             told: BTreeSet::new(),
         }
+    }
+
+    /// Kubernetes has named it.
+    pub(crate) fn names(&mut self, pod: &PodRequest) {
+        self.request = Some(Arc::new(PodRequest {
+            inputs: Arc::default(),
+            ..pod.clone()
+        }));
     }
 
     /// Whether it takes room on its device.
@@ -255,6 +269,8 @@ impl Placed {
                 {
                     *revision = marker.revision;
                     *version = None;
+                    // Whoever wrote it wrote its files too.
+                    self.items.clear();
                 }
             }
             _ => {}
@@ -333,13 +349,52 @@ impl Placed {
     }
 
     /// The revision that the device's spec holds as we left it; `None` when it
-    /// is missing there or someone edited it.
+    /// is missing there or someone edited it, the pod's files included.
     pub fn accepted(&self, device: &DeviceView) -> Option<Revision> {
+        let revision = self.started(device)?;
+        let all = marker::items(self.application(device)?);
+        all.iter()
+            .all(|item| self.holds(device, item))
+            .then_some(revision)
+    }
+
+    /// The revision whose application and environment the device's spec holds as
+    /// we left them: what containers are started with.
+    pub fn started(&self, device: &DeviceView) -> Option<Revision> {
         let Stage::Written { revision, .. } = &self.stage else {
             return None;
         };
         let found = self.application(device)?;
-        Marker::intact(found).then(|| revision.clone())
+        let environment = environment_item(&self.app);
+        let needed = marker::items(found).contains(&environment);
+        let right = Marker::intact(found) && (!needed || self.holds(device, &environment));
+        right.then(|| revision.clone())
+    }
+
+    /// Whether the device's spec has this item, and nobody changed it since it was
+    /// found right.
+    fn holds(&self, device: &DeviceView, item: &str) -> bool {
+        let known = self.items.get(item);
+        device
+            .item(item)
+            .is_some_and(|seen| known.is_none_or(|seal| *seal == seen.seal))
+    }
+
+    /// Its application was written, with these items.
+    pub(crate) fn wrote<'a>(&mut self, items: impl IntoIterator<Item = &'a Item>) {
+        self.items.clear();
+        items.into_iter().for_each(|item| self.keeps(item));
+    }
+
+    /// This item is in the device's spec.
+    pub(crate) fn keeps(&mut self, item: &Item) {
+        self.items
+            .insert(item.name().to_owned(), item.seal().clone());
+    }
+
+    /// Takes an item as it stands for right, unless it is known better.
+    pub(crate) fn found(&mut self, item: &str, seal: Seal) {
+        self.items.entry(item.to_owned()).or_insert(seal);
     }
 
     /// Its application in the device's spec.

@@ -16,12 +16,12 @@ use virtual_kubelet::cause::chain;
 use virtual_kubelet::events::Recorder;
 use virtual_kubelet::metrics::Metrics;
 use virtual_kubelet::node::NodeSettings;
-use virtual_kubelet::{Host, Settings, Shutdown};
+use virtual_kubelet::{Host, InputSettings, Settings, Shutdown};
 use vk_provider::{Backend, Clock};
 
 use crate::backend::FlightControl;
 use crate::client::Client;
-use crate::config::ClusterAgents;
+use crate::config::{ClusterAgents, Workloads};
 use crate::fleet::{self, Rules};
 use crate::metrics::{self, Counters};
 use crate::world::World;
@@ -49,6 +49,9 @@ pub struct Parts {
     pub poll: Duration,
     /// What becomes of the agents of the cluster's machines.
     pub cluster_agents: ClusterAgents,
+    /// What pods on devices are told of the cluster: for the framework, which
+    /// fetches what pods refer to.
+    pub workloads: Workloads,
     /// Time.
     pub clock: Clock,
     /// Tells this process from others that serve the same nodes; at random
@@ -130,7 +133,11 @@ pub async fn run_until(parts: Parts, stop: CancellationToken, shutdown: Shutdown
         client: parts.kube.clone(),
         lease_client: parts.lease,
         node,
-        inputs: virtual_kubelet::InputSettings::default(),
+        inputs: InputSettings {
+            token_namespaces: parts.workloads.token_namespaces,
+            api_server: parts.workloads.api_server,
+            api_server_ca: parts.workloads.api_server_ca,
+        },
         events: Recorder::start(parts.kube, COMPONENT, &metrics, parts.clock.clone()),
         metrics,
         clock: parts.clock,

@@ -1,15 +1,18 @@
 //! One writer per device: what arrives while a write is under way, or within a
 //! second of the last one, travels together in one JSON Patch.
 //!
-//! The patch replaces `spec.applications` and is guarded by
-//! `test /metadata/generation`, which the service evaluates on the row it
-//! writes: a true compare-and-swap. Applications of others pass through as read.
+//! The patch replaces `spec.applications`, and single items of `spec.config`, and
+//! is guarded by `test /metadata/generation`, which the service evaluates on the
+//! row it writes: a true compare-and-swap. Applications of others pass through as
+//! read, items of others are not touched.
+
+mod plan;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -17,8 +20,10 @@ use vk_provider::BackendError;
 
 use crate::client::{Client, ClientError};
 use crate::device::DeviceView;
-use crate::marker::Marker;
+use crate::items::{Item, environment_item, volumes_item};
+use crate::mapping::{self, Workload};
 use crate::world::World;
+use plan::plan;
 
 /// Between two writes to one device: the agent begins polls at least 5 s apart,
 /// so that faster ones gain nothing, and slower ones cost the user's time.
@@ -34,20 +39,40 @@ const WRITES_AT_ONCE: usize = 8;
 /// default, and the service then finishes what it has begun.
 const LATE: Duration = Duration::from_secs(120);
 
-/// One change of a device's applications.
+/// One change of a device's spec.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// Put this application, replacing ours of the same name.
-    Put(Value),
-    /// Take ours of this name out.
+    /// Put this application and its files, replacing ours of the same name.
+    Put(Box<Workload>),
+    /// Put these files of an application that is there; it stays as it is.
+    Refresh {
+        /// Its name.
+        app: String,
+        /// The files of its volumes.
+        volumes: Item,
+    },
+    /// Take ours of this name out, with its files.
     Remove(String),
 }
 
 impl Change {
     fn app(&self) -> &str {
         match self {
-            Self::Put(app) => app["name"].as_str().unwrap_or_default(),
-            Self::Remove(name) => name,
+            Self::Put(workload) => workload.app["name"].as_str().unwrap_or_default(),
+            Self::Refresh { app, .. } | Self::Remove(app) => app,
+        }
+    }
+
+    /// What becomes of the items of the pod: `None` is taken out.
+    fn items(&self) -> Vec<(String, Option<&Item>)> {
+        let (volumes, environment) = (volumes_item(self.app()), environment_item(self.app()));
+        match self {
+            Self::Put(workload) => vec![
+                (volumes, workload.volumes.as_ref()),
+                (environment, workload.environment.as_ref()),
+            ],
+            Self::Refresh { volumes: item, .. } => vec![(volumes, Some(item))],
+            Self::Remove(_) => vec![(volumes, None), (environment, None)],
         }
     }
 }
@@ -197,20 +222,37 @@ impl Writers {
         );
         let outcome = self.write(device, &changes).await;
         let alone = batch.len() == 1;
-        for Waiting { change, replies } in batch {
+        for (index, Waiting { change, replies }) in batch.into_iter().enumerate() {
             // One bad application must not take the others with it: one by one.
             let outcome = match &outcome {
-                Err(ClientError::Invalid { .. }) if !alone => self.write(device, &[&change]).await,
-                outcome => outcome.clone(),
+                Err(ClientError::Invalid { .. }) if !alone => {
+                    let outcome = self.write(device, &[&change]).await;
+                    outcome.map(|(written, left)| (written, left.into_iter().next().flatten()))
+                }
+                Ok((written, left)) => Ok((written.clone(), left.get(index).cloned().flatten())),
+                Err(error) => Err(error.clone()),
             };
-            let outcome = outcome.map_err(|e| refusal(device, &e, &change));
+            let outcome = match outcome {
+                Ok((written, None)) => Ok(written),
+                Ok((_, Some(too_large))) => Err(BackendError::Waiting {
+                    reason: "DeviceFilesFull".into(),
+                    message: format!("Device {device}: {too_large}"),
+                    retry: None,
+                }),
+                Err(error) => Err(refusal(device, &error, &change)),
+            };
             for reply in replies {
                 let _ = reply.send(outcome.clone());
             }
         }
     }
 
-    async fn write(&self, device: &str, changes: &[&Change]) -> Result<Written, ClientError> {
+    /// Writes what fits; for each change why it did not, if so.
+    async fn write(
+        &self,
+        device: &str,
+        changes: &[&Change],
+    ) -> Result<(Written, Vec<Option<String>>), ClientError> {
         // Never closed; without a permit the writes would only be less orderly.
         let _permit = self.permits.acquire().await;
         let (cluster, mut known) = {
@@ -224,32 +266,34 @@ impl Writers {
                 Some(view) => view,
                 None => self.read(device).await?,
             };
-            let apps = apply(&view.applications, changes, &cluster);
-            if apps == view.applications {
+            let plan = plan(&view, changes, &cluster);
+            if plan.operations.is_empty() {
                 if fresh {
-                    return Ok(Written {
+                    let written = Written {
                         device: Arc::new(view),
                         asked,
                         after: 0,
-                    });
+                    };
+                    return Ok((written, plan.left));
                 }
                 // Nothing to do, says the cache; only the service can say so.
                 continue;
             }
-            let patch = json!([
-                {"op": "test", "path": "/metadata/generation", "value": view.generation},
-                {"op": "add", "path": "/spec/applications", "value": apps},
-            ]);
+            let guard =
+                json!({"op": "test", "path": "/metadata/generation", "value": view.generation});
+            let patch = std::iter::once(guard).chain(plan.operations);
+            let patch = patch.collect::<Vec<_>>().into();
             asked = Instant::now();
             match self.client.patch_device(device, &patch).await {
                 Ok(json) => {
                     let view = DeviceView::of(&json).ok_or_else(|| no_device(device))?;
                     let after = view.rendered;
-                    return Ok(Written {
+                    let written = Written {
                         device: Arc::new(view),
                         asked,
                         after,
-                    });
+                    };
+                    return Ok((written, plan.left));
                 }
                 Err(ClientError::TestFailed { .. }) => {
                     debug!(
@@ -287,26 +331,6 @@ impl Writers {
     }
 }
 
-/// The applications after the changes; those of others stay as they are and
-/// where they are.
-fn apply(apps: &[Value], changes: &[&Change], cluster: &str) -> Vec<Value> {
-    let mut result = apps.to_vec();
-    let ours = |app: &Value, name: &str| Marker::ours(app, name, cluster);
-    for change in changes {
-        match change {
-            Change::Put(app) => {
-                let name = app["name"].as_str().unwrap_or_default();
-                match result.iter_mut().find(|a| ours(a, name)) {
-                    Some(place) => *place = app.clone(),
-                    None => result.push(app.clone()),
-                }
-            }
-            Change::Remove(name) => result.retain(|a| !ours(a, name)),
-        }
-    }
-    result
-}
-
 fn no_device(device: &str) -> ClientError {
     ClientError::Decode {
         object: device.into(),
@@ -314,11 +338,13 @@ fn no_device(device: &str) -> ClientError {
     }
 }
 
-/// Whether Flight Control's refusal is about this application, and not about
-/// the device or another of its applications.
+/// Whether Flight Control's refusal is about this application or its files, and
+/// not about the device or another of its applications.
 fn blames(message: &str, app: &str) -> bool {
+    let folder = format!("{}/", mapping::folder(app));
     message.lines().any(|line| {
         line.contains(app)
+            || line.contains(&folder)
             || line
                 .split("spec.applications")
                 .skip(1)
@@ -339,13 +365,11 @@ fn refusal(device: &str, error: &ClientError, change: &Change) -> BackendError {
         },
         ClientError::Invalid { message, .. } => match change {
             // Final for the pod, so only what is certainly about it.
-            Change::Put(app) if blames(message, app["name"].as_str().unwrap_or_default()) => {
-                BackendError::Rejected {
-                    reason: "InvalidWorkload".into(),
-                    message: format!("Flight Control refuses the workload: {error}"),
-                }
-            }
-            Change::Put(_) => BackendError::Waiting {
+            Change::Put(_) if blames(message, change.app()) => BackendError::Rejected {
+                reason: "InvalidWorkload".into(),
+                message: format!("Flight Control refuses the workload: {error}"),
+            },
+            Change::Put(_) | Change::Refresh { .. } => BackendError::Waiting {
                 reason: "RefusedByFlightControl".into(),
                 message: error.to_string(),
                 retry: None,
@@ -374,6 +398,16 @@ mod tests {
     mod served;
 
     use super::*;
+    use serde_json::Value;
+
+    /// An application without files.
+    fn change(app: Value) -> Change {
+        Change::Put(Box::new(Workload {
+            app,
+            volumes: None,
+            environment: None,
+        }))
+    }
 
     #[tokio::test]
     async fn a_change_said_again_takes_the_place_of_the_one_that_waits() {
@@ -385,7 +419,7 @@ mod tests {
             answers.push(answer);
             lane.waiting.len()
         };
-        let put = |image: &str| Change::Put(json!({"name": "a", "image": image}));
+        let put = |image: &str| change(json!({"name": "a", "image": image}));
         assert_eq!(add(put("1")), 1);
         assert_eq!(add(put("2")), 1);
         assert_eq!(add(Change::Remove("b".into())), 2);
@@ -394,13 +428,13 @@ mod tests {
         let Change::Put(first) = &lane.waiting[0].change else {
             panic!()
         };
-        assert_eq!(first["image"], "2");
+        assert_eq!(first.app["image"], "2");
         assert_eq!(lane.waiting[0].replies.len(), 2, "nobody is forgotten");
     }
 
     #[test]
     fn only_a_refusal_of_the_application_itself_is_final() {
-        let put = Change::Put(json!({"name": "vk-u1"}));
+        let put = change(json!({"name": "vk-u1"}));
         let judge = |message: &str, change: &Change| {
             let error = ClientError::Invalid {
                 object: "dev0".into(),
@@ -412,6 +446,7 @@ mod tests {
             "spec.applications[vk-u1].envVars: Required value",
             "spec.applications[].inline[1].content: Too long: may not be more than 1048576 bytes",
             "metadata.labels: odd\nduplicate application name: vk-u1",
+            "spec.config[].inline[0].path: odd: \"/var/lib/virtual-kubelet/u1/v/key\"",
         ] {
             let error = judge(message, &put);
             assert!(matches!(error, BackendError::Rejected { .. }), "{error}");
@@ -420,6 +455,7 @@ mod tests {
             "spec.decommissioning cannot be changed via patch request",
             "spec.applications[theirs].envVars: Required value",
             "API Error: request body has an error: reading failed",
+            "spec.config[].inline[0].path: odd: \"/var/lib/virtual-kubelet/u11/v/key\"",
             "",
         ] {
             let error = judge(message, &put);

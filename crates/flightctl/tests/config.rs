@@ -373,3 +373,59 @@ fn the_agents_of_the_clusters_machines_stay_pending_unless_they_are_asked_to_run
     assert_eq!(read("clusterAgents: pending\n"), ClusterAgents::Pending);
     assert_eq!(read("clusterAgents: run\n"), ClusterAgents::Run);
 }
+
+#[test]
+fn what_workloads_are_told_of_the_cluster_comes_from_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.crt");
+    let made = rcgen::generate_simple_self_signed(["api.example.com".to_owned()]).unwrap();
+    std::fs::write(&ca, made.cert.pem()).unwrap();
+    let body = format!(
+        "{HEAD}workloads:\n  apiServer: https://api.example.com:6443\n  apiServerCA: {}\n  serviceAccountTokens: [shop, front-1]\n",
+        ca.display()
+    );
+    let workloads = load(&body, &environment(), &[]).unwrap().workloads;
+    let server = workloads.api_server.unwrap();
+    assert_eq!(
+        (server.host.as_str(), server.port),
+        ("api.example.com", 6443)
+    );
+    assert_eq!(workloads.api_server_ca, Some(made.cert.pem()));
+    let namespaces: Vec<_> = workloads.token_namespaces.iter().collect();
+    assert_eq!(namespaces, ["front-1", "shop"]);
+    let nothing = load(HEAD, &environment(), &[]).unwrap().workloads;
+    assert_eq!(nothing, vk_flightctl::config::Workloads::default());
+}
+
+#[test]
+fn what_workloads_cannot_be_told_is_an_error_that_says_why() {
+    let server = "apiServer: https://api.example.com";
+    for (body, words) in [
+        (
+            "serviceAccountTokens: [shop]",
+            "config.yaml:3: workloads.serviceAccountTokens: it is of no use without a way to the API server",
+        ),
+        (
+            "apiServerCA: /none",
+            "workloads.apiServerCA: it is of no use",
+        ),
+        ("apiServer: http://x", "is not https"),
+        ("apiServer: x", "write for example https://"),
+        (
+            &*format!("{server}, serviceAccountTokens: ['*']"),
+            "list each one by its name",
+        ),
+        (
+            &*format!("{server}, apiServerCA: /none"),
+            "/none: No such file",
+        ),
+        (
+            &*format!("{server}, apiServerCA: /dev/null"),
+            "no certificate in PEM",
+        ),
+        ("apiserver: https://x", "did you mean `apiServer`?"),
+    ] {
+        let error = refused(&format!("workloads: {{{body}}}\n"));
+        assert!(error.contains(words), "{error}");
+    }
+}

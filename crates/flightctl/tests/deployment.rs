@@ -274,3 +274,34 @@ fn manifests_image_and_recipe_name_the_same_things() {
         assert_eq!(binding["roleRef"]["name"], bound["metadata"]["name"]);
     }
 }
+
+#[test]
+fn objects_of_pods_are_read_by_namespace_and_never_everywhere() {
+    let list: Value = serde_saphyr::from_str(&file("config/inputs/kustomization.yaml")).unwrap();
+    let files: Vec<&str> = items(&list["resources"]).iter().map(text).collect();
+    assert_eq!(files, ["role.yaml", "default.yaml"]);
+    let role = object("config/inputs/role.yaml", "ClusterRole");
+    let rules = json!([
+        {"apiGroups": [""], "resources": ["configmaps", "secrets"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": [""], "resources": ["serviceaccounts/token"], "verbs": ["create"]},
+    ]);
+    assert_eq!(role["rules"], rules);
+    let binding = object("config/inputs/default.yaml", "RoleBinding");
+    assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+    assert_eq!(binding["metadata"]["namespace"], "default");
+    let account = object("config/rbac.yaml", "ServiceAccount");
+    let subject = &binding["subjects"][0];
+    assert_eq!(subject["name"], account["metadata"]["name"]);
+    assert_eq!(subject["namespace"], account["metadata"]["namespace"]);
+    // Whoever may do either everywhere is cluster-admin.
+    for part in file("config/rbac.yaml").split("\n---\n") {
+        let object: Value = serde_saphyr::from_str(part).unwrap();
+        for rule in items(&object["rules"]) {
+            let all: Vec<&str> = items(&rule["resources"]).iter().map(text).collect();
+            assert!(!all.contains(&"secrets") && !all.contains(&"serviceaccounts/token"));
+            assert!(!all.contains(&"*"));
+        }
+    }
+    assert!(!file("config/inputs/role.yaml").contains("kind: ClusterRoleBinding"));
+    assert!(!file("config/inputs/default.yaml").contains("kind: ClusterRoleBinding"));
+}

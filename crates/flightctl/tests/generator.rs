@@ -12,10 +12,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use serde_json::{Value, json};
-use vk_flightctl::mapping::{app_id, application};
-use vk_provider::{PodChange, PodKey, PodRequest, Revision};
+use vk_flightctl::mapping::{Workload, app_id, workload};
+use vk_provider::environment::Placement;
+use vk_provider::{BackendError, Inputs, PodChange, PodKey, PodRequest, Revision};
 
 mod corpus;
 use corpus::systemd;
@@ -48,6 +51,15 @@ fn request(number: usize, spec: Value) -> PodRequest {
         journal: None,
         inputs: Default::default(),
     }
+}
+
+/// The application of a pod.
+fn application(request: &PodRequest) -> Result<Value, BackendError> {
+    given(request).map(|workload| workload.app)
+}
+
+fn given(request: &PodRequest) -> Result<Workload, BackendError> {
+    workload(request, &Placement::default(), "cluster")
 }
 
 /// What the generator made: unit name to unit.
@@ -230,8 +242,8 @@ fn every_text_of_the_corpus_reaches_podman_unchanged() {
         // One container at a time: a text may be fine in one field only.
         for (index, only) in spec["containers"].as_array().unwrap().iter().enumerate() {
             let request = request(number * 10 + index, json!({"containers": [only]}));
-            match application(&request, "cluster") {
-                Ok(app) => apps.push((text.clone(), index, app)),
+            match given(&request) {
+                Ok(given) => apps.push((text.clone(), index, given)),
                 // The field of a working directory knows no escapes.
                 Err(why) => assert!(corpus::refusable(&text) || index == 3, "{text:?}: {why}"),
             }
@@ -242,7 +254,7 @@ fn every_text_of_the_corpus_reaches_podman_unchanged() {
         &root,
         &apps
             .iter()
-            .map(|(_, _, app)| app.clone())
+            .map(|(_, _, given)| given.app.clone())
             .collect::<Vec<_>>(),
     );
     assert_eq!(
@@ -250,9 +262,9 @@ fn every_text_of_the_corpus_reaches_podman_unchanged() {
         apps.len(),
         "every file became a unit, and nothing else did"
     );
-    for (text, index, app) in &apps {
+    for (text, index, given) in &apps {
         let name = ["a", "b", "c", "d"][*index];
-        let words = start(&units, app, name);
+        let words = start(&units, &given.app, name);
         let dir = format!("/{text}");
         let text = corpus::expanded(text, &[]);
         assert!(
@@ -269,11 +281,20 @@ fn every_text_of_the_corpus_reaches_podman_unchanged() {
             "d" => assert_eq!(option(&words, "--workdir"), [dir]),
             "b" => assert_eq!(command(&words, IMAGE), [text.as_str(), "last"], "{text:?}"),
             _ => {
-                assert_eq!(
-                    option(&words, "--env"),
-                    ["A=first", &format!("V={text}"), "Z=last"],
-                    "{text:?}"
-                );
+                let own = format!("V={text}");
+                let mut expected = vec!["A=first", "Z=last"];
+                match &given.environment {
+                    None => expected.insert(1, &own),
+                    // What no line of a unit can carry is in the file.
+                    Some(item) => {
+                        let file = &item.value()["inline"][0];
+                        let path = file["path"].as_str().unwrap();
+                        assert_eq!(option(&words, "--env-file"), [path]);
+                        let content = file["content"].as_str().unwrap();
+                        assert_eq!(content, STANDARD.encode(format!("{own}\n")));
+                    }
+                }
+                assert_eq!(option(&words, "--env"), expected, "{text:?}");
                 assert!(command(&words, IMAGE).is_empty(), "{text:?}");
             }
         }
@@ -292,7 +313,7 @@ fn names_of_variables_reach_podman_unchanged() {
         .map(|name| json!({"name": name, "value": "x"}))
         .collect();
     let spec = json!({"containers": [{"name": "a", "image": "nginx", "env": env}]});
-    let app = application(&request(0, spec), "cluster").unwrap();
+    let app = application(&request(0, spec)).unwrap();
     let units = generate(&root, std::slice::from_ref(&app));
     let words = start(&units, &app, "a");
     let mut got: Vec<_> = option(&words, "--env")
@@ -346,7 +367,7 @@ fn every_shape_of_a_pod_is_accepted() {
                             + inits
                             + usize::from(sidecar)
                             + usize::from(!host && together);
-                        apps.push(application(&request(apps.len(), spec), "cluster").unwrap());
+                        apps.push(application(&request(apps.len(), spec)).unwrap());
                     }
                 }
             }
@@ -377,4 +398,60 @@ fn every_shape_of_a_pod_is_accepted() {
         volume.ends_with("/e/data:/data:z") && volume.starts_with('/'),
         "{volume}"
     );
+}
+
+#[test]
+fn files_of_a_pod_are_mounted_and_read_by_their_absolute_paths() {
+    let Some(root) = device_root() else { return };
+    let mut request = request(
+        1,
+        json!({
+            "volumes": [{"name": "map", "configMap": {"name": "map"}}, {"name": "hush", "secret": {"secretName": "hush"}}],
+            "containers": [{
+                "name": "a", "image": "nginx",
+                "env": [{"name": "S", "valueFrom": {"secretKeyRef": {"name": "hush", "key": "word"}}}, {"name": "L", "value": "literal"}],
+                "volumeMounts": [
+                    {"name": "map", "mountPath": "/map"}, {"name": "map", "mountPath": "/one", "subPath": "key"},
+                    {"name": "map", "mountPath": "/none", "subPath": "absent"}, {"name": "hush", "mountPath": "/map/deep"},
+                ],
+            }],
+        }),
+    );
+    let map = Arc::new(serde_json::from_value(json!({"data": {"key": "text"}})).unwrap());
+    let secret: k8s_openapi::api::core::v1::Secret =
+        serde_json::from_value(json!({"data": {"word": "aHVudGVyMg=="}})).unwrap();
+    request.inputs = Arc::new(Inputs {
+        config_maps: [("map".to_owned(), map)].into(),
+        secrets: [("hush".to_owned(), Arc::new(secret.into()))].into(),
+        ..Inputs::default()
+    });
+    let workload = given(&request).unwrap();
+    let units = generate(&root, std::slice::from_ref(&workload.app));
+    let words = start(&units, &workload.app, "a");
+    let folder = format!("/var/lib/virtual-kubelet/{}", request.key.uid);
+    assert_eq!(
+        option(&words, "--env-file"),
+        [format!("{folder}/.env/a").as_str()]
+    );
+    assert_eq!(option(&words, "--env"), ["L=literal"]);
+    assert_eq!(
+        option(&words, "-v"),
+        [
+            format!("{folder}/map:/map:ro,z"),
+            format!("{folder}/map/key:/one:ro,z"),
+            format!("{folder}/.none/map:/none:ro,z"),
+            format!("{folder}/hush:/map/deep:ro,z"),
+        ]
+    );
+    let unit = &units[&format!(
+        "{}-a.service",
+        app_id(workload.app["name"].as_str().unwrap())
+    )];
+    let before: Vec<_> = unit
+        .iter()
+        .filter(|(s, k, _)| s == "Service" && k == "ExecStartPre")
+        .map(|(_, _, v)| v.as_str())
+        .collect();
+    assert!(before.contains(&format!("/bin/mkdir -p {folder}/map/deep").as_str()));
+    assert!(before.contains(&format!("/bin/chmod 0700 {folder}").as_str()));
 }

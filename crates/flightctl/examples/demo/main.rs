@@ -102,6 +102,7 @@ fn parts(cluster: &Cluster, flightctl: &FlightControl) -> Parts {
         rules,
         poll: Duration::from_secs(5),
         cluster_agents: ClusterAgents::default(),
+        workloads: Default::default(),
         clock: Clock::live(),
         identity: None,
         listener: None,

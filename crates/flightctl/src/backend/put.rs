@@ -1,9 +1,11 @@
 //! A pod into its device's spec, and what becomes of it where that fails.
 
-use vk_provider::{BackendError, PodRequest, Uid};
+use tracing::info;
+use vk_provider::{BackendError, PodChange, PodCx, PodRequest, RenderError, Uid};
 
 use super::{FlightControl, SYNC_RETRY};
 use crate::device::DeviceView;
+use crate::items::{environment_item, volumes_item};
 use crate::mapping;
 use crate::placed::{Placed, Stage};
 use crate::writer;
@@ -64,9 +66,12 @@ impl FlightControl {
     }
 
     pub(super) async fn put(&self, request: &PodRequest, device: &str) -> Result<(), BackendError> {
-        let cluster = self.world().cluster.clone();
-        let app = mapping::application(request, &cluster)?;
-        let written = match self.writers.submit(device, writer::Change::Put(app)).await {
+        let workload = {
+            let world = self.world();
+            mapping::workload(request, &world.placement(device), &world.cluster)?
+        };
+        let change = writer::Change::Put(Box::new(workload.clone()));
+        let written = match self.writers.submit(device, change).await {
             Err(BackendError::NotFound) => {
                 self.world().device_deleted(device);
                 self.give_back(&request.key.uid, device);
@@ -87,9 +92,74 @@ impl FlightControl {
                 version: None,
                 after: written.after,
             };
+            placed.wrote(
+                [&workload.volumes, &workload.environment]
+                    .into_iter()
+                    .flatten(),
+            );
             placed.told.clear();
         });
         self.wrote(&written);
+        Ok(())
+    }
+
+    /// Brings the files of a pod's volumes to what its objects hold now, and leaves
+    /// its application, and with it its containers, as they are.
+    ///
+    /// While they cannot be made they stay as they are, as on any node. The caller
+    /// is told where it asked for them, or where someone changed them
+    /// (`restoring`); it is never a reason to end a pod that runs.
+    pub(super) async fn refresh(
+        &self,
+        request: &PodRequest,
+        device: &str,
+        restoring: bool,
+        cx: &PodCx,
+    ) -> Result<(), BackendError> {
+        let place = self.world().placement(device);
+        let volumes = match mapping::volumes(request, &place) {
+            Ok(volumes) => volumes,
+            Err(error @ BackendError::Inputs(_))
+                if restoring || request.change == PodChange::Payload =>
+            {
+                return Err(error);
+            }
+            Err(error) => {
+                let reason = RenderError::VOLUMES_REASON;
+                cx.events.warning(reason, &error.to_string());
+                return Ok(());
+            }
+        };
+        let uid = &request.key.uid;
+        let app = mapping::app_name(uid);
+        let held = {
+            let mut world = self.world();
+            let seal = |name: &str| {
+                let view = world.device(device)?;
+                Some(view.item(name)?.seal.clone())
+            };
+            let environment = environment_item(&app);
+            let (held, known) = (seal(&volumes_item(&app)), seal(&environment));
+            if let Some(known) = known {
+                world.with_told(uid, |placed| placed.found(&environment, known));
+            }
+            held
+        };
+        let Some(volumes) = volumes else {
+            return Ok(());
+        };
+        if held.as_ref() != Some(volumes.seal()) {
+            let change = writer::Change::Refresh {
+                app,
+                volumes: volumes.clone(),
+            };
+            let written = self.writers.submit(device, change).await?;
+            info!(operation = "refresh", pod = %request.key, device, bytes = volumes.bytes(), "files of volumes written anew");
+            self.world().with_told(uid, |placed| placed.keeps(&volumes));
+            self.wrote(&written);
+            return Ok(());
+        }
+        self.world().with_told(uid, |placed| placed.keeps(&volumes));
         Ok(())
     }
 }

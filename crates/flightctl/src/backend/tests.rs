@@ -67,7 +67,7 @@ fn completing() -> PodRequest {
 
 /// Device `a` that runs [`completing`], whose application shows this status.
 fn running(status: &str, summary: &str) -> DeviceView {
-    let app = mapping::application(&completing(), "cluster").unwrap();
+    let app = mapping::tests::application(&completing(), "cluster").unwrap();
     let device = json!({
         "metadata": {"name": "a", "generation": 1, "resourceVersion": "1",
             "annotations": {"device-controller/renderedVersion": "5"}},

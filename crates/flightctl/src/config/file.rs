@@ -41,6 +41,8 @@ pub struct File {
     pub(super) status_poll_interval: Option<At<String>>,
     pub(super) cluster_agents: Option<ClusterAgents>,
     #[serde(default)]
+    pub(super) workloads: Workloads,
+    #[serde(default)]
     pub(super) logging: Logging,
     pub(super) listen: Option<At<String>>,
     pub(super) on_shutdown: Option<At<String>>,
@@ -59,6 +61,17 @@ pub(super) struct Service {
     pub(super) insecure_tls: Option<bool>,
     pub(super) organization: Option<At<String>>,
     pub(super) requests_per_minute: Option<At<u32>>,
+}
+
+/// What pods on devices are told of the cluster.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Workloads {
+    pub(super) api_server: Option<At<String>>,
+    #[serde(rename = "apiServerCA")]
+    pub(super) api_server_ca: Option<At<String>>,
+    #[serde(default)]
+    pub(super) service_account_tokens: Vec<At<String>>,
 }
 
 /// One fleet.
@@ -107,6 +120,7 @@ impl Default for File {
             reserve: Amounts::new(),
             status_poll_interval: None,
             cluster_agents: None,
+            workloads: Workloads::default(),
             logging: Logging::default(),
             listen: None,
             on_shutdown: None,

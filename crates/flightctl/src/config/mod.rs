@@ -8,6 +8,7 @@ mod duration;
 mod file;
 mod grouping;
 mod shutdown;
+mod workloads;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use file::At;
 pub use file::File;
 pub use grouping::default_rules;
 pub use shutdown::OnShutdown;
+pub use workloads::Workloads;
 
 /// Between full readings of all devices.
 const STATUS_POLL: Duration = Duration::from_secs(30);
@@ -162,6 +164,8 @@ pub struct Config {
     pub poll: Duration,
     /// What becomes of the agents of the cluster's machines.
     pub cluster_agents: ClusterAgents,
+    /// What pods on devices are told of the cluster.
+    pub workloads: Workloads,
     /// Log filter.
     pub log_level: String,
     /// Log format.
@@ -216,6 +220,7 @@ impl Config {
             rules: grouping::rules(file, flag.or(variable))?,
             poll: poll(file)?,
             cluster_agents: file.cluster_agents.unwrap_or_default(),
+            workloads: workloads::workloads(file)?,
             log_level: levels
                 .into_iter()
                 .flatten()

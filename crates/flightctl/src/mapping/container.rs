@@ -1,16 +1,22 @@
-//! Section `[Container]`: what a container is.
+//! Section `[Container]`: what a container is, and what it needs before it starts.
 
 use k8s_openapi::api::core::v1::Container;
 
-use super::env::Environment;
+use super::env;
 use super::resources;
 use super::shape::{Part, Shape};
-use super::{units, volumes};
+use super::{payload, volumes};
 use crate::quadlet::{Key, TextError, Unit, Value};
+use vk_provider::BackendError;
+use vk_provider::environment::Origin;
 use vk_provider::podspec::Refusal;
 
-/// The unit of a container, still without how it is run.
-pub(super) fn container(shape: &Shape<'_>, part: &Part<'_>) -> Result<Unit, Refusal> {
+/// The unit of a container, still without how it is run, and the text of the file
+/// with those of its variables that are not in it.
+pub(super) fn container(
+    shape: &Shape<'_>,
+    part: &Part<'_>,
+) -> Result<(Unit, String), BackendError> {
     let mut unit = Unit::default();
     let own = |why: TextError| Refusal::new(format!("{}.name", part.path), why);
     let field = |name: &'static str| {
@@ -47,23 +53,12 @@ pub(super) fn container(shape: &Shape<'_>, part: &Part<'_>) -> Result<Unit, Refu
             }
         }
     }
-    let environment = Environment::of(container, &part.path)?;
-    command(&environment, part, &mut unit)?;
-    for (name, value) in environment.iter() {
-        let refused = |why: TextError| {
-            let index = container
-                .env
-                .iter()
-                .flatten()
-                .position(|e| e.name == name)
-                .unwrap_or_default();
-            Refusal::new(format!("{}.env[{index}].value", part.path), why)
-        };
-        unit.set(
-            Key::Environment,
-            Value::assignment(name, value).map_err(refused)?,
-        )
-        .map_err(refused)?;
+    command(part, &mut unit)?;
+    let variables = env::write(part, &mut unit)?;
+    if !variables.is_empty() {
+        let file = payload::environment_file(&shape.app, part.name());
+        unit.set(Key::EnvironmentFile, Value::ours(file).map_err(own)?)
+            .map_err(own)?;
     }
     if let Some(dir) = container
         .working_dir
@@ -74,11 +69,10 @@ pub(super) fn container(shape: &Shape<'_>, part: &Part<'_>) -> Result<Unit, Refu
         unit.set(Key::WorkingDir, Value::path(dir).map_err(refused)?)
             .map_err(refused)?;
     }
-    for mount in volumes::empty_dirs(container.volume_mounts.as_ref(), &shape.volumes) {
-        unit.set(Key::Volume, volumes::mount_line(mount, &part.path)?)
-            .map_err(field("volumeMounts"))?;
+    volumes::write(shape, part, &mut unit)?;
+    if !variables.is_empty() || volumes::has_files(part, shape.volumes) {
+        volumes::close(shape, &mut unit).map_err(own)?;
     }
-    units::open_folders(shape, part, &mut unit).map_err(field("volumeMounts"))?;
     let arguments = resources::arguments(container);
     if !arguments.is_empty() {
         let refused = field("resources");
@@ -99,27 +93,30 @@ pub(super) fn container(shape: &Shape<'_>, part: &Part<'_>) -> Result<Unit, Refu
         Value::ours(shape.grace.to_string()).map_err(grace)?,
     )
     .map_err(grace)?;
-    Ok(unit)
+    Ok((unit, variables))
 }
 
 /// `command` and `args`: with a command all words as one JSON array, which keeps
 /// every string; otherwise the words behind the image's own entrypoint.
-fn command(environment: &Environment, part: &Part<'_>, unit: &mut Unit) -> Result<(), Refusal> {
+fn command(part: &Part<'_>, unit: &mut Unit) -> Result<(), BackendError> {
     let command = part.container.command.as_deref().unwrap_or_default();
     let args = part.container.args.as_deref().unwrap_or_default();
+    let given = &part.given.command;
+    let words: Vec<String> = given.command.iter().chain(&given.args).cloned().collect();
     let path = |index: usize| match index.checked_sub(command.len()) {
         None => format!("{}.command[{index}]", part.path),
         Some(index) => format!("{}.args[{index}]", part.path),
     };
-    let mut words = Vec::with_capacity(command.len() + args.len());
-    for (index, word) in command.iter().chain(args).enumerate() {
-        words.push(
-            environment
-                .expand(word)
-                .map_err(|why| Refusal::new(path(index), why))?,
-        );
+    let raw = || command.iter().chain(args);
+    let origin = |word: &String| part.given.environment.origin(word);
+    if let Some(index) = raw().position(|word| origin(word) == Origin::Secret) {
+        let why = "it would hold the text of a Secret, which must not stand in a unit; let the program read the variable itself, or mount the Secret as a file";
+        return Err(Refusal::new(path(index), why).into());
     }
-    let refused = |(index, why): (usize, TextError)| Refusal::new(path(index), why);
+    let refused = |(index, why): (usize, TextError)| {
+        let origin = raw().nth(index).map(origin).unwrap_or_default();
+        env::given(part, origin, Refusal::new(path(index), why))
+    };
     if words.is_empty() {
         return Ok(());
     }
@@ -128,7 +125,7 @@ fn command(environment: &Environment, part: &Part<'_>, unit: &mut Unit) -> Resul
         return unit.set(Key::Exec, value).map_err(|why| refused((0, why)));
     }
     if words.first().is_some_and(String::is_empty) {
-        return Err(Refusal::new(path(0), "it is empty"));
+        return Err(refused((0, TextError::Form("it is empty"))));
     }
     if let Some(value) = Value::json(&words).map_err(refused)? {
         return unit

@@ -14,16 +14,13 @@ pub const PROBES_ANNOTATION: &str = "flightctl.io/probes";
 const MAX_GRACE: i64 = 24 * 60 * 60;
 
 const SCHEDULER: &str = "for the scheduler, which has decided";
-const NO_TOKEN: &str = "no token reaches a device, whatever is asked";
 const RESOLVER: &str = "containers use the device's resolver";
 const NO_SHARING: &str = "containers of a device share the network of their pod and nothing else";
 const NO_CLAIMS: &str = "devices know no resource claims";
 const ONE_RUNTIME: &str = "devices have one runtime; leave it out";
 const SECURITY: &str = "security settings are not passed to devices yet; set them in the image";
-const VOLUMES: &str =
-    "only emptyDir volumes reach devices; put files into the image or values into env";
-const MOUNTS: &str = "mount the whole volume, without propagation";
-const LITERAL: &str = "only literal values reach devices; write the value";
+const VOLUMES: &str = "devices have configMap, secret, projected, downwardAPI and emptyDir volumes; use one of those, or put files into the image";
+const MOUNTS: &str = "mount without propagation";
 const NO_TERMINAL: &str = "containers on a device have no terminal and no input";
 const NO_MESSAGES: &str =
     "messages of ended containers do not come back from devices; leave it out";
@@ -32,6 +29,13 @@ const ONE_POLICY: &str = "a device restarts by spec.restartPolicy alone";
 
 /// The test that compares a container with every field with its unit.
 const WRITTEN: &str = "a_container_with_everything_is_written_as_measured";
+/// The test that looks at what containers on a simulated device have.
+const GIVEN: &str = "a_pod_has_everything_it_is_given_and_leaves_nothing_behind";
+/// The test that changes objects under a running pod.
+const FRESH: &str = "changed_objects_reach_the_files_of_running_containers_and_restart_nothing";
+/// The test of what can be mounted.
+const PARTS: &str =
+    "a_part_of_a_volume_is_mounted_as_it_is_and_nothing_in_place_of_what_is_not_there";
 
 /// What becomes of a pod's fields on a device.
 pub static POD_SPEC: Declaration = Declaration::new(&[
@@ -104,9 +108,11 @@ pub static POD_SPEC: Declaration = Declaration::new(&[
     ),
     refused("spec.hostAliases", "not passed to devices yet"),
     // The pod's identity.
+    honoured("spec.serviceAccountName", GIVEN)
+        .note("Its tokens reach devices only from namespaces that the configuration lists"),
     no_meaning(
-        "spec.{automountServiceAccountToken,serviceAccount,serviceAccountName}",
-        NO_TOKEN,
+        "spec.{automountServiceAccountToken,serviceAccount}",
+        "the API server has made a volume of it, or none, and a name",
     ),
     refused(
         "spec.imagePullSecrets",
@@ -165,10 +171,13 @@ pub static POD_SPEC: Declaration = Declaration::new(&[
         "nothing on a device watches the size of a folder; leave the limit out",
         Values::Words(&["0"]),
     ),
-    refused_but(
-        "spec.volumes[].projected",
-        VOLUMES,
-        Values::ServiceAccountVolume,
+    honoured("spec.volumes[].configMap", FRESH),
+    honoured("spec.volumes[].{downwardAPI,secret}", GIVEN),
+    honoured("spec.volumes[].projected", GIVEN)
+        .note("Tokens of namespaces that the configuration lists; others are refused, and the volume that the API server adds is left out"),
+    refused(
+        "spec.volumes[].projected.sources[].{clusterTrustBundle,podCertificate}",
+        "not projected on devices; use configMap, secret, downwardAPI or serviceAccountToken",
     ),
     // Containers.
     refused(
@@ -191,14 +200,16 @@ pub static POD_SPEC: Declaration = Declaration::new(&[
         "spec.{containers,initContainers}[].env[].{name,value}",
         WRITTEN,
     ),
+    honoured(
+        "spec.{containers,initContainers}[].env[].valueFrom.{configMapKeyRef,fieldRef,resourceFieldRef,secretKeyRef}",
+        GIVEN,
+    )
+    .note("As it was when the container's unit was written"),
     refused(
-        "spec.{containers,initContainers}[].env[].valueFrom",
-        LITERAL,
+        "spec.{containers,initContainers}[].env[].valueFrom.fileKeyRef",
+        "the file is out of reach; use a configMapKeyRef or a secretKeyRef",
     ),
-    refused(
-        "spec.{containers,initContainers}[].envFrom",
-        "only literal values reach devices; write them as env",
-    ),
+    honoured("spec.{containers,initContainers}[].envFrom", GIVEN),
     honoured(
         "spec.{containers,initContainers}[].ports[].{containerPort,hostIP,hostPort,protocol}",
         WRITTEN,
@@ -239,13 +250,14 @@ pub static POD_SPEC: Declaration = Declaration::new(&[
         MOUNTS,
         Values::Words(&["Disabled"]),
     ),
-    refused(
+    honoured(
         "spec.{containers,initContainers}[].volumeMounts[].{subPath,subPathExpr}",
-        MOUNTS,
-    ),
+        PARTS,
+    )
+    .note("Of volumes of files, and as they were when the container started; refused of emptyDir"),
     refused(
         "spec.{containers,initContainers}[].volumeDevices",
-        "only emptyDir volumes reach devices",
+        "devices have no block volumes",
     ),
     refused("spec.containers[].restartPolicy", ONE_POLICY),
     honoured_only(

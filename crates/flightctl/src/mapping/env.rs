@@ -1,102 +1,111 @@
-//! Environment and `$(VAR)`, by the kubelet's rules.
-//! <https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/>
+//! Variables: in the unit, or in a file that the device's agent keeps for their
+//! container alone.
+//!
+//! A unit and all other files of an application can be read by everyone on the
+//! device, and whoever may list its processes' files. What comes from a Secret is
+//! therefore in the file, mode 0600, and so is what no line of a unit can carry.
 
-use std::collections::HashMap;
-
-use k8s_openapi::api::core::v1::{Container, EnvVar};
-
-use crate::quadlet::{LINE_LIMIT, TextError};
+use k8s_openapi::api::core::v1::Container;
+use vk_provider::environment::{EnvVar, Origin};
 use vk_provider::podspec::Refusal;
+use vk_provider::{BackendError, RenderError};
 
-/// Variables in order, each name once.
-pub(super) struct Environment {
-    order: Vec<String>,
-    values: HashMap<String, String>,
-}
+use super::shape::Part;
+use crate::quadlet::{Key, TextError, Unit, Value};
 
-impl Environment {
-    /// The literal variables of a container. A value sees those before it; of
-    /// two with one name the later counts.
-    pub(super) fn of(container: &Container, path: &str) -> Result<Self, Refusal> {
-        let mut all = Self {
-            order: Vec::new(),
-            values: HashMap::new(),
-        };
-        for (
-            index,
-            EnvVar {
-                name,
-                value,
-                value_from: _,
-            },
-        ) in container.env.iter().flatten().enumerate()
-        {
-            let path = format!("{path}.env[{index}]");
-            if let Err(why) = check_name(name) {
-                return Err(Refusal::new(format!("{path}.name"), why));
-            }
-            let value = all
-                .expand(value.as_deref().unwrap_or_default())
-                .map_err(|why| Refusal::new(format!("{path}.value"), why))?;
-            if value.contains("\r\n") {
-                return Err(Refusal::new(
-                    format!("{path}.value"),
-                    "it holds a carriage return before a newline, which Podman drops; use newlines alone",
-                ));
-            }
-            if all.values.insert(name.clone(), value).is_none() {
-                all.order.push(name.clone());
+/// Podman reads the file line by line and gives up at a longer one (Go's
+/// `bufio.MaxScanTokenSize`, less the newline).
+const FILE_LINE_LIMIT: usize = 64 * 1024 - 1;
+
+const CARRIAGE_RETURN: &str =
+    "it holds a carriage return before a newline, which Podman drops; use newlines alone";
+/// Behind what is wrong with a value that has to go into the file.
+const REMEDY: &str = "mount it as a file";
+
+/// Writes the variables of a container into its unit.
+///
+/// What it returns is the text of the file; empty if there is none.
+pub(super) fn write(part: &Part<'_>, unit: &mut Unit) -> Result<String, BackendError> {
+    let mut file = String::new();
+    for variable in part.given.environment.variables() {
+        let refused = |why: String| refuse(part, variable, why);
+        check_name(&variable.name).map_err(|why| refused(why.into()))?;
+        if variable.origin < Origin::Secret {
+            match line(variable).and_then(|value| unit.set(Key::Environment, value)) {
+                Ok(()) => continue,
+                Err(TextError::TooLong(_)) if file_line(variable).is_ok() => {}
+                Err(why) => return Err(refused(why.to_string())),
             }
         }
-        Ok(all)
+        let line = file_line(variable).map_err(|why| refused(format!("{why}; {REMEDY}")))?;
+        file.push_str(&line);
+        file.push('\n');
     }
+    Ok(file)
+}
 
-    /// Names and values.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.order
-            .iter()
-            .filter_map(|name| Some((name.as_str(), self.values.get(name)?.as_str())))
+/// A value of a unit.
+fn line(variable: &EnvVar) -> Result<Value, TextError> {
+    if variable.value.contains("\r\n") {
+        return Err(TextError::Form(CARRIAGE_RETURN));
     }
+    Value::assignment(&variable.name, &variable.value)
+}
 
-    /// `$(NAME)` becomes the value, `$$(NAME)` becomes `$(NAME)`, an unknown
-    /// name stays as it is.
-    pub(super) fn expand(&self, text: &str) -> Result<String, TextError> {
-        let mut out = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(at) = rest.find('$') {
-            let (before, dollar) = rest.split_at(at);
-            out.push_str(before);
-            let after = dollar.get(1..).unwrap_or_default();
-            if let Some(after) = after.strip_prefix('$') {
-                out.push('$');
-                rest = after;
-            } else if let Some((name, tail)) =
-                after.strip_prefix('(').and_then(|a| a.split_once(')'))
-            {
-                match self.values.get(name) {
-                    Some(value) => out.push_str(value),
-                    None => out.push_str(&format!("$({name})")),
-                }
-                rest = tail;
-            } else {
-                out.push('$');
-                rest = after;
-            }
-            // A few variables that name each other could fill the memory.
-            if out.len() > EXPANSION_LIMIT.max(text.len()) {
-                return Err(TextError::TooLong(out.len()));
-            }
-        }
-        out.push_str(rest);
-        Ok(out)
+/// A line of the file: nothing in it is quoted or escaped, so that some texts
+/// cannot be in it.
+fn file_line(variable: &EnvVar) -> Result<String, String> {
+    let EnvVar { name, value, .. } = variable;
+    if name.starts_with('#') {
+        return Err("a name that begins with # makes its line a comment".into());
+    }
+    if let Some(odd) = value.chars().find(|c| matches!(c, '\n' | '\0')) {
+        return Err(format!("it holds {odd:?}, which a line cannot carry"));
+    }
+    if value.ends_with('\r') {
+        return Err("it ends in a carriage return, which Podman drops".into());
+    }
+    let line = format!("{name}={value}");
+    if line.len() > FILE_LINE_LIMIT {
+        let length = line.len();
+        return Err(format!(
+            "it is {length} bytes with its name, and Podman reads {FILE_LINE_LIMIT}"
+        ));
+    }
+    Ok(line)
+}
+
+/// A variable that cannot be: never, if the pod says so itself; otherwise as long
+/// as an object is what it is.
+fn refuse(part: &Part<'_>, variable: &EnvVar, why: String) -> BackendError {
+    let path = path(part.container, &part.path, &variable.name);
+    given(part, variable.origin, Refusal::new(path, why))
+}
+
+/// The refusal of a text of this origin.
+pub(super) fn given(part: &Part<'_>, origin: Origin, refusal: Refusal) -> BackendError {
+    match origin {
+        Origin::Pod => refusal.into(),
+        Origin::Object | Origin::Secret => BackendError::Inputs(RenderError::Container {
+            name: part.name().to_owned(),
+            why: format!("{}: {}", refusal.path, refusal.message),
+        }),
     }
 }
 
-/// Longer results cannot be written in a line of a unit anyway.
-const EXPANSION_LIMIT: usize = LINE_LIMIT;
+/// Where the pod says what a variable is.
+fn path(container: &Container, path: &str, name: &str) -> String {
+    let declared = container.env.iter().flatten();
+    let declared = declared.enumerate().filter(|(_, env)| env.name == name);
+    match declared.last() {
+        Some((index, env)) if env.value_from.is_some() => format!("{path}.env[{index}].valueFrom"),
+        Some((index, _)) => format!("{path}.env[{index}].value"),
+        None => format!("{path}.envFrom ({name})"),
+    }
+}
 
 /// Kubernetes takes every printable ASCII character but `=`; Podman trims blanks.
-fn check_name(name: &str) -> Result<(), &'static str> {
+pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
     if name.is_empty() {
         return Err("it is empty");
     }
@@ -112,96 +121,57 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn environment(pairs: &[(&str, &str)]) -> Environment {
-        let container = Container {
-            env: Some(
-                pairs
-                    .iter()
-                    .map(|(name, value)| EnvVar {
-                        name: (*name).to_owned(),
-                        value: Some((*value).to_owned()),
-                        value_from: None,
-                    })
-                    .collect(),
-            ),
-            ..Container::default()
-        };
-        Environment::of(&container, "c").unwrap_or_else(|r| panic!("{r:?}"))
+    fn variable(name: &str, value: &str) -> EnvVar {
+        EnvVar {
+            name: name.into(),
+            value: value.into(),
+            origin: Origin::Secret,
+        }
+    }
+
+    /// What Podman 5.4 makes of a file: lines as Go's scanner cuts them, blanks
+    /// before a name and comments gone, a name up to the first `=`.
+    fn podman(file: &str) -> Vec<(String, String)> {
+        let lines = file.split('\n').map(|l| l.strip_suffix('\r').unwrap_or(l));
+        lines
+            .map(|line| line.trim_start_matches([' ', '\t', '\r', '\n']))
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .map(|line| line.split_once('=').expect("an assignment"))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
     }
 
     #[test]
-    fn expands_as_the_kubelet_does() {
-        let env = environment(&[
-            ("A", "1"),
-            ("B", "$(A)2"),
-            ("C", "$(D)"),
-            ("D", "4"),
-            ("a b".trim_end_matches(" b"), "x"),
-        ]);
-        // From the kubelet's own table (k8s.io/kubernetes/third_party/forked/golang/expansion).
-        for (text, result) in [
-            ("$(A)", "1"),
-            ("___$(B)___", "___12___"),
-            ("$(C)", "$(D)"),
-            ("$$(A)", "$(A)"),
-            ("$$$(A)", "$1"),
-            ("$$$$(A)", "$$(A)"),
-            ("$(A)$(B)", "112"),
-            ("$(Z)", "$(Z)"),
-            ("$A", "$A"),
-            ("$", "$"),
-            ("$(", "$("),
-            ("$(A", "$(A"),
-            ("$()", "$()"),
-            ("$(A$(B)", "$(A$(B)"),
-            ("foo$$var", "foo$var"),
-            ("$é$(A)", "$é1"),
+    fn what_a_line_of_the_file_cannot_carry_is_named() {
+        for (name, value, why) in [
+            ("A", "a\nb", "'\\n'"),
+            ("A", "a\r", "carriage return"),
+            ("#A", "a", "comment"),
+            ("A", &*"x".repeat(70_000), "65535"),
         ] {
-            assert_eq!(env.expand(text).as_deref(), Ok(result), "{text}");
+            let error = file_line(&variable(name, value)).unwrap_err();
+            assert!(error.contains(why), "{error}");
+            assert!(!error.contains("xx"), "{error}");
         }
-    }
-
-    #[test]
-    fn the_later_of_two_with_one_name_counts() {
-        let env = environment(&[("A", "1"), ("B", "x"), ("A", "$(A)2")]);
-        assert_eq!(env.iter().collect::<Vec<_>>(), [("A", "12"), ("B", "x")]);
-    }
-
-    #[test]
-    fn growth_without_end_is_refused() {
-        let mut pairs = vec![("A".to_owned(), "x".repeat(1000))];
-        for n in 0..64u8 {
-            let last = pairs
-                .last()
-                .map(|(name, _)| name.clone())
-                .unwrap_or_default();
-            pairs.push((format!("A{n}"), format!("$({last})$({last})")));
-        }
-        let container = Container {
-            env: Some(
-                pairs
-                    .into_iter()
-                    .map(|(name, value)| EnvVar {
-                        name,
-                        value: Some(value),
-                        value_from: None,
-                    })
-                    .collect(),
-            ),
-            ..Container::default()
-        };
-        assert!(Environment::of(&container, "c").is_err());
+        let longest = "x".repeat(FILE_LINE_LIMIT - 2);
+        assert!(file_line(&variable("A", &longest)).is_ok());
     }
 
     proptest! {
         #[test]
-        fn text_without_variables_stays(text in "[^$]*") {
-            prop_assert_eq!(environment(&[("A", "1")]).expand(&text), Ok(text));
-        }
-
-        #[test]
-        fn any_text_expands_or_is_refused(text in r"(\$|\(|\)|A|é|x)*") {
-            let _ = environment(&[("A", "1")]).expand(&text);
+        fn podman_reads_what_was_written(
+            all in prop::collection::vec(("[!-<>-~]{1,8}", "(?s)[ \t\r\"'\\\\$%#=a-c\u{0}-\u{20}é\u{2028}]{0,12}"), 1..4)
+        ) {
+            let mut file = String::new();
+            let mut expected = Vec::new();
+            for (name, value) in all {
+                if let Ok(line) = file_line(&variable(&name, &value)) {
+                    file.push_str(&line);
+                    file.push('\n');
+                    expected.push((name, value));
+                }
+            }
+            prop_assert_eq!(podman(&file), expected);
         }
     }
 }

@@ -1,17 +1,14 @@
 //! What the declaration cannot say of a field alone: names, ports, volumes and
 //! policies that must fit each other or a device.
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::api::core::v1::{Container, ContainerPort};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec};
 use vk_provider::PodRequest;
 use vk_provider::podspec::Refusals;
 
 use super::declaration::{POD_SPEC, PROBES_ANNOTATION};
 use super::expected::{Policy, Role, policy, role_of_init};
-use super::resources;
-use super::volumes::{self, Kind};
-use crate::quadlet::is_name;
+use super::{env, payload, resources, volumes};
+use crate::quadlet::{TextError, is_name};
 
 /// Everything that is set and not honoured.
 pub(super) fn refusals(pod: &PodRequest) -> Refusals {
@@ -25,10 +22,7 @@ pub(super) fn refusals(pod: &PodRequest) -> Refusals {
         "it is no DNS label",
     );
     volumes::check(spec, &mut refusals);
-    let view = View {
-        policy: policy(spec),
-        kinds: volumes::kinds(spec),
-    };
+    payload::check(spec, &mut refusals);
     refusals.unless(
         !spec.containers.is_empty(),
         "spec.containers",
@@ -36,9 +30,9 @@ pub(super) fn refusals(pod: &PodRequest) -> Refusals {
     );
     for (index, init) in spec.init_containers.iter().flatten().enumerate() {
         let path = format!("spec.initContainers[{index}]");
-        container(init, &path, &view, &mut refusals);
+        container(init, &path, spec, &mut refusals);
         refusals.unless(
-            role_of_init(init) != Role::Sidecar || view.policy == Policy::Always,
+            role_of_init(init) != Role::Sidecar || policy(spec) == Policy::Always,
             format!("{path}.restartPolicy"),
             "nothing would end it after the others; sidecars need spec.restartPolicy Always",
         );
@@ -47,24 +41,33 @@ pub(super) fn refusals(pod: &PodRequest) -> Refusals {
         container(
             app,
             &format!("spec.containers[{index}]"),
-            &view,
+            spec,
             &mut refusals,
         );
     }
     refusals
 }
 
-struct View<'a> {
-    policy: Policy,
-    kinds: BTreeMap<&'a str, Kind>,
-}
-
-fn container(container: &Container, path: &str, view: &View<'_>, refusals: &mut Refusals) {
+fn container(container: &Container, path: &str, spec: &PodSpec, refusals: &mut Refusals) {
     refusals.unless(
         is_name(&container.name),
         format!("{path}.name"),
         "it is no DNS label",
     );
+    for (index, variable) in container.env.iter().flatten().enumerate() {
+        if let Err(why) = env::check_name(&variable.name) {
+            refusals.add(format!("{path}.env[{index}].name"), why);
+        }
+        if variable.value.as_deref().is_some_and(holds_nul) {
+            refusals.add(format!("{path}.env[{index}].value"), TextError::Nul);
+        }
+    }
+    for (field, words) in [("command", &container.command), ("args", &container.args)] {
+        let words = words.iter().flatten().enumerate();
+        for (index, _) in words.filter(|(_, word)| holds_nul(word)) {
+            refusals.add(format!("{path}.{field}[{index}]"), TextError::Nul);
+        }
+    }
     for (index, port) in container.ports.iter().flatten().enumerate() {
         check_port(port, &format!("{path}.ports[{index}]"), refusals);
     }
@@ -73,10 +76,14 @@ fn container(container: &Container, path: &str, view: &View<'_>, refusals: &mut 
     }
     volumes::check_mounts(
         container.volume_mounts.as_deref().unwrap_or_default(),
-        &view.kinds,
+        spec,
         path,
         refusals,
     );
+}
+
+fn holds_nul(text: &str) -> bool {
+    text.contains('\0')
 }
 
 fn check_port(port: &ContainerPort, path: &str, refusals: &mut Refusals) {

@@ -1,19 +1,20 @@
 //! A pod as one Flight Control application.
 //!
-//! Pure: from a [`PodRequest`] to the JSON that goes into a device's spec, or to
+//! Pure: from a [`PodRequest`] and its place to the JSON that goes into a device's spec, or to
 //! the path of the field that cannot be honoured. What is honoured and what is
 //! refused stands in `docs/podspec.md` field by field and is explained in
 //! `docs/flight-control-mapping.md`; every unit text was run on a real device first.
 //!
 //! `declaration` says what becomes of every field of a pod, `fields` looks at what
-//! must fit together, `shape` decides which units there are, `units` and
-//! `container` write them.
+//! must fit together, `shape` decides which units there are, `units`, `container`,
+//! `env` and `volumes` write them, `payload` the files beside the application.
 
 mod container;
 mod declaration;
 mod env;
 mod expected;
 mod fields;
+mod payload;
 mod resources;
 mod shape;
 #[cfg(test)]
@@ -24,10 +25,14 @@ mod volumes;
 pub use declaration::{POD_SPEC, PROBES_ANNOTATION};
 pub use expected::{Expected, Member, Policy, Role};
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use vk_provider::environment::Placement;
 use vk_provider::{BackendError, PodRequest, Uid};
 
+use crate::items::Item;
 use crate::marker::{MARKER_LIMIT, Marker};
 use crate::quadlet::is_name;
 use crate::types::Application;
@@ -52,6 +57,12 @@ pub fn app_name(uid: &Uid) -> String {
     format!("vk-{hex}")
 }
 
+/// The folder of a pod's files on its device, of an application of this name. Two
+/// pods never share one: it is named by the pod's UID, or by what is made of it.
+pub(crate) fn folder(app: &str) -> String {
+    payload::folder(app)
+}
+
 /// The prefix that Flight Control's agent gives to everything of an application:
 /// container `<id>-<name>`, unit `<id>-<file>.service`.
 pub fn app_id(app_name: &str) -> String {
@@ -61,12 +72,24 @@ pub fn app_id(app_name: &str) -> String {
 
 /// May this pod run on a device at all?
 ///
+/// What it refers to may be missing still: that is no reason against it.
+///
 /// # Errors
 /// `Unsupported` with the path of the first field that is set and not honoured
 /// (the message names the others), `Waiting` with `InvalidImageName`.
 pub fn check(pod: &PodRequest) -> Result<(), BackendError> {
-    // What only shows while writing (a line too long) must not pass either.
-    application(pod, "check").map(|_| ())
+    // What only shows while writing (a line too long) must not pass either. The
+    // place is not known yet; no address is longer.
+    let longest = IpAddr::V4(Ipv4Addr::BROADCAST);
+    let somewhere = Placement {
+        pod_ips: vec![longest],
+        host_ips: vec![longest],
+        ..Placement::default()
+    };
+    match workload(pod, &somewhere, "check") {
+        Ok(_) | Err(BackendError::Inputs(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// What a pod asks for that has another meaning here, as reason and sentence for
@@ -75,21 +98,43 @@ pub fn warnings(pod: &PodRequest) -> Vec<(&'static str, String)> {
     fields::warnings(pod)
 }
 
-/// The application of a pod, with its marker. The same pod gives the same text.
+/// A pod as its device's spec holds it.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// Its application, with its marker.
+    pub app: Value,
+    /// The files of its volumes, if it has any.
+    pub volumes: Option<Item>,
+    /// The variables that are not in its units, if there are any.
+    pub environment: Option<Item>,
+}
+
+/// What a pod becomes at a place. The same pod with the same inputs gives the
+/// same texts.
 ///
 /// # Errors
-/// As [`check`].
-pub fn application(pod: &PodRequest, cluster: &str) -> Result<Value, BackendError> {
+/// As [`check`], and `Inputs` while something is missing or is not as it has to be.
+pub fn workload(
+    pod: &PodRequest,
+    place: &Placement,
+    cluster: &str,
+) -> Result<Workload, BackendError> {
     fields::refusals(pod).into_result()?;
-    let shape = Shape::of(pod)?;
-    let mut inline = units::files(&shape)?;
+    let rendered = pod.render(place, &[])?;
+    let shape = Shape::of(pod, &rendered)?;
+    let files = units::files(&shape)?;
+    let volumes = payload::volumes_item(&shape.app, pod.spec(), &rendered.volumes)?;
+    let environment = payload::environment_item(&shape.app, files.environments)?;
     let marker = Marker {
         cluster: cluster.to_owned(),
         key: pod.key.clone(),
         node: pod.node.to_string(),
         revision: pod.spec_revision.clone(),
     };
-    let marker = marker.file(&Expected::of(pod), &inline);
+    let items = [&volumes, &environment].into_iter().flatten();
+    let items = items.map(|item| item.name().to_owned()).collect();
+    let mut inline = files.inline;
+    let marker = marker.file(&Expected::of(pod), items, &inline);
     if marker.content.len() > MARKER_LIMIT {
         return Err(BackendError::Unsupported {
             field: "spec.containers".to_owned(),
@@ -105,8 +150,22 @@ pub fn application(pod: &PodRequest, cluster: &str) -> Result<Value, BackendErro
         inline,
         extra: Map::new(),
     };
-    serde_json::to_value(application).map_err(|why| BackendError::Rejected {
+    let app = serde_json::to_value(application).map_err(|why| BackendError::Rejected {
         reason: "InvalidPod".to_owned(),
         message: format!("the application cannot be written as JSON: {why}"),
+    })?;
+    Ok(Workload {
+        app,
+        volumes,
+        environment,
     })
+}
+
+/// The files of a pod's volumes as they would be now.
+///
+/// # Errors
+/// Something is missing, or is not as it has to be.
+pub fn volumes(pod: &PodRequest, place: &Placement) -> Result<Option<Item>, BackendError> {
+    let volumes = pod.render_payload(place, &[])?.volumes;
+    payload::volumes_item(&app_name(&pod.key.uid), pod.spec(), &volumes)
 }

@@ -1,11 +1,13 @@
 //! Which units a pod becomes, what they are called, and the files on the device
 //! that say how far it is.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::Container;
-use vk_provider::{BackendError, PodRequest, image};
+use vk_provider::volumes::Volume;
+use vk_provider::{BackendError, PodRequest, RenderedContainer, RenderedPod, image};
 
 use super::expected::{Policy, Role, needs_pod, policy, role_of_init};
-use super::volumes::{self, Kind};
 use super::{app_id, app_name};
 use crate::quadlet::is_name;
 use vk_provider::podspec::Refusal;
@@ -13,6 +15,8 @@ use vk_provider::podspec::Refusal;
 /// One container of the pod.
 pub(super) struct Part<'a> {
     pub(super) container: &'a Container,
+    /// What it is started with.
+    pub(super) given: &'a RenderedContainer,
     pub(super) role: Role,
     /// `spec.containers[0]`.
     pub(super) path: String,
@@ -47,7 +51,8 @@ pub(super) struct Shape<'a> {
     revision: String,
     /// Init containers and sidecars in their order, then regular containers.
     pub(super) parts: Vec<Part<'a>>,
-    pub(super) volumes: std::collections::BTreeMap<&'a str, Kind>,
+    /// Those that a container mounts.
+    pub(super) volumes: &'a BTreeMap<String, Volume>,
 }
 
 /// Kubernetes' default.
@@ -56,8 +61,8 @@ const DEFAULT_GRACE: i64 = 30;
 const HOSTNAME_LIMIT: usize = 63;
 
 impl<'a> Shape<'a> {
-    /// Lays out a pod whose fields were looked at.
-    pub(super) fn of(pod: &'a PodRequest) -> Result<Self, BackendError> {
+    /// Lays out a pod whose fields were looked at, and which was rendered.
+    pub(super) fn of(pod: &'a PodRequest, rendered: &'a RenderedPod) -> Result<Self, BackendError> {
         let spec = pod.spec();
         let revision = pod.spec_revision.to_string();
         if !is_name(&revision) {
@@ -70,16 +75,16 @@ impl<'a> Shape<'a> {
             return Err(Refusal::new("metadata.name", "it is no host name").into());
         }
         let mut parts = Vec::new();
-        for (index, container) in spec.init_containers.iter().flatten().enumerate() {
+        // Each container was rendered, in its order.
+        let init = spec.init_containers.iter().flatten().zip(&rendered.init);
+        for (index, (container, given)) in init.enumerate() {
             let path = format!("spec.initContainers[{index}]");
-            parts.push(part(container, role_of_init(container), path)?);
+            parts.push(part(container, given, role_of_init(container), path)?);
         }
-        for (index, container) in spec.containers.iter().enumerate() {
-            parts.push(part(
-                container,
-                Role::App,
-                format!("spec.containers[{index}]"),
-            )?);
+        let apps = spec.containers.iter().zip(&rendered.containers);
+        for (index, (container, given)) in apps.enumerate() {
+            let path = format!("spec.containers[{index}]");
+            parts.push(part(container, given, Role::App, path)?);
         }
         let host_network = spec.host_network == Some(true);
         let app = app_name(&pod.key.uid);
@@ -95,7 +100,7 @@ impl<'a> Shape<'a> {
                 .unwrap_or(DEFAULT_GRACE),
             revision,
             parts,
-            volumes: volumes::kinds(spec),
+            volumes: &rendered.volumes,
         })
     }
 
@@ -155,7 +160,12 @@ impl<'a> Shape<'a> {
     }
 }
 
-fn part(container: &Container, role: Role, path: String) -> Result<Part<'_>, BackendError> {
+fn part<'a>(
+    container: &'a Container,
+    given: &'a RenderedContainer,
+    role: Role,
+    path: String,
+) -> Result<Part<'a>, BackendError> {
     let image =
         image::normalized(container.image.as_deref().unwrap_or_default()).map_err(|message| {
             // An image can be changed in a pod that exists: the kubelet waits too.
@@ -167,6 +177,7 @@ fn part(container: &Container, role: Role, path: String) -> Result<Part<'_>, Bac
         })?;
     Ok(Part {
         container,
+        given,
         role,
         path,
         image,

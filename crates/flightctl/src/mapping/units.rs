@@ -9,10 +9,12 @@
 use super::container::container;
 use super::expected::{Policy, Role};
 use super::shape::{Part, Shape};
-use super::volumes::{Kind, empty_dirs, folder, keep_file};
+use super::volumes::keep_file;
 use crate::quadlet::{Key, TextError, Unit, Value};
 use crate::types::InlineFile;
+use vk_provider::BackendError;
 use vk_provider::podspec::Refusal;
+use vk_provider::volumes::Volume;
 
 /// Between two runs of a container, in seconds.
 const RESTART: &str = "5";
@@ -23,16 +25,26 @@ const STOP_MARGIN: i64 = 10;
 /// What systemd tells an `ExecStopPost`, `$` doubled.
 const SUCCESS: &str = r#"[ "$$SERVICE_RESULT" = success ] && [ "$$EXIT_STATUS" = 0 ]"#;
 
-/// All files but the marker.
-pub(super) fn files(shape: &Shape<'_>) -> Result<Vec<InlineFile>, Refusal> {
+/// What an application is made of.
+pub(super) struct Files {
+    /// All its files but the marker.
+    pub(super) inline: Vec<InlineFile>,
+    /// By container, the variables that no file of an application may have.
+    pub(super) environments: Vec<(String, String)>,
+}
+
+/// The files of a pod's application.
+pub(super) fn files(shape: &Shape<'_>) -> Result<Files, BackendError> {
     let mut files = Vec::new();
+    let mut environments = Vec::new();
     if let Some(stem) = &shape.pod {
         let unit =
             pod(shape, stem).map_err(|why| Refusal::new("spec.containers", too_many(why)))?;
         files.push(InlineFile::new(format!("{stem}.pod"), unit.text()));
     }
     for (index, part) in shape.parts.iter().enumerate() {
-        let mut unit = container(shape, part)?;
+        let (mut unit, variables) = container(shape, part)?;
+        environments.push((part.name().to_owned(), variables));
         run(shape, index, part, &mut unit)
             .map_err(|why| Refusal::new("spec.containers", too_many(why)))?;
         files.push(InlineFile::new(
@@ -40,14 +52,14 @@ pub(super) fn files(shape: &Shape<'_>) -> Result<Vec<InlineFile>, Refusal> {
             unit.text(),
         ));
     }
-    for (name, _) in shape
-        .volumes
-        .iter()
-        .filter(|(_, kind)| **kind == Kind::EmptyDir)
-    {
+    let volumes = shape.volumes.iter();
+    for (name, _) in volumes.filter(|(_, volume)| matches!(volume, Volume::Empty(_))) {
         files.push(InlineFile::new(keep_file(name), "."));
     }
-    Ok(files)
+    Ok(Files {
+        inline: files,
+        environments,
+    })
 }
 
 /// Only lines that name every container can fail here.
@@ -226,22 +238,4 @@ fn pod(shape: &Shape<'_>, stem: &str) -> Result<Unit, TextError> {
     }
     unit.set(Key::WantedBy, Value::fixed("default.target"))?;
     Ok(unit)
-}
-
-/// Lines that make a container's emptyDirs writable for everyone, as they are in
-/// Kubernetes: images run as users of their own.
-pub(super) fn open_folders(
-    shape: &Shape<'_>,
-    part: &Part<'_>,
-    unit: &mut Unit,
-) -> Result<(), TextError> {
-    for mount in empty_dirs(part.container.volume_mounts.as_ref(), &shape.volumes) {
-        let folder = format!("{}/{}", shape.folder(), folder(&mount.name));
-        set(
-            unit,
-            Key::ExecStartPre,
-            format!("-/bin/chmod 0777 {folder}"),
-        )?;
-    }
-    Ok(())
 }

@@ -38,7 +38,7 @@ fn ours() -> Value {
 }
 
 fn theirs() -> Value {
-    crate::mapping::application(&image("nginx"), "another").unwrap()
+    crate::mapping::tests::application(&image("nginx"), "another").unwrap()
 }
 
 /// A device that runs this version; `listed` where its status names the pod.

@@ -32,6 +32,7 @@ keys! {
     Entrypoint = "Container" "Entrypoint";
     Exec = "Container" "Exec";
     Environment = "Container" "Environment";
+    EnvironmentFile = "Container" "EnvironmentFile";
     WorkingDir = "Container" "WorkingDir";
     PublishPort = "Container" "PublishPort";
     Volume = "Container" "Volume";

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use vk_provider::environment::Placement;
 use vk_provider::quantity::{Amount, Resources, pod_requests};
 use vk_provider::{PodEvents, PodKey, PodRequest};
 
@@ -55,7 +56,7 @@ impl World {
         };
         let (key, node) = (pod.key.clone(), pod.node.clone());
         let mut placed = Placed::new(key, node, &device, app, Stage::Reserved);
-        placed.request = Some(Arc::new(pod.clone()));
+        placed.names(pod);
         placed.events = Some(events);
         self.pods.insert(pod.key.uid.clone(), placed);
         Ok(device)
@@ -87,6 +88,17 @@ impl World {
                     .any(|a| Marker::ours(a, app, &self.cluster))
             })
             .map(|d| d.name.clone())
+    }
+
+    /// What is known of a device as a place for pods.
+    pub(crate) fn placement(&self, device: &str) -> Placement {
+        let address = self.device(device).and_then(|d| d.address);
+        let allocatable = self.grouping.allocatable.get(device);
+        Placement {
+            allocatable: allocatable.cloned().unwrap_or_default(),
+            pod_ips: address.into_iter().collect(),
+            host_ips: address.into_iter().collect(),
+        }
     }
 
     fn candidates(&self, pod: &PodRequest) -> Vec<Candidate> {

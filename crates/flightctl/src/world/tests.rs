@@ -86,7 +86,7 @@ fn reserve(world: &mut World, name: &str, cpu: &str) -> Result<String, NoPlace> 
 fn holding(cluster: &str) -> (DeviceView, Uid) {
     let pod = mapped::pod(json!({"containers": [{"name": "app", "image": "nginx"}]}));
     let mut view = there(&["a"]).remove(0);
-    view.applications = vec![crate::mapping::application(&pod, cluster).unwrap()];
+    view.applications = vec![crate::mapping::tests::application(&pod, cluster).unwrap()];
     (view, pod.key.uid)
 }
 

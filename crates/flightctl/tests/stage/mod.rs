@@ -123,6 +123,7 @@ impl Stage {
             rules: self.rules.clone(),
             poll: Duration::from_secs(30),
             cluster_agents: ClusterAgents::default(),
+            workloads: Default::default(),
             clock: Clock::stepped(self.start.checked_add(self.begun.elapsed()).unwrap()),
             identity: None,
             listener: None,

@@ -36,6 +36,19 @@ pub use services::ApiServer;
 
 use crate::quantity::Resources;
 
+/// Where a text comes from; of one that was put together, the last of these that
+/// any part of it comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// The pod itself, or its place: it stays as long as the pod does.
+    #[default]
+    Pod,
+    /// A ConfigMap or a Service, which may change.
+    Object,
+    /// A Secret: it must not be shown where the pod is.
+    Secret,
+}
+
 /// One variable. What it holds may come from a Secret and is not in `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EnvVar {
@@ -43,6 +56,8 @@ pub struct EnvVar {
     pub name: String,
     /// Value, expanded.
     pub value: String,
+    /// Where the value comes from, by `$(NAME)` too.
+    pub origin: Origin,
 }
 
 impl fmt::Debug for EnvVar {
@@ -125,6 +140,19 @@ impl Environment {
             command: words("command", container.command.as_ref())?,
             args: words("args", container.args.as_ref())?,
         })
+    }
+
+    /// Where the text comes from that `$(NAME)` in `text` becomes: a word of a
+    /// command line, a `subPathExpr`.
+    pub fn origin(&self, text: &str) -> Origin {
+        let mut origin = Origin::Pod;
+        // Only the names count; the length was looked at where it is made.
+        let _ = expansion::expand(text, variables::MAX_TOTAL, |name| {
+            let found = self.variables.iter().find(|v| v.name == name)?;
+            origin = origin.max(found.origin);
+            Some("")
+        });
+        origin
     }
 
     /// A `subPathExpr`, in which every variable must have a value.

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvFromSource, EnvVarSource, Pod, Secret};
 
 use super::variables::{Variables, variable};
-use super::{Environment, EnvironmentError, Kind, Placement};
+use super::{Environment, EnvironmentError, Kind, Origin, Placement};
 use super::{fields, resources, services};
 use crate::inputs::Inputs;
 
@@ -44,8 +44,8 @@ pub fn environment(
             _ => Some(variables.expand(&declared.name, text)?),
         };
         // What is optional and missing leaves what `envFrom` may have set.
-        if let Some(value) = value {
-            variables.set(&declared.name, value)?;
+        if let Some((value, origin)) = value {
+            variables.set(&declared.name, value, origin)?;
         }
     }
     Ok(Environment {
@@ -77,13 +77,13 @@ impl<'a> Context<'a> {
         let (kind, name) = if let Some(wanted) = &source.config_map_ref {
             let found = self.config_map(&wanted.name, wanted.optional)?;
             for (key, value) in found.iter().flat_map(|map| map.data.iter().flatten()) {
-                taken.add(key, value.as_bytes())?;
+                taken.add(key, value.as_bytes(), Origin::Object)?;
             }
             ("configMap", &wanted.name)
         } else if let Some(wanted) = &source.secret_ref {
             let found = self.secret(&wanted.name, wanted.optional)?;
             for (key, value) in found.iter().flat_map(|map| map.data.iter().flatten()) {
-                taken.add(key, &value.0)?;
+                taken.add(key, &value.0, Origin::Secret)?;
             }
             ("secret", &wanted.name)
         } else {
@@ -104,18 +104,20 @@ impl<'a> Context<'a> {
         &self,
         name: &str,
         source: &EnvVarSource,
-    ) -> Result<Option<String>, EnvironmentError> {
+    ) -> Result<Option<(String, Origin)>, EnvironmentError> {
         if let Some(field) = &source.field_ref {
-            fields::value(field, self.pod, self.placement).map(Some)
+            let value = fields::value(field, self.pod, self.placement)?;
+            Ok(Some((value, Origin::Pod)))
         } else if let Some(field) = &source.resource_field_ref {
             let allocatable = &self.placement.allocatable;
-            resources::value(field, self.pod, self.container, allocatable).map(Some)
+            let value = resources::value(field, self.pod, self.container, allocatable)?;
+            Ok(Some((value, Origin::Pod)))
         } else if let Some(wanted) = &source.config_map_key_ref {
             let Some(map) = self.config_map(&wanted.name, wanted.optional)? else {
                 return Ok(None);
             };
             match map.data.as_ref().and_then(|data| data.get(&wanted.key)) {
-                Some(value) => Ok(Some(value.clone())),
+                Some(value) => Ok(Some((value.clone(), Origin::Object))),
                 None => self.no_key(Kind::ConfigMap, &wanted.name, &wanted.key, wanted.optional),
             }
         } else if let Some(wanted) = &source.secret_key_ref {
@@ -123,13 +125,13 @@ impl<'a> Context<'a> {
                 return Ok(None);
             };
             match secret.data.as_ref().and_then(|data| data.get(&wanted.key)) {
-                Some(value) => text(name, &value.0).map(Some),
+                Some(value) => Ok(Some((text(name, &value.0)?, Origin::Secret))),
                 None => self.no_key(Kind::Secret, &wanted.name, &wanted.key, wanted.optional),
             }
         } else if source.file_key_ref.is_some() {
             Err(EnvironmentError::FileKeyRef(name.into()))
         } else {
-            Ok(Some(String::new()))
+            Ok(Some(Default::default()))
         }
     }
 
@@ -157,7 +159,7 @@ impl<'a> Context<'a> {
         name: &str,
         key: &str,
         optional: Option<bool>,
-    ) -> Result<Option<String>, EnvironmentError> {
+    ) -> Result<Option<(String, Origin)>, EnvironmentError> {
         if optional == Some(true) {
             return Ok(None);
         }
@@ -191,11 +193,11 @@ struct Taken<'a> {
 }
 
 impl Taken<'_> {
-    fn add(&mut self, key: &str, value: &[u8]) -> Result<(), EnvironmentError> {
+    fn add(&mut self, key: &str, value: &[u8], origin: Origin) -> Result<(), EnvironmentError> {
         let name = format!("{}{key}", self.prefix);
         if is_name(&name) {
             let value = text(&name, value)?;
-            return self.variables.set(&name, value);
+            return self.variables.set(&name, value, origin);
         }
         self.invalid.push(name);
         Ok(())

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::expansion::expand;
-use super::{EnvVar, EnvironmentError};
+use super::{EnvVar, EnvironmentError, Origin};
 
 /// `MAX_ARG_STRLEN` of Linux: no `NAME=value` and no argument is longer, its
 /// NUL included. <https://man7.org/linux/man-pages/man2/execve.2.html>
@@ -16,7 +16,7 @@ pub(super) const MAX_TOTAL: usize = 6 * 1024 * 1024;
 /// What a container declares so far, over what services say.
 pub(super) struct Variables {
     order: Vec<String>,
-    values: HashMap<String, String>,
+    values: HashMap<String, (String, Origin)>,
     services: BTreeMap<String, String>,
     bytes: usize,
 }
@@ -32,7 +32,12 @@ impl Variables {
     }
 
     /// Sets a variable; the later of two with one name counts.
-    pub(super) fn set(&mut self, name: &str, value: String) -> Result<(), EnvironmentError> {
+    pub(super) fn set(
+        &mut self,
+        name: &str,
+        value: String,
+        origin: Origin,
+    ) -> Result<(), EnvironmentError> {
         if value.contains('\0') {
             return Err(EnvironmentError::NotText(variable(name)));
         }
@@ -41,8 +46,8 @@ impl Variables {
             return Err(EnvironmentError::TooLong(variable(name)));
         }
         self.bytes += size;
-        match self.values.insert(name.into(), value) {
-            Some(old) => self.bytes -= self::size(name, &old),
+        match self.values.insert(name.into(), (value, origin)) {
+            Some((old, _)) => self.bytes -= self::size(name, &old),
             None => self.order.push(name.into()),
         }
         if self.bytes > MAX_TOTAL {
@@ -52,13 +57,27 @@ impl Variables {
     }
 
     /// A value with its references replaced by what is set so far.
-    pub(super) fn expand(&self, name: &str, text: &str) -> Result<String, EnvironmentError> {
-        expand(text, MAX_STRING, |reference| {
+    pub(super) fn expand(
+        &self,
+        name: &str,
+        text: &str,
+    ) -> Result<(String, Origin), EnvironmentError> {
+        let mut origin = Origin::Pod;
+        let expanded = expand(text, MAX_STRING, |reference| {
             let own = self.values.get(reference);
-            own.or_else(|| self.services.get(reference))
-                .map(String::as_str)
-        })
-        .ok_or_else(|| EnvironmentError::TooLong(variable(name)))
+            let own = own.map(|(value, origin)| (value.as_str(), *origin));
+            let of_services = || {
+                let value = self.services.get(reference)?;
+                Some((value.as_str(), Origin::Object))
+            };
+            let (value, of_value) = own.or_else(of_services)?;
+            origin = origin.max(of_value);
+            Some(value)
+        });
+        match expanded {
+            Some(value) => Ok((value, origin)),
+            None => Err(EnvironmentError::TooLong(variable(name))),
+        }
     }
 
     /// All of them: as declared, then the services' where the name is free.
@@ -66,15 +85,19 @@ impl Variables {
         let free = std::mem::take(&mut self.services);
         for (name, value) in free {
             if !self.values.contains_key(&name) {
-                self.set(&name, value)?;
+                self.set(&name, value, Origin::Object)?;
             }
         }
         let Self {
             order, mut values, ..
         } = self;
         let take = |name: String| {
-            let value = values.remove(&name)?;
-            Some(EnvVar { name, value })
+            let (value, origin) = values.remove(&name)?;
+            Some(EnvVar {
+                name,
+                value,
+                origin,
+            })
         };
         Ok(order.into_iter().filter_map(take).collect())
     }

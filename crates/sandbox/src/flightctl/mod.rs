@@ -50,7 +50,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub use self::auth::Role;
 pub use self::device::journal::{JournalEntry, Occurrence};
 pub use self::device::script::{Pull, Script};
-pub use self::device::{Device, DeviceSpec, Link, LinkError, start_agent};
+pub use self::device::{Container, Device, DeviceFile, DeviceSpec, Link, LinkError, start_agent};
 pub use self::model::{
     ApplicationStatus, Condition, ConfigStatus, DeviceStatus, Resources, Stated,
 };

@@ -74,8 +74,9 @@ fn is_label(text: &str) -> bool {
 pub(crate) fn spec(spec: &Value, place: Place) -> Vec<String> {
     let mut errors = Vec::new();
     let list = |key: &str| spec[key].as_array().map_or(&[][..], Vec::as_slice);
+    let mut paths = BTreeSet::new();
     for provider in list("config") {
-        config(provider, &mut errors);
+        config(provider, &mut paths, &mut errors);
     }
     let mut names = BTreeSet::new();
     for app in list("applications") {
@@ -84,7 +85,7 @@ pub(crate) fn spec(spec: &Value, place: Place) -> Vec<String> {
     errors
 }
 
-fn config(provider: &Value, errors: &mut Vec<String>) {
+fn config<'a>(provider: &'a Value, paths: &mut BTreeSet<&'a str>, errors: &mut Vec<String>) {
     let files = provider["inline"].as_array().map_or(&[][..], Vec::as_slice);
     for (index, file) in files.iter().enumerate() {
         let at = format!("spec.config[].inline[{index}]");
@@ -93,6 +94,9 @@ fn config(provider: &Value, errors: &mut Vec<String>) {
             errors.push(format!(
                 "{at}.path: Invalid value: \"{path}\": must be an absolute path"
             ));
+        }
+        if !paths.insert(path) {
+            errors.push(format!("{at}.path: duplicate device path: \"{path}\""));
         }
         if path.contains(':') {
             errors.push(format!(

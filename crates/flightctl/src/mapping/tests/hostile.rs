@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::{application, check};
-use super::{files, one, pod, refused};
+use super::super::check;
+use super::{application, files, one, pod, refused};
 
 #[path = "../../../tests/corpus/mod.rs"]
 mod corpus;

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use serde_json::{Value, json};
+use vk_provider::environment::Placement;
+use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{BackendError, PodChange, PodKey, PodRequest, Revision};
 
-use super::{app_id, app_name, application, check};
+use super::{Workload, app_id, app_name, check, workload};
 
+mod given;
 mod hostile;
 mod refused;
 
@@ -34,6 +37,21 @@ pub(crate) fn pod(spec: Value) -> PodRequest {
 }
 
 const UID: &str = "0f6c0d9e-5a1b-4a43-9f0e-1d2c3b4a5968";
+
+/// What a pod becomes on a device with an address.
+pub(crate) fn placed(pod: &PodRequest, cluster: &str) -> Result<Workload, BackendError> {
+    let address: std::net::IpAddr = [10, 42, 0, 7].into();
+    let place = Placement {
+        pod_ips: vec![address],
+        host_ips: vec![address],
+        allocatable: Resources::new().with("cpu", Amount::units(4)),
+    };
+    workload(pod, &place, cluster)
+}
+
+pub(crate) fn application(pod: &PodRequest, cluster: &str) -> Result<Value, BackendError> {
+    placed(pod, cluster).map(|workload| workload.app)
+}
 
 pub(crate) fn application_of(pod: &PodRequest) -> Value {
     application(pod, "cluster-uid").unwrap()

@@ -7,7 +7,6 @@ use http_body_util::{BodyExt, Full};
 use super::*;
 use crate::client::TokenSource;
 use crate::config::default_rules;
-use crate::mapping::tests::pod;
 
 /// The device as the service holds it, and the patches that it took.
 #[derive(Clone)]
@@ -41,7 +40,9 @@ impl Service {
         let mut device = self.device.lock().unwrap();
         if method == Method::PATCH {
             let patch: Value = serde_json::from_slice(body).unwrap();
-            let apps = &patch[1]["value"];
+            let operations = patch.as_array().unwrap();
+            let path = |operation: &&Value| operation["path"] == "/spec/applications";
+            let apps = &operations.iter().find(path).unwrap()["value"];
             if apps.as_array().unwrap().iter().any(|a| a["name"] == "bad") {
                 let message = "spec.applications[bad].inline: odd";
                 return (400, json!({"kind": "Status", "message": message}));
@@ -102,27 +103,10 @@ async fn only_the_service_says_that_there_is_nothing_to_take_out() {
 async fn one_application_that_is_refused_takes_no_other_with_it() {
     let service = Service::new(&[]);
     let writers = service.writers(&[]);
-    let put = |name: &str| writers.submit("a", Change::Put(named(name)));
+    let put = |name: &str| writers.submit("a", change(named(name)));
     // The first one goes alone, the others wait for it and travel together.
     let (first, good, bad, last) = tokio::join!(put("first"), put("good"), put("bad"), put("last"));
     assert!(first.is_ok() && good.is_ok() && last.is_ok());
     assert!(matches!(bad, Err(BackendError::Rejected { .. })), "{bad:?}");
     assert_eq!(service.names(), ["first", "good", "last"]);
-}
-
-#[test]
-fn an_application_of_another_cluster_is_neither_replaced_nor_taken_out() {
-    let pod = pod(json!({"containers": [{"name": "app", "image": "nginx"}]}));
-    let of = |cluster: &str| crate::mapping::application(&pod, cluster).unwrap();
-    let (ours, theirs) = (of("cluster"), of("another"));
-    let name = ours["name"].as_str().unwrap().to_owned();
-    let after = |change: Change| apply(&[theirs.clone(), named("x")], &[&change], "cluster");
-    assert_eq!(
-        after(Change::Remove(name.clone())),
-        [theirs.clone(), named("x")]
-    );
-    let put = after(Change::Put(ours.clone()));
-    assert_eq!(put, [theirs.clone(), named("x"), ours.clone()]);
-    let both = [ours.clone(), theirs.clone()];
-    assert_eq!(apply(&both, &[&Change::Remove(name)], "cluster"), [theirs]);
 }

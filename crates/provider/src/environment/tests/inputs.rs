@@ -242,3 +242,47 @@ fn nothing_of_ours_shows_a_secret() {
     let error = not_text.run().unwrap_err();
     assert!(!format!("{error} {error:?}").contains("planted"));
 }
+
+#[test]
+fn what_comes_from_a_secret_is_known_by_it_however_it_comes() {
+    let case = case(
+        "test1",
+        false,
+        json!({
+            "envFrom": [{"configMapRef": {"name": "map"}}, {"secretRef": {"name": "hush"}}],
+            "env": [
+                {"name": "LITERAL", "value": "text"},
+                {"name": "NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
+                {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "hush", "key": "word"}}},
+                {"name": "URL", "value": "db://user:$(PASSWORD)@$(host)"},
+                {"name": "AGAIN", "value": "$(URL)"},
+                {"name": "QUOTED", "value": "$$(PASSWORD) $(UNKNOWN)"},
+                {"name": "ADDRESS", "value": "$(host):$(LITERAL)"},
+                {"name": "word", "value": "overwritten"},
+            ],
+        }),
+    )
+    .map(&json!({"host": "db", "word": "of the map"}))
+    .secret(&[("word", b"hunter2"), ("other", b"hunter3")]);
+    let environment = case.run().unwrap();
+    let of = |name: &str| {
+        let mut all = environment.variables().iter();
+        all.find(|v| v.name == name).unwrap().origin
+    };
+    for name in ["other", "PASSWORD", "URL", "AGAIN"] {
+        assert_eq!(of(name), Origin::Secret, "{name}");
+    }
+    for name in ["host", "ADDRESS"] {
+        assert_eq!(of(name), Origin::Object, "{name}");
+    }
+    for name in ["LITERAL", "NAME", "QUOTED", "word"] {
+        assert_eq!(of(name), Origin::Pod, "{name}");
+    }
+    for (text, origin) in [
+        ("--url=$(AGAIN)", Origin::Secret),
+        ("$(LITERAL)$(ADDRESS)", Origin::Object),
+        ("$$(AGAIN) $(word) $AGAIN", Origin::Pod),
+    ] {
+        assert_eq!(environment.origin(text), origin, "{text}");
+    }
+}

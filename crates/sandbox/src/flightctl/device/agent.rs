@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::files::{self, Files};
 use super::link::{Link, LinkError};
 use super::quadlet::App;
 use super::runtime::{Health, Prefetch, Runtime};
@@ -61,6 +62,7 @@ enum Outcome {
 struct Version {
     number: String,
     apps: Vec<App>,
+    files: Files,
 }
 
 /// One device's agent.
@@ -102,6 +104,7 @@ impl<L: Link, R: Runtime> Agent<L, R> {
             current: Version {
                 number: "0".into(),
                 apps: Vec::new(),
+                files: Files::new(),
             },
             failed: None,
             boots: 0,
@@ -223,7 +226,7 @@ impl<L: Link, R: Runtime> Agent<L, R> {
             &format!("Device is applying renderedVersion: {number}"),
         )
         .await;
-        if self.apply(&desired.apps).await {
+        if self.apply(&desired).await {
             self.runtime.forget_pulls();
             self.current = desired;
             self.failed = None;
@@ -238,11 +241,19 @@ impl<L: Link, R: Runtime> Agent<L, R> {
         Outcome::Done
     }
 
-    /// All stops one after the other, then all starts; only what changed. When
-    /// something is rejected, what was stopped is started again.
-    async fn apply(&mut self, desired: &[App]) -> bool {
-        // A copy: a reboot may interrupt this anywhere.
+    /// First the config's files, then all stops one after the other, then all
+    /// starts; only what changed. When something is rejected, what was stopped is
+    /// started again.
+    async fn apply(&mut self, desired: &Version) -> bool {
+        // Copies: a reboot may interrupt this anywhere.
         let old = self.current.apps.clone();
+        let files = self.current.files.clone();
+        if !self.runtime.keep(&desired.files) {
+            self.rolling_back().await;
+            self.runtime.keep(&files);
+            return false;
+        }
+        let desired = &desired.apps;
         let find = |apps: &[App], name: &str| apps.iter().find(|app| app.name == name).cloned();
         let differs =
             |app: &App| find(&old, &app.name).is_none_or(|before| !before.same_content(app));
@@ -265,6 +276,7 @@ impl<L: Link, R: Runtime> Agent<L, R> {
         for app in new {
             if self.runtime.start(app).await.is_err() {
                 self.rolling_back().await;
+                self.runtime.keep(&files);
                 for app in started {
                     self.runtime.remove(&app.name, false).await;
                 }
@@ -345,6 +357,7 @@ impl Version {
         Self {
             number: number(doc),
             apps: apps.into_iter().flatten().map(App::read).collect(),
+            files: files::read(&doc["spec"]),
         }
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::files::{Disk, Started};
 use super::quadlet::{App, Kind, Unit};
 use super::runtime::Health;
 use crate::flightctl::model::ApplicationStatus;
@@ -62,6 +63,8 @@ pub(super) struct AppRun {
     pub(super) app: App,
     pub(super) units: BTreeMap<String, UnitRun>,
     pub(super) containers: BTreeMap<String, Vec<(Instant, Seen)>>,
+    /// Running containers, by name.
+    pub(super) started: BTreeMap<String, Started>,
     pub(super) halted: bool,
 }
 
@@ -70,6 +73,8 @@ pub(super) struct Host {
     pub(super) apps: BTreeMap<String, AppRun>,
     /// Marker files, absolute.
     pub(super) files: BTreeSet<String>,
+    /// What the agent keeps from the device's config.
+    pub(super) disk: Disk,
     pub(super) local: BTreeSet<String>,
     pub(super) pulls: BTreeMap<String, Instant>,
     /// The highest restart count shown per application: the agent keeps it
@@ -97,6 +102,9 @@ impl Host {
                 events.drain(..shown);
             }
             events.push((now, seen));
+            if matches!(seen, Seen::Exited | Seen::Died) {
+                app.started.remove(container);
+            }
         }
     }
 

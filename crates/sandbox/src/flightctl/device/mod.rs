@@ -2,6 +2,7 @@
 //! containers, and a handle to make things happen to them.
 
 mod agent;
+mod files;
 mod host;
 pub(crate) mod journal;
 mod link;
@@ -32,6 +33,7 @@ use super::model::{ApplicationStatus, DeviceStatus, Stated};
 use super::store::DeviceRow;
 use crate::clock::Clock;
 
+pub use self::files::{Container, DeviceFile};
 pub use self::link::{Link, LinkError};
 
 /// `status-update-interval` of the agent, unless its configuration says less.
@@ -254,6 +256,19 @@ impl Device {
     pub fn applications(&self) -> Vec<ApplicationStatus> {
         let states = self.host.status();
         states.into_iter().map(|(status, _)| status).collect()
+    }
+
+    /// What a running container of an application has.
+    pub fn container(&self, app: &str, name: &str) -> Option<Container> {
+        self.host.container(app, name)
+    }
+
+    /// The files that its agent keeps from its config, by absolute path.
+    pub fn files(&self) -> BTreeMap<String, DeviceFile> {
+        let files = self.host.files().into_iter();
+        files
+            .map(|(path, file)| (path, DeviceFile::clone(&file)))
+            .collect()
     }
 
     /// The Device document, as the sandbox's user API shows it.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use base64::Engine;
 use serde_json::Value;
 
+use super::files;
 use crate::flightctl::unitfile::UnitFile;
 
 /// Podman's time between TERM and KILL when a unit does not say, and always
@@ -96,6 +97,11 @@ pub(crate) struct Unit {
     pub(crate) stop_post: Vec<String>,
     pub(crate) oneshot: bool,
     pub(crate) installed: bool,
+    pub(crate) environment: Vec<(String, String)>,
+    /// Absolute paths of files of variables.
+    pub(crate) environment_files: Vec<String>,
+    /// Source and target of each mount.
+    pub(crate) volumes: Vec<(String, String)>,
     fatal: bool,
 }
 
@@ -235,6 +241,18 @@ impl Unit {
             stop_post: texts("Service", "ExecStopPost"),
             oneshot: unit.last("Service", "Type") == Some("oneshot"),
             installed: unit.last("Install", "WantedBy").is_some(),
+            environment: unit
+                .all("Container", "Environment")
+                .filter_map(files::assignment)
+                .collect(),
+            environment_files: texts("Container", "EnvironmentFile"),
+            volumes: unit
+                .all("Container", "Volume")
+                .filter_map(|volume| {
+                    let mut parts = volume.split(':');
+                    Some((parts.next()?.to_owned(), parts.next()?.to_owned()))
+                })
+                .collect(),
             kind,
             fatal,
         })
@@ -328,6 +346,9 @@ fn container_app(value: &Value) -> Unit {
         stop_post: Vec::new(),
         oneshot: false,
         installed: true,
+        environment: Vec::new(),
+        environment_files: Vec::new(),
+        volumes: Vec::new(),
         fatal: false,
     }
 }

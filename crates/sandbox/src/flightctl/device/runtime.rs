@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 
+use super::files::Files;
 use super::quadlet::App;
 use crate::flightctl::model::ApplicationStatus;
 
@@ -37,6 +38,9 @@ pub(crate) trait Runtime: Send + Sync + 'static {
 
     /// Pulls that have not ended are given up.
     fn forget_pulls(&self);
+
+    /// Brings the device's config files to these; false where that cannot be.
+    fn keep(&self, files: &Files) -> bool;
 
     /// Stops all units of an application, then removes its files. Completes
     /// when the last container has ended.

@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 pub(crate) struct Shell<'a> {
     /// Marker files of the device, absolute.
     pub(crate) files: &'a mut BTreeSet<String>,
+    /// Folders that were made.
+    pub(crate) folders: &'a mut Vec<String>,
     pub(crate) service_result: &'a str,
     pub(crate) exit_status: i32,
     /// Services that were told to stop.
@@ -54,6 +56,7 @@ impl Shell<'_> {
         let operands = || rest.iter().filter(|word| !word.starts_with('-'));
         match program.rsplit('/').next().unwrap_or_default() {
             "touch" => self.files.extend(operands().cloned()),
+            "mkdir" => self.folders.extend(operands().cloned()),
             "rm" => operands().for_each(|file| {
                 self.files.remove(file);
             }),
@@ -169,8 +172,10 @@ mod tests {
 
     fn run(line: &str, files: &[&str], result: &str, code: i32) -> (Vec<String>, Vec<String>) {
         let mut files = files.iter().map(|file| (*file).to_owned()).collect();
+        let mut folders = Vec::new();
         let mut shell = Shell {
             files: &mut files,
+            folders: &mut folders,
             service_result: result,
             exit_status: code,
             stops: Vec::new(),

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::files::{Container, Disk, Files};
 use super::host::{AppRun, Handle, Host, Phase, UnitRun};
 use super::journal::Journal;
 use super::quadlet::{App, Kind, Unit};
@@ -170,6 +171,7 @@ impl Simulated {
         let host = Host {
             apps: BTreeMap::new(),
             files: BTreeSet::new(),
+            disk: Disk::default(),
             local: BTreeSet::new(),
             pulls: BTreeMap::new(),
             highest: BTreeMap::new(),
@@ -183,6 +185,18 @@ impl Simulated {
             host: Mutex::new(host),
             stop,
         }))
+    }
+
+    /// A running container.
+    pub(crate) fn container(&self, app: &str, name: &str) -> Option<Container> {
+        let host = self.0.host();
+        let started = host.apps.get(app)?.started.get(name)?;
+        Some(started.seen(&host.disk))
+    }
+
+    /// The files of the device's config.
+    pub(crate) fn files(&self) -> Files {
+        self.0.host().disk.files.clone()
     }
 }
 
@@ -227,6 +241,10 @@ impl Runtime for Simulated {
         self.0.host().pulls.clear();
     }
 
+    fn keep(&self, files: &Files) -> bool {
+        self.0.host().disk.keep(files)
+    }
+
     async fn remove(&self, app: &str, for_update: bool) {
         self.0.stop_units(app, |_| true).await;
         let mut host = self.0.host();
@@ -268,6 +286,7 @@ impl Runtime for Simulated {
             app: app.clone(),
             units: units.collect(),
             containers: BTreeMap::new(),
+            started: BTreeMap::new(),
             halted: app.stopped,
         };
         self.0.host().apps.insert(app.name.clone(), run);

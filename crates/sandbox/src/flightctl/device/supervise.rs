@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::files::Started;
 use super::host::{Phase, Seen};
 use super::journal::Occurrence;
 use super::quadlet::{Kind, Restart, Unit};
@@ -81,8 +82,10 @@ impl Task {
     fn exec(&self, lines: &[String], success: bool, code: i32) {
         let mut host = self.inner.host();
         let mut files: BTreeSet<String> = std::mem::take(&mut host.files);
+        let mut folders = Vec::new();
         let mut shell = Shell {
             files: &mut files,
+            folders: &mut folders,
             service_result: if success { "success" } else { "exit-code" },
             exit_status: code,
             stops: Vec::new(),
@@ -92,6 +95,9 @@ impl Task {
         }
         let stops = std::mem::take(&mut shell.stops);
         host.files = files;
+        for folder in folders {
+            host.disk.make_folder(&folder);
+        }
         for unit in stops {
             host.stop_unit(&self.app, &unit);
         }
@@ -203,7 +209,7 @@ impl Task {
             unit.runs - 1
         };
         let how = self.inner.scripts.behaviour(&self.app, name, image, run);
-        if how.never_created {
+        if how.never_created || !self.create(name) {
             let waited = self.pause(how.start_delay).await;
             self.phase.send_replace(Phase::Started);
             return waited.then_some(NOT_CREATED);
@@ -250,6 +256,18 @@ impl Task {
         self.event(name, seen);
         write(Occurrence::Exit(code));
         powered.then_some(code)
+    }
+
+    /// Creates the container with what it is given; false if that is not there.
+    fn create(&self, name: &str) -> bool {
+        let mut host = self.inner.host();
+        let Some(started) = Started::create(&self.unit, &host.disk) else {
+            return false;
+        };
+        if let Some(app) = host.apps.get_mut(&self.app) {
+            app.started.insert(name.to_owned(), started);
+        }
+        true
     }
 
     fn limit_hit(&self) -> bool {

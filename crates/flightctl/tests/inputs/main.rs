@@ -1,0 +1,483 @@
+//! What pods are given, seen in the containers of simulated devices: the backend
+//! alone, on the stepped clock, with objects as values.
+
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    missing_debug_implementations,
+    reason = "modules of one test"
+)]
+
+mod bench;
+
+use std::sync::Arc;
+
+use bench::{Bench, pod};
+use k8s_openapi::ByteString;
+use serde_json::{Value, json};
+use vk_flightctl::items::{DEVICE_LIMIT, ROOT};
+use vk_flightctl::mapping::app_name;
+use vk_provider::{Backend, BackendError, Inputs, PodChange, PodRequest, TokenAsk};
+
+/// Nowhere to be seen but in the files of its pod.
+const PLANTED: &str = "planted-s3cret";
+
+fn map(data: &Value) -> Arc<k8s_openapi::api::core::v1::ConfigMap> {
+    Arc::new(serde_json::from_value(json!({"data": data})).unwrap())
+}
+
+fn inputs() -> Inputs {
+    let secret = json!({"data": {"word": ByteString(PLANTED.into())}});
+    let secret: k8s_openapi::api::core::v1::Secret = serde_json::from_value(secret).unwrap();
+    let ask = |audience: Option<&str>| TokenAsk {
+        audience: audience.map(str::to_owned),
+        expiration_seconds: 3600,
+    };
+    Inputs {
+        config_maps: [
+            (
+                "map".to_owned(),
+                map(&json!({"plain": "of the map", "other": "more"})),
+            ),
+            ("root".to_owned(), map(&json!({"ca.crt": "pem"}))),
+        ]
+        .into(),
+        secrets: [("hush".to_owned(), Arc::new(secret.into()))].into(),
+        tokens: Some([(ask(Some("vault")), format!("{PLANTED}-token").into())].into()),
+        ..Inputs::default()
+    }
+}
+
+/// One container that has each input.
+fn everything() -> Value {
+    json!({
+        "serviceAccountName": "robot",
+        "volumes": [
+            {"name": "map", "configMap": {"name": "map", "defaultMode": 0o440,
+                "items": [{"key": "plain", "path": "deep/plain", "mode": 0o400}, {"key": "other", "path": "other"}]}},
+            {"name": "hush", "secret": {"secretName": "hush", "defaultMode": 0o400}},
+            {"name": "none", "secret": {"secretName": "missing", "optional": true}},
+            {"name": "about", "downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+            {"name": "all", "projected": {"defaultMode": 0o444, "sources": [
+                {"configMap": {"name": "root"}}, {"secret": {"name": "hush", "items": [{"key": "word", "path": "of/secret"}]}},
+                {"downwardAPI": {"items": [{"path": "cpu", "resourceFieldRef": {"containerName": "app", "resource": "limits.cpu"}}]}},
+                {"serviceAccountToken": {"audience": "vault", "path": "token"}},
+            ]}},
+            {"name": "data", "emptyDir": {}},
+        ],
+        "containers": [{
+            "name": "app", "image": "nginx:1",
+            "resources": {"limits": {"cpu": "2"}},
+            "envFrom": [{"configMapRef": {"name": "map"}, "prefix": "M_"}, {"secretRef": {"name": "hush"}, "prefix": "S_"},
+                {"secretRef": {"name": "missing", "optional": true}}],
+            "env": [
+                {"name": "LITERAL", "value": " a \"b\" %n $x "},
+                {"name": "WORD", "valueFrom": {"secretKeyRef": {"name": "hush", "key": "word"}}},
+                {"name": "URL", "value": "u:$(WORD)@$(HOST)"},
+                {"name": "HOST", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}},
+                {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+                {"name": "ACCOUNT", "valueFrom": {"fieldRef": {"fieldPath": "spec.serviceAccountName"}}},
+                {"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
+            ],
+            "volumeMounts": [
+                {"name": "map", "mountPath": "/map"}, {"name": "hush", "mountPath": "/hush"},
+                {"name": "none", "mountPath": "/none"}, {"name": "about", "mountPath": "/about"},
+                {"name": "all", "mountPath": "/all"}, {"name": "data", "mountPath": "/map/cache"},
+                {"name": "map", "mountPath": "/part", "subPath": "other"},
+            ],
+        }],
+    })
+}
+
+fn app(request: &PodRequest) -> String {
+    app_name(&request.key.uid)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_has_everything_it_is_given_and_leaves_nothing_behind() {
+    let bench = Bench::new().await;
+    bench
+        .edit(json!([{"op": "add", "path": "/spec/config", "value": [foreign()]}]))
+        .await;
+    let request = pod("web", everything(), inputs(), PodChange::First);
+    bench.ensure(&request).await.unwrap();
+    bench.runs(&request, "app", 1).await;
+    let container = bench.device.container(&app(&request), "app").unwrap();
+    let expected = [
+        ("ACCOUNT", "robot"),
+        ("CPU", "2"),
+        ("HOST", "10.42.0.1"),
+        ("LITERAL", " a \"b\" %n $x "),
+        ("M_other", "more"),
+        ("M_plain", "of the map"),
+        ("POD", "10.42.0.1"),
+        ("S_word", PLANTED),
+        ("URL", "u:planted-s3cret@$(HOST)"),
+        ("WORD", PLANTED),
+    ];
+    let environment: Vec<_> = container.environment.iter().collect();
+    let environment: Vec<_> = environment
+        .iter()
+        .map(|(n, v)| (n.as_str(), v.as_str()))
+        .collect();
+    assert_eq!(environment, expected);
+    let files: Vec<_> = container.files.iter().collect();
+    let files: Vec<_> = files
+        .iter()
+        .map(|(path, file)| {
+            (
+                path.as_str(),
+                String::from_utf8_lossy(&file.content).into_owned(),
+                file.mode,
+            )
+        })
+        .collect();
+    let file = |path, content: &str, mode| (path, content.to_owned(), mode);
+    assert_eq!(
+        files,
+        [
+            file("/about/labels", "tier=\"front\"", 0o644),
+            file("/all/ca.crt", "pem", 0o444),
+            file("/all/cpu", "2", 0o444),
+            file("/all/of/secret", PLANTED, 0o444),
+            file("/all/token", &format!("{PLANTED}-token"), 0o444),
+            file("/hush/word", PLANTED, 0o400),
+            file("/map/deep/plain", "of the map", 0o400),
+            file("/map/other", "more", 0o440),
+            file("/part", "more", 0o440),
+        ]
+    );
+    assert!(container.files.values().all(|f| f.user == "root"));
+    assert!(container.mounts.iter().any(|m| m == "/none"));
+    let variables: Vec<_> = bench
+        .device
+        .files()
+        .into_iter()
+        .filter(|(p, _)| p.contains("/.env/"))
+        .collect();
+    assert_eq!((variables.len(), variables[0].1.mode), (1, 0o600));
+
+    bench
+        .backend
+        .stop(&request.key, std::time::Duration::ZERO)
+        .await
+        .unwrap();
+    bench
+        .until(|b| b.device.container(&app(&request), "app").is_none())
+        .await;
+    bench.backend.release(&request.key).await.unwrap();
+    bench.until(|b| b.device.applications().is_empty()).await;
+    let left: Vec<_> = bench.device.files().into_keys().collect();
+    assert_eq!(left, ["/etc/motd"]);
+    let spec = bench.spec();
+    assert_eq!(spec["config"], json!([foreign()]));
+    assert_eq!(spec["applications"], json!([]));
+}
+
+/// A config item of somebody else.
+fn foreign() -> Value {
+    json!({"name": "motd", "inline": [{"path": "/etc/motd", "content": "hello", "mode": 420}]})
+}
+
+/// A container with a map as a whole and in part, and a secret as a variable.
+fn watching() -> Value {
+    json!({
+        "volumes": [{"name": "map", "configMap": {"name": "map"}}],
+        "containers": [{
+            "name": "app", "image": "nginx:1",
+            "env": [
+                {"name": "PLAIN", "valueFrom": {"configMapKeyRef": {"name": "map", "key": "plain"}}},
+                {"name": "WORD", "valueFrom": {"secretKeyRef": {"name": "hush", "key": "word"}}},
+            ],
+            "volumeMounts": [{"name": "map", "mountPath": "/map"}, {"name": "map", "mountPath": "/part", "subPath": "plain"}],
+        }],
+    })
+}
+
+/// Other objects than [`inputs`].
+fn changed() -> Inputs {
+    let mut inputs = inputs();
+    let newer = map(&json!({"plain": "newer", "added": "one"}));
+    inputs.config_maps.insert("map".into(), newer);
+    let secret = json!({"data": {"word": ByteString(b"rotated".to_vec())}});
+    let secret: k8s_openapi::api::core::v1::Secret = serde_json::from_value(secret).unwrap();
+    inputs
+        .secrets
+        .insert("hush".into(), Arc::new(secret.into()));
+    inputs
+}
+
+fn content(bench: &Bench, request: &PodRequest, path: &str) -> Option<String> {
+    let container = bench.device.container(&app(request), "app")?;
+    let file = container.files.get(path)?;
+    Some(String::from_utf8_lossy(&file.content).into_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn changed_objects_reach_the_files_of_running_containers_and_restart_nothing() {
+    let mut bench = Bench::new().await;
+    let first = pod("web", watching(), inputs(), PodChange::First);
+    bench.ensure(&first).await.unwrap();
+    bench.runs(&first, "app", 1).await;
+    let before = bench.spec();
+    for restarted in [false, true] {
+        let (now, change) = match restarted {
+            false => (changed(), PodChange::Payload),
+            // The process was away while the objects changed back.
+            true => (inputs(), PodChange::First),
+        };
+        if restarted {
+            bench.restart().await;
+        }
+        let plain = now.config_maps["map"].data.as_ref().unwrap()["plain"].clone();
+        let fresh = pod("web", watching(), now, change);
+        bench.ensure(&fresh).await.unwrap();
+        bench
+            .until(|b| content(b, &first, "/map/plain") == Some(plain.clone()))
+            .await;
+        assert_eq!(content(&bench, &first, "/map/added").is_some(), !restarted);
+        let part = content(&bench, &first, "/part");
+        assert_eq!(
+            part.as_deref(),
+            Some("of the map"),
+            "a part is not refreshed"
+        );
+        let container = bench.device.container(&app(&first), "app").unwrap();
+        assert_eq!(container.environment["PLAIN"], "of the map");
+        assert_eq!(container.environment["WORD"], PLANTED);
+        let spec = bench.spec();
+        assert_eq!(spec["applications"], before["applications"]);
+        assert_eq!(spec["config"][1], before["config"][1], "variables stay");
+        assert_eq!(bench.starts(&first), 1);
+        let facts = bench.facts(&first).await;
+        assert_eq!(facts.applied.as_ref(), Some(&first.spec_revision));
+        assert_eq!(facts.accepted.as_ref(), Some(&first.spec_revision));
+        // Nothing is left to write.
+        let generation = bench.generation();
+        bench.ensure(&fresh).await.unwrap();
+        assert_eq!(bench.generation(), generation);
+    }
+    // What is written anew takes what there is now.
+    let mut spec = watching();
+    spec["containers"][0]["image"] = json!("nginx:2");
+    let update = pod("web", spec, changed(), PodChange::Image);
+    bench.ensure(&update).await.unwrap();
+    bench.runs(&update, "app", 2).await;
+    let container = bench.device.container(&app(&first), "app").unwrap();
+    assert_eq!(container.environment["WORD"], "rotated");
+    assert_eq!(content(&bench, &first, "/part").as_deref(), Some("newer"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_object_leaves_a_running_pod_and_its_files_alone() {
+    let mut bench = Bench::new().await;
+    let first = pod("web", watching(), inputs(), PodChange::First);
+    bench.ensure(&first).await.unwrap();
+    bench.runs(&first, "app", 1).await;
+    let spec = bench.spec();
+    for change in [PodChange::Payload, PodChange::First] {
+        let orphaned = pod("web", watching(), Inputs::default(), change);
+        let answer = bench.ensure(&orphaned).await;
+        match change {
+            // What was asked for did not happen, and nothing else either.
+            PodChange::Payload => assert!(matches!(answer, Err(BackendError::Inputs(_)))),
+            _ => answer.unwrap(),
+        }
+        assert_eq!(bench.spec(), spec);
+        bench.restart().await;
+    }
+    assert_eq!(bench.starts(&first), 1);
+    let told = bench.told.all();
+    let words =
+        r#"FailedMount MountVolume.SetUp failed for volume "map" : configmap "map" not found"#;
+    assert!(told.iter().any(|t| t == words), "{told:?}");
+    // Neither does what is refused by now: its token may not leave the cluster any more.
+    let mut spec = watching();
+    let token = json!({"serviceAccountToken": {"audience": "vault", "path": "token"}});
+    spec["volumes"][0] =
+        json!({"name": "map", "projected": {"sources": [{"configMap": {"name": "map"}}, token]}});
+    let first = pod("token", spec.clone(), inputs(), PodChange::First);
+    bench.ensure(&first).await.unwrap();
+    bench.runs(&first, "app", 1).await;
+    let withheld = Inputs {
+        tokens: None,
+        ..inputs()
+    };
+    let spec_now = bench.spec();
+    bench
+        .ensure(&pod("token", spec, withheld, PodChange::Payload))
+        .await
+        .unwrap();
+    assert_eq!(bench.spec(), spec_now);
+    let spec = spec_now;
+    // A variable's object alone is of no account at all.
+    let mut without = inputs();
+    without.secrets.clear();
+    bench
+        .ensure(&pod("web", watching(), without, PodChange::Payload))
+        .await
+        .unwrap();
+    assert_eq!(bench.spec(), spec);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_waits_for_what_is_missing_and_for_an_address_and_nothing_is_sent() {
+    let bench = Bench::new().await;
+    let generation = bench.generation();
+    let request = pod("web", watching(), Inputs::default(), PodChange::First);
+    let error = bench.ensure(&request).await.unwrap_err();
+    assert!(matches!(error, BackendError::Inputs(_)), "{error:?}");
+    assert_eq!(bench.generation(), generation);
+    let request = pod("web", watching(), inputs(), PodChange::First);
+    bench.ensure(&request).await.unwrap();
+    bench.runs(&request, "app", 1).await;
+
+    let nowhere = Bench::without_address().await;
+    let generation = nowhere.generation();
+    let error = nowhere
+        .ensure(&pod("web", everything(), inputs(), PodChange::First))
+        .await
+        .unwrap_err();
+    assert_eq!(error.to_string(), "status.hostIP is not known yet");
+    assert_eq!(nowhere.generation(), generation);
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_that_someone_edits_are_put_back_without_a_restart() {
+    let bench = Bench::new().await;
+    let request = pod("web", watching(), inputs(), PodChange::First);
+    bench.ensure(&request).await.unwrap();
+    bench.runs(&request, "app", 1).await;
+    let ours = bench.spec();
+    let again = pod("web", watching(), inputs(), PodChange::Repeat);
+    for edit in [
+        json!({"op": "replace", "path": "/spec/config/0/inline/0/content", "value": "ZXZpbA=="}),
+        json!({"op": "replace", "path": "/spec/config/1/inline/0/content", "value": "ZXZpbA=="}),
+        json!({"op": "remove", "path": "/spec/config/1"}),
+        json!({"op": "replace", "path": "/spec/config", "value": []}),
+    ] {
+        bench.edit(json!([edit])).await;
+        bench
+            .until_facts(&request, |facts| facts.accepted.is_none())
+            .await;
+        bench.ensure_after_a_while(&again).await;
+        assert_eq!(bench.spec(), ours, "{edit}");
+        bench
+            .until_facts(&request, |facts| facts.accepted.is_some())
+            .await;
+    }
+    bench.pass(60).await;
+    assert_eq!(bench.starts(&request), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_too_much_for_a_device_waits_and_its_neighbours_do_not() {
+    let bench = Bench::new().await;
+    let spec = |names: &[String]| {
+        let volumes: Vec<_> = names
+            .iter()
+            .map(|n| json!({"name": n, "configMap": {"name": n}}))
+            .collect();
+        let mounts: Vec<_> = names
+            .iter()
+            .map(|n| json!({"name": n, "mountPath": format!("/{n}")}))
+            .collect();
+        json!({"volumes": volumes, "containers": [{"name": "app", "image": "nginx:1", "volumeMounts": mounts}]})
+    };
+    let names: Vec<String> = (0..13).map(|n| format!("m{n}")).collect();
+    let of_size = |size: usize| Inputs {
+        config_maps: names
+            .iter()
+            .map(|n| (n.clone(), map(&json!({"key": "x".repeat(size)}))))
+            .collect(),
+        ..Inputs::default()
+    };
+    let large = pod("large", spec(&names), of_size(1 << 20), PodChange::First);
+    let small = pod("small", watching(), inputs(), PodChange::First);
+    let (refused, fine) = tokio::join!(bench.ensure(&large), bench.ensure(&small));
+    fine.unwrap();
+    let Err(BackendError::Waiting {
+        reason, message, ..
+    }) = refused
+    else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(reason, "DeviceFilesFull");
+    assert!(
+        message.contains(&DEVICE_LIMIT.to_string()) && message.contains("device-1"),
+        "{message}"
+    );
+    bench.runs(&small, "app", 1).await;
+    assert!(bench.device.container(&app(&large), "app").is_none());
+    let shrunk = pod("large", spec(&names), of_size(10), PodChange::First);
+    bench.ensure(&shrunk).await.unwrap();
+    bench.runs(&shrunk, "app", 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_is_nowhere_but_in_the_files_of_its_pod() {
+    let log = bench::Log::default();
+    let _guard = log.collect();
+    let mut bench = Bench::new().await;
+    let request = pod("web", everything(), inputs(), PodChange::First);
+    bench.ensure(&request).await.unwrap();
+    bench.runs(&request, "app", 1).await;
+    let mut fresh = inputs();
+    fresh
+        .config_maps
+        .insert("map".into(), map(&json!({"plain": "newer", "other": "x"})));
+    bench
+        .ensure(&pod("web", everything(), fresh, PodChange::Payload))
+        .await
+        .unwrap();
+    // Refusals and failures, and a process that finds all of it again.
+    let mut wrong = watching();
+    wrong["containers"][0]["args"] = json!(["$(WORD)"]);
+    let refused = bench
+        .ensure(&pod("wrong", wrong, inputs(), PodChange::First))
+        .await;
+    bench.restart().await;
+    let facts = bench.facts(&request).await;
+    let base64 = [
+        "cGxhbnRlZC1zM2NyZXQ",
+        "BsYW50ZWQtczNjcmV0",
+        "wbGFudGVkLXMzY3JldA",
+    ];
+    let printed = log.text();
+    assert!(
+        printed.contains("files of volumes written anew"),
+        "it listens"
+    );
+    for (place, text) in [
+        ("the log", printed),
+        ("events", bench.told.all().join("\n")),
+        ("errors", format!("{refused:?}")),
+        ("facts", format!("{facts:?}")),
+        ("requests", format!("{request:?}")),
+        ("the application", bench.spec()["applications"].to_string()),
+        (
+            "the status",
+            bench.device.value().unwrap()["status"].to_string(),
+        ),
+        (
+            "events of Flight Control",
+            format!("{:?}", bench.service.events()),
+        ),
+    ] {
+        assert!(!text.contains(PLANTED), "{place}: {text}");
+        assert!(base64.iter().all(|b| !text.contains(b)), "{place}: {text}");
+    }
+    let holders: Vec<_> = bench
+        .device
+        .files()
+        .into_iter()
+        .filter(|(_, file)| String::from_utf8_lossy(&file.content).contains(PLANTED))
+        .collect();
+    assert!(holders.len() >= 4);
+    for (path, _) in holders {
+        assert!(
+            path.starts_with(&format!("{ROOT}/{}/", request.key.uid)),
+            "{path}"
+        );
+    }
+}
