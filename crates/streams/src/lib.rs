@@ -1,0 +1,7 @@
+//! The wire protocols of `kubectl exec`, `attach` and `port-forward`, as the kubelet
+//! serves them.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod limits;
+pub mod spdy;
