@@ -4,4 +4,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod limits;
+mod protocol;
 pub mod spdy;
+pub mod websocket;
+
+pub use protocol::{Event, NotOpen, Protocol, ProtocolError};

@@ -7,7 +7,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::limits::MAX_CONTROL_FRAME;
 
-/// A stream's number: odd from the client, even from the server, never 0, 31 bits.
+/// A stream's number. In SPDY odd from the client, even from the server, never 0, 31
+/// bits; over WebSocket the channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u32);
 
@@ -619,6 +620,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn every_frame_comes_back_as_it_was(frames in proptest::collection::vec(frames(), 0..6)) {
             let mut out = BytesMut::new();

@@ -1,0 +1,11 @@
+//! WebSocket: channels over messages, and SPDY inside of messages.
+//!
+//! The framing (RFC 6455) is `tungstenite`'s, run over buffers in memory.
+
+mod channels;
+mod socket;
+mod tunnel;
+
+pub use channels::{Channels, Direction, Encoding};
+pub use socket::{Role, SocketError};
+pub use tunnel::Tunnel;
