@@ -3,8 +3,13 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+#[cfg(feature = "tokio")]
+pub mod io;
 pub mod limits;
+pub mod negotiate;
+pub mod portforward;
 mod protocol;
+pub mod remote;
 pub mod spdy;
 pub mod websocket;
 

@@ -9,7 +9,7 @@ pub const MAX_CONTROL_FRAME: usize = 64 * 1024;
 
 /// Largest header block after decompression, in bytes: zlib turns 64 KiB into 64 MiB
 /// if asked to.
-pub const MAX_HEADER_BLOCK: usize = 64 * 1024;
+pub const MAX_HEADER_BLOCK: usize = 16 * 1024;
 
 /// Most headers in one block.
 pub const MAX_HEADERS: usize = 100;
@@ -39,6 +39,10 @@ pub const INITIAL_WINDOW: u32 = 64 * 1024;
 /// Largest WebSocket message, in bytes. A client may send all of its stdin as one
 /// message, and the kubelet takes 32 MiB (the default of `golang.org/x/net/websocket`).
 pub const MAX_WEBSOCKET_MESSAGE: usize = 32 * 1024 * 1024;
+
+/// Most ports of one port-forward over WebSocket channels, two channels each: in the
+/// base64 variant a channel's digit, counted on from `'0'`, must stay a character of ASCII.
+pub const MAX_FORWARDED_PORTS: usize = 39;
 
 /// Longest JSON object on the resize stream, in bytes; a real one has 30.
 pub const MAX_RESIZE_OBJECT: usize = 1024;

@@ -93,6 +93,12 @@ pub trait Protocol: Send {
     /// When the peer broke the protocol. Every later call gives the same error.
     fn next(&mut self, input: &mut BytesMut) -> Result<Option<Event>, ProtocolError>;
 
+    /// Streams that are open from the start and of which no event tells: the channels of a
+    /// WebSocket.
+    fn initial(&self) -> Vec<StreamId> {
+        Vec::new()
+    }
+
     /// Bytes for the peer; whoever sends them takes them out.
     fn output(&mut self) -> &mut BytesMut;
 

@@ -152,6 +152,15 @@ impl Protocol for Channels {
         Ok(None)
     }
 
+    fn initial(&self) -> Vec<StreamId> {
+        let used = self
+            .channels
+            .iter()
+            .zip(0..)
+            .filter(|(channel, _)| channel.read || channel.write);
+        used.map(|(_, number)| StreamId(number)).collect()
+    }
+
     fn output(&mut self) -> &mut BytesMut {
         &mut self.socket.output
     }

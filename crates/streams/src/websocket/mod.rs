@@ -6,6 +6,9 @@ mod channels;
 mod socket;
 mod tunnel;
 
+#[cfg(test)]
+mod tests;
+
 pub use channels::{Channels, Direction, Encoding};
 pub use socket::{Role, SocketError};
 pub use tunnel::Tunnel;

@@ -1,0 +1,738 @@
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use super::{AcceptError, Forwards, Handle, Session, connect};
+use crate::limits::{
+    CLOSE_TIMEOUT, IDLE_TIMEOUT, OUTPUT_HIGH_WATER, STREAM_BUFFER, STREAM_CREATION_TIMEOUT,
+};
+use crate::negotiate::{Forward, Remote, Version};
+use crate::protocol::{Event, Protocol};
+use crate::remote::{Options, Outcome, TerminalSize};
+use crate::spdy::frame::{ResetStatus, StreamId};
+use crate::spdy::headers::Headers;
+use crate::spdy::{self, Connection, FlowControl};
+use crate::websocket::{Channels, Direction, Encoding, Role, Tunnel};
+use crate::{portforward, remote::Kind};
+
+const SPDY: Remote = Remote::Spdy(Version::V4);
+const V5: Remote = Remote::WebSocket(Version::V5, Encoding::Binary);
+const ALL: Options = Options {
+    stdin: true,
+    stdout: true,
+    stderr: true,
+    tty: false,
+};
+
+/// The other end, step by step.
+struct Client<P> {
+    protocol: P,
+    io: DuplexStream,
+    input: BytesMut,
+}
+
+impl<P: Protocol> Client<P> {
+    async fn flush(&mut self) {
+        let output = self.protocol.output().split();
+        self.io.write_all(&output).await.unwrap();
+    }
+
+    /// The next event; `None` when the server has hung up.
+    async fn event(&mut self) -> Option<Event> {
+        self.flush().await;
+        loop {
+            if let Some(event) = self.protocol.next(&mut self.input).unwrap() {
+                return Some(event);
+            }
+            if self.io.read_buf(&mut self.input).await.unwrap() == 0 {
+                return None;
+            }
+        }
+    }
+
+    async fn send(&mut self, stream: StreamId, data: &[u8]) {
+        assert_eq!(self.protocol.send(stream, data), Ok(data.len()));
+        self.flush().await;
+    }
+
+    /// All that comes until the server hangs up: the bytes by stream, and the rest.
+    async fn drain(&mut self) -> (Vec<(StreamId, Vec<u8>)>, Vec<Event>) {
+        self.gather(usize::MAX).await
+    }
+
+    /// The same until so many other events than data have come.
+    async fn gather(&mut self, events: usize) -> (Vec<(StreamId, Vec<u8>)>, Vec<Event>) {
+        let (mut data, mut rest): (Vec<(StreamId, Vec<u8>)>, Vec<_>) = (Vec::new(), Vec::new());
+        while rest.len() < events
+            && let Some(event) = self.event().await
+        {
+            match event {
+                Event::Data {
+                    stream,
+                    data: bytes,
+                } => match data.iter_mut().find(|(id, _)| *id == stream) {
+                    Some((_, all)) => all.extend_from_slice(&bytes),
+                    None => data.push((stream, bytes.to_vec())),
+                },
+                event => rest.push(event),
+            }
+        }
+        (data, rest)
+    }
+}
+
+impl Client<Connection> {
+    async fn open(&mut self, headers: &[(&str, &str)]) -> StreamId {
+        let stream = self
+            .protocol
+            .open(&headers.iter().copied().collect())
+            .unwrap();
+        self.flush().await;
+        stream
+    }
+
+    async fn open_accepted(&mut self, headers: &[(&str, &str)]) -> StreamId {
+        let stream = self.open(headers).await;
+        assert_eq!(self.event().await, Some(Event::Accepted { stream }));
+        stream
+    }
+
+    async fn open_kinds<const N: usize>(&mut self, kinds: [Kind; N]) -> [StreamId; N] {
+        let mut streams = [StreamId(0); N];
+        for (stream, kind) in streams.iter_mut().zip(kinds) {
+            *stream = self.open_accepted(&[(Kind::HEADER, kind.name())]).await;
+        }
+        streams
+    }
+}
+
+type Running = JoinHandle<std::io::Result<()>>;
+
+/// A server and its client, with this much room in the socket between them.
+fn start<P: Protocol>(
+    room: usize,
+    server: Box<dyn Protocol>,
+    client: P,
+) -> (Handle, Running, Client<P>) {
+    let (ours, theirs) = duplex(room);
+    let (handle, driver) = connect(server, ours);
+    (
+        handle,
+        tokio::spawn(driver),
+        Client {
+            protocol: client,
+            io: theirs,
+            input: BytesMut::new(),
+        },
+    )
+}
+
+fn start_spdy(options: Options) -> (Handle, Running, Client<Connection>) {
+    start(
+        4096,
+        options.connection(SPDY),
+        Connection::new(spdy::Role::Client, FlowControl::Ignored),
+    )
+}
+
+fn websocket_client(remote: Remote) -> Channels {
+    use Direction::{Read, Write};
+    let Remote::WebSocket(version, encoding) = remote else {
+        panic!("{remote:?}")
+    };
+    Channels::new(
+        Role::Client,
+        encoding,
+        version == Version::V5,
+        &[Write, Read, Read, Read, Write],
+    )
+}
+
+fn start_websocket(options: Options, remote: Remote) -> (Handle, Running, Client<Channels>) {
+    start(4096, options.connection(remote), websocket_client(remote))
+}
+
+/// A command that sends back its input and says how much there was.
+async fn cat(session: Session) {
+    let Session {
+        stdin,
+        stdout,
+        stderr,
+        ending,
+        ..
+    } = session;
+    let mut stdout = stdout.unwrap();
+    let copied = tokio::io::copy(&mut stdin.unwrap(), &mut stdout)
+        .await
+        .unwrap();
+    stderr
+        .unwrap()
+        .write_all(format!("{copied}").as_bytes())
+        .await
+        .unwrap();
+    ending.finish(&Outcome::Exited(3)).await.unwrap();
+}
+
+const EXIT_3: &str = concat!(
+    r#"{"status":"Failure","message":"command terminated with non-zero exit code: 3","#,
+    r#""reason":"NonZeroExitCode","details":{"causes":[{"reason":"ExitCode","message":"3"}]}}"#
+);
+
+/// `exec` over SPDY from the first stream to the last byte.
+async fn exec_over_spdy(room: usize) {
+    let (handle, running, mut client) = start(
+        room,
+        ALL.connection(SPDY),
+        Connection::new(spdy::Role::Client, FlowControl::Ignored),
+    );
+    let session = tokio::spawn(Session::accept(handle, SPDY, ALL));
+    let [error, stdin, stdout, stderr] = client
+        .open_kinds([Kind::Error, Kind::Stdin, Kind::Stdout, Kind::Stderr])
+        .await;
+    let command = tokio::spawn(cat(session.await.unwrap().unwrap()));
+    client.send(stdin, b"hello ").await;
+    client.send(stdin, b"world").await;
+    client.protocol.finish(stdin);
+
+    let (data, rest) = client.drain().await;
+    let expected = [
+        (stdout, b"hello world".to_vec()),
+        (stderr, b"11".to_vec()),
+        (error, EXIT_3.into()),
+    ];
+    assert_eq!(data, expected);
+    for stream in [stdout, stderr, error, stdin] {
+        assert!(
+            rest.contains(&Event::Finished { stream }),
+            "{stream}: {rest:?}"
+        );
+    }
+    assert_eq!(rest.last(), Some(&Event::GoAway));
+    drop(client);
+    command.await.unwrap();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn exec_over_spdy_carries_everything_and_ends_with_the_exit_code() {
+    exec_over_spdy(4096).await;
+}
+
+#[tokio::test]
+async fn exec_over_spdy_through_a_socket_that_takes_one_byte_at_a_time() {
+    exec_over_spdy(1).await;
+}
+
+#[tokio::test]
+async fn exec_over_websocket_carries_everything_and_ends_with_the_exit_code() {
+    let (handle, running, mut client) = start_websocket(ALL, V5);
+    // Sent before anyone has asked for the channel.
+    client.send(StreamId(0), b"hello").await;
+    client.protocol.finish(StreamId(0));
+    client.flush().await;
+    tokio::task::yield_now().await;
+    let session = Session::accept(handle, V5, ALL).await.unwrap();
+    let command = tokio::spawn(cat(session));
+    let (data, rest) = client.drain().await;
+    let expected = [
+        (StreamId(1), b"hello".to_vec()),
+        (StreamId(2), b"5".to_vec()),
+        (StreamId(3), EXIT_3.into()),
+    ];
+    assert_eq!((data, rest), (expected.to_vec(), vec![Event::Closed]));
+    drop(client);
+    command.await.unwrap();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_websocket_client_that_says_goodbye_ends_its_input_and_is_gone() {
+    let remote = Remote::WebSocket(Version::V4, Encoding::Base64);
+    let (handle, running, mut client) = start_websocket(ALL, remote);
+    let session = Session::accept(handle, remote, ALL).await.unwrap();
+    client.send(StreamId(0), b"all").await;
+    client.protocol.close();
+    client.flush().await;
+    let mut stdin = String::new();
+    session
+        .stdin
+        .unwrap()
+        .read_to_string(&mut stdin)
+        .await
+        .unwrap();
+    assert_eq!(stdin, "all");
+    session.ending.gone().cancelled().await;
+    assert!(session.stdout.unwrap().write_all(b"x").await.is_err());
+    assert_eq!(client.drain().await.1, [Event::Closed]);
+    drop(client);
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn sizes_of_the_terminal_come_as_they_change() {
+    let options = Options {
+        stderr: false,
+        tty: true,
+        ..ALL
+    };
+    let (handle, _running, mut client) = start_spdy(options);
+    let session = tokio::spawn(Session::accept(handle, SPDY, options));
+    let kinds = [Kind::Error, Kind::Stdin, Kind::Stdout, Kind::Resize];
+    let [.., resize] = client.open_kinds(kinds).await;
+    let mut session = session.await.unwrap().unwrap();
+    let mut sizes = session.sizes.take().unwrap();
+    client.send(resize, br#"{"Width":80,"Height":24}"#).await;
+    assert_eq!(
+        sizes.next().await.unwrap(),
+        Some(TerminalSize {
+            width: 80,
+            height: 24
+        })
+    );
+    client.protocol.finish(resize);
+    client.flush().await;
+    assert_eq!(sizes.next().await.unwrap(), None);
+    assert_eq!(sizes.next().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_session_dropped_without_an_outcome_tells_that_it_failed() {
+    let (handle, _running, mut client) = start_websocket(ALL, V5);
+    drop(Session::accept(handle, V5, ALL).await.unwrap());
+    let (data, _) = client.drain().await;
+    let [(StreamId(3), status)] = &data[..] else {
+        panic!("{data:?}")
+    };
+    assert!(String::from_utf8_lossy(status).contains(r#""status":"Failure""#));
+}
+
+#[tokio::test]
+async fn a_failure_is_told_even_when_there_is_no_room_left() {
+    let (handle, _running, mut client) = start_spdy(ALL);
+    let session = tokio::spawn(Session::accept(handle, SPDY, ALL));
+    let [error, ..] = client
+        .open_kinds([Kind::Error, Kind::Stdin, Kind::Stdout, Kind::Stderr])
+        .await;
+    let mut session = session.await.unwrap().unwrap();
+    let mut stdout = session.stdout.take().unwrap();
+    // Writes until nothing more goes: nobody reads.
+    let endless = async { while stdout.write(&[0; 1024]).await.is_ok() {} };
+    assert!(
+        tokio::time::timeout(Duration::from_millis(50), endless)
+            .await
+            .is_err()
+    );
+    drop(session);
+    drop(stdout);
+    let (data, _) = client.drain().await;
+    let status = &data.iter().find(|(id, _)| *id == error).unwrap().1;
+    assert!(String::from_utf8_lossy(status).contains(r#""status":"Failure""#));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_create_its_streams_in_time_is_sent_away() {
+    let (handle, running, mut client) = start_spdy(ALL);
+    let begin = Instant::now();
+    let session = tokio::spawn(Session::accept(handle, SPDY, ALL));
+    client.open_kinds([Kind::Error, Kind::Stdin]).await;
+    assert_eq!(session.await.unwrap().unwrap_err(), AcceptError::TimedOut);
+    assert_eq!(begin.elapsed(), STREAM_CREATION_TIMEOUT);
+    let (data, rest) = client.drain().await;
+    let [(_, status)] = &data[..] else {
+        panic!("{data:?}")
+    };
+    assert!(String::from_utf8_lossy(status).contains("did not create its streams"));
+    assert_eq!(rest.last(), Some(&Event::GoAway));
+    drop(client);
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn streams_nobody_asked_for_and_second_ones_are_refused() {
+    let options = Options {
+        stderr: false,
+        stdin: false,
+        ..ALL
+    };
+    let (handle, _running, mut client) = start_spdy(options);
+    let session = tokio::spawn(Session::accept(handle, SPDY, options));
+    client.open_kinds([Kind::Error]).await;
+    let refused = |stream| {
+        Some(Event::Reset {
+            stream,
+            status: ResetStatus::REFUSED_STREAM,
+        })
+    };
+    for headers in [
+        &[(Kind::HEADER, "stderr")][..],
+        &[(Kind::HEADER, "error")],
+        &[(Kind::HEADER, "x")],
+        &[],
+    ] {
+        let stream = client.open(headers).await;
+        assert_eq!(client.event().await, refused(stream), "{headers:?}");
+    }
+    client.open_kinds([Kind::Stdout]).await;
+    let _session = session.await.unwrap().unwrap();
+    let stream = client.open(&[(Kind::HEADER, "stdin")]).await;
+    assert_eq!(client.event().await, refused(stream), "later ones too");
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_breaks_every_stream() {
+    let (handle, running, mut client) = start_spdy(ALL);
+    let session = tokio::spawn(Session::accept(handle, SPDY, ALL));
+    client
+        .open_kinds([Kind::Error, Kind::Stdin, Kind::Stdout, Kind::Stderr])
+        .await;
+    let session = session.await.unwrap().unwrap();
+    drop(client);
+    session.ending.gone().cancelled().await;
+    let error = session.stdin.unwrap().read_u8().await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+    assert!(session.stdout.unwrap().write_all(b"x").await.is_err());
+    assert!(
+        session.ending.finish(&Outcome::Exited(0)).await.is_err(),
+        "nobody learned of it"
+    );
+    assert!(running.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_client_that_breaks_the_protocol_is_told_and_cut_off() {
+    let (handle, running, mut client) = start_spdy(ALL);
+    client.io.write_all(&[0xff; 100]).await.unwrap();
+    handle.gone().cancelled().await;
+    assert_eq!(client.drain().await.1, [Event::GoAway]);
+    drop(client);
+    assert_eq!(
+        running.await.unwrap().unwrap_err().kind(),
+        std::io::ErrorKind::InvalidData
+    );
+}
+
+#[tokio::test]
+async fn a_reset_is_an_error_to_the_reader_and_the_writer() {
+    let (handle, _running, mut client) = start_spdy(ALL);
+    let session = tokio::spawn(Session::accept(handle, SPDY, ALL));
+    let [_, stdin, stdout, _] = client
+        .open_kinds([Kind::Error, Kind::Stdin, Kind::Stdout, Kind::Stderr])
+        .await;
+    let session = session.await.unwrap().unwrap();
+    client.send(stdin, b"x").await;
+    client.protocol.reset(stdin, ResetStatus::CANCEL);
+    client.protocol.reset(stdout, ResetStatus::CANCEL);
+    client.flush().await;
+    let mut reader = session.stdin.unwrap();
+    assert_eq!(
+        reader.read_u8().await.unwrap(),
+        b'x',
+        "what came before is not lost"
+    );
+    assert_eq!(
+        reader.read_u8().await.unwrap_err().kind(),
+        std::io::ErrorKind::ConnectionReset
+    );
+    assert!(session.stdout.unwrap().write_all(b"x").await.is_err());
+}
+
+/// Client bytes that are taken in while nobody reads `stdin`.
+async fn taken_while_nobody_reads(client: &mut Client<Connection>, stdin: StreamId) -> usize {
+    let mut taken = 0;
+    while tokio::time::timeout(Duration::from_secs(1), client.send(stdin, &[7; 1024]))
+        .await
+        .is_ok()
+    {
+        taken += 1024;
+        assert!(taken < 10 * STREAM_BUFFER, "there is no end to it");
+    }
+    taken
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_does_not_read_stops_the_client_until_it_does() {
+    let (handle, _running, mut client) = start_spdy(ALL);
+    let session = tokio::spawn(Session::accept(handle, SPDY, ALL));
+    let [_, stdin, ..] = client
+        .open_kinds([Kind::Error, Kind::Stdin, Kind::Stdout, Kind::Stderr])
+        .await;
+    let mut session = session.await.unwrap().unwrap();
+    let mut reader = session.stdin.take().unwrap();
+    let taken = taken_while_nobody_reads(&mut client, stdin).await;
+    assert!(
+        (STREAM_BUFFER..2 * STREAM_BUFFER).contains(&taken),
+        "{taken}"
+    );
+    let mut bytes = vec![0; taken];
+    reader.read_exact(&mut bytes).await.unwrap();
+    assert!(
+        bytes.iter().all(|byte| *byte == 7) || bytes.ends_with(&[0]),
+        "in order"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_is_dropped_takes_everything() {
+    let (handle, _running, mut client) = start_spdy(ALL);
+    let session = tokio::spawn(Session::accept(handle, SPDY, ALL));
+    let [_, stdin, ..] = client
+        .open_kinds([Kind::Error, Kind::Stdin, Kind::Stdout, Kind::Stderr])
+        .await;
+    let mut session = session.await.unwrap().unwrap();
+    let reader = session.stdin.take();
+    let taken = taken_while_nobody_reads(&mut client, stdin).await;
+    drop(reader);
+    for _ in 0..10 * taken / 1024 {
+        client.send(stdin, &[7; 1024]).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_stops_the_writer_until_it_does() {
+    let (handle, _running, mut client) = start_websocket(ALL, V5);
+    let mut session = Session::accept(handle, V5, ALL).await.unwrap();
+    let mut stdout = session.stdout.take().unwrap();
+    let mut written = 0;
+    while let Ok(Ok(n)) =
+        tokio::time::timeout(Duration::from_secs(1), stdout.write(&[7; 4096])).await
+    {
+        written += n;
+    }
+    assert!(written < 3 * OUTPUT_HIGH_WATER, "{written}");
+    let finish = tokio::spawn(session.ending.finish(&Outcome::Exited(0)));
+    drop(stdout);
+    // A pager may keep it waiting for longer than a connection may take to close.
+    sleep(3 * CLOSE_TIMEOUT).await;
+    let (data, _) = client.drain().await;
+    assert_eq!(data[0].1.len(), written, "and nothing is lost");
+    assert_eq!(data[1].1, br#"{"status":"Success"}"#);
+    drop(client);
+    finish.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_on_which_nothing_moves_is_closed() {
+    let (handle, running, mut client) = start_spdy(ALL);
+    sleep(IDLE_TIMEOUT - Duration::from_secs(1)).await;
+    client.protocol.ping();
+    client.flush().await;
+    sleep(IDLE_TIMEOUT - Duration::from_secs(1)).await;
+    assert!(!handle.gone().is_cancelled());
+    sleep(Duration::from_secs(2)).await;
+    assert!(handle.gone().is_cancelled());
+    assert_eq!(
+        running.await.unwrap().unwrap_err().kind(),
+        std::io::ErrorKind::TimedOut
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_hang_up_is_waited_for_and_then_left() {
+    let (handle, running, client) = start_spdy(ALL);
+    let begin = Instant::now();
+    handle.close().await.unwrap();
+    running.await.unwrap().unwrap();
+    assert_eq!(begin.elapsed(), CLOSE_TIMEOUT);
+    drop(client);
+}
+
+/// A port of the pod that answers with what it got, in capitals.
+async fn shout(mut forwards: Forwards) {
+    while let Some(mut forwarded) = forwards.next().await {
+        tokio::spawn(async move {
+            let mut text = String::new();
+            forwarded.data.read_to_string(&mut text).await.unwrap();
+            if text.is_empty() {
+                let port = forwarded.port;
+                forwarded
+                    .fail(&format!("nothing listens on {port}"))
+                    .await
+                    .unwrap();
+            } else {
+                forwarded
+                    .data
+                    .write_all(text.to_uppercase().as_bytes())
+                    .await
+                    .unwrap();
+            }
+        });
+    }
+}
+
+fn pair_headers<'a>(kind: &'a str, port: &'a str, id: &'a str) -> [(&'a str, &'a str); 3] {
+    [("streamType", kind), ("port", port), ("requestID", id)]
+}
+
+fn start_forward() -> (JoinHandle<()>, Client<Connection>) {
+    let server = portforward::connection(Forward::Spdy, &[]);
+    let client = Connection::new(spdy::Role::Client, FlowControl::Ignored);
+    let (handle, _, client) = start(4096, server, client);
+    (
+        tokio::spawn(shout(Forwards::new(handle, Forward::Spdy, &[]))),
+        client,
+    )
+}
+
+#[tokio::test]
+async fn port_forward_over_spdy_pairs_its_streams() {
+    let (server, mut client) = start_forward();
+    let first = client
+        .open_accepted(&pair_headers("error", "80", "0"))
+        .await;
+    let second = client
+        .open_accepted(&pair_headers("error", "81", "1"))
+        .await;
+    let second_data = client.open_accepted(&pair_headers("data", "81", "1")).await;
+    let first_data = client.open_accepted(&pair_headers("data", "80", "0")).await;
+    client.send(first_data, b"hello").await;
+    for stream in [first_data, second_data, first, second] {
+        client.protocol.finish(stream);
+    }
+    client.flush().await;
+    let (mut data, _) = client.gather(4).await;
+    data.sort();
+    let expected = [
+        (second, b"nothing listens on 81".to_vec()),
+        (first_data, b"HELLO".to_vec()),
+    ];
+    assert_eq!(data, expected);
+    drop(client);
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn streams_that_name_no_port_or_a_taken_place_are_refused() {
+    let (_server, mut client) = start_forward();
+    let stream = client.open(&pair_headers("data", "0", "0")).await;
+    assert_eq!(
+        client.event().await,
+        Some(Event::Reset {
+            stream,
+            status: ResetStatus::REFUSED_STREAM
+        })
+    );
+    client.open_accepted(&pair_headers("data", "80", "0")).await;
+    let stream = client.open_accepted(&pair_headers("data", "80", "0")).await;
+    assert_eq!(
+        client.event().await,
+        Some(Event::Reset {
+            stream,
+            status: ResetStatus::PROTOCOL_ERROR
+        })
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_stays_alone_is_told_so_or_reset() {
+    let (_server, mut client) = start_forward();
+    let error = client
+        .open_accepted(&pair_headers("error", "80", "7"))
+        .await;
+    let data = client.open_accepted(&pair_headers("data", "80", "8")).await;
+    let begin = Instant::now();
+    let (texts, rest) = client.gather(3).await;
+    assert_eq!(begin.elapsed(), STREAM_CREATION_TIMEOUT);
+    assert_eq!(
+        texts,
+        [(
+            error,
+            b"request 7: no data stream came within 30 s".to_vec()
+        )]
+    );
+    assert!(rest.contains(&Event::Finished { stream: error }));
+    assert!(rest.contains(&Event::Reset {
+        stream: data,
+        status: ResetStatus::CANCEL
+    }));
+}
+
+#[tokio::test]
+async fn what_is_forwarded_when_the_connection_is_dropped_does_not_look_complete() {
+    let client = Connection::new(spdy::Role::Client, FlowControl::Ignored);
+    let (handle, _, mut client) = start(4096, portforward::connection(Forward::Spdy, &[]), client);
+    let mut forwards = Forwards::new(handle, Forward::Spdy, &[]);
+    let waiting = tokio::spawn(async move { (forwards.next().await.unwrap(), forwards) });
+    client
+        .open_accepted(&pair_headers("error", "80", "0"))
+        .await;
+    let stream = client.open_accepted(&pair_headers("data", "80", "0")).await;
+    let (mut forwarded, forwards) = waiting.await.unwrap();
+    forwarded.data.write_all(b"half").await.unwrap();
+    drop(forwards);
+    assert!(forwarded.data.write_all(b"more").await.is_err());
+    let (data, rest) = client.drain().await;
+    assert_eq!(data, [(stream, b"half".to_vec())]);
+    assert!(
+        rest.contains(&Event::Reset {
+            stream,
+            status: ResetStatus::CANCEL
+        }),
+        "{rest:?}"
+    );
+}
+
+#[tokio::test]
+async fn port_forward_through_the_tunnel() {
+    let server = portforward::connection(Forward::Tunnel, &[]);
+    let (handle, _, mut client) =
+        start(64, server, Tunnel::new(Role::Client, FlowControl::Ignored));
+    let server = tokio::spawn(shout(Forwards::new(handle, Forward::Tunnel, &[])));
+    for kind in ["error", "data"] {
+        let headers: Headers = pair_headers(kind, "80", "0").into_iter().collect();
+        let stream = client.protocol.open(&headers).unwrap();
+        assert_eq!(client.event().await, Some(Event::Accepted { stream }));
+    }
+    client.send(StreamId(3), b"hello").await;
+    client.protocol.finish(StreamId(3));
+    client.protocol.finish(StreamId(1));
+    assert_eq!(client.gather(1).await.0, [(StreamId(3), b"HELLO".to_vec())]);
+    client.protocol.close();
+    client.flush().await;
+    server.await.unwrap();
+    assert_eq!(client.drain().await.1.last(), Some(&Event::Closed));
+}
+
+#[tokio::test]
+async fn port_forward_over_channels_serves_its_ports_side_by_side() {
+    use Direction::{Both, Read};
+    let protocol = Forward::WebSocket(Encoding::Binary);
+    let client = Channels::new(
+        Role::Client,
+        Encoding::Binary,
+        false,
+        &[Both, Read, Both, Read],
+    );
+    let (handle, _, mut client) =
+        start(4096, portforward::connection(protocol, &[80, 443]), client);
+    let mut forwards = Forwards::new(handle, protocol, &[80, 443]);
+    let (mut first, mut second) = (
+        forwards.next().await.unwrap(),
+        forwards.next().await.unwrap(),
+    );
+    assert!(forwards.next().await.is_none(), "there are no more");
+    assert_eq!((first.port, second.port), (80, 443));
+    client.send(StreamId(2), b"?").await;
+    assert_eq!(second.data.read_u8().await.unwrap(), b'?');
+    first.data.write_all(b"!").await.unwrap();
+    second.fail("broke").await.unwrap();
+    drop((first, forwards));
+
+    let (data, _) = client.drain().await;
+    let mut got: Vec<(u32, u16, &[u8])> = Vec::new();
+    for (stream, bytes) in &data {
+        let mut bytes = &bytes[..];
+        got.push((stream.0, bytes.get_u16_le(), bytes));
+    }
+    assert_eq!(
+        got,
+        [
+            (0, 80, &b"!"[..]),
+            (1, 80, b""),
+            (2, 443, b""),
+            (3, 443, b"broke")
+        ]
+    );
+}
