@@ -1,8 +1,8 @@
 //! What the three transports have in common, so that one driver serves them all.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
-use crate::spdy::frame::{ResetStatus, StreamId};
+use crate::spdy::frame::{Payload, ResetStatus, StreamId};
 use crate::spdy::headers::Headers;
 use crate::{spdy, websocket};
 
@@ -34,7 +34,7 @@ pub enum Event {
         /// The stream.
         stream: StreamId,
         /// The bytes, never none.
-        data: Bytes,
+        data: Payload,
     },
     /// The peer is done sending on a stream.
     Finished {

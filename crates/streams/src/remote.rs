@@ -60,15 +60,19 @@ impl Options {
         }
     }
 
-    /// Whether a SPDY client creates this stream.
+    /// Whether this stream is part of the session. The size of a terminal has one over SPDY
+    /// from version 3 on, over WebSocket always.
     #[must_use]
-    pub fn expects(&self, kind: Kind, version: Version) -> bool {
+    pub fn expects(&self, kind: Kind, protocol: Remote) -> bool {
         match kind {
             Kind::Stdin => self.stdin,
             Kind::Stdout => self.stdout,
             Kind::Stderr => self.stderr,
             Kind::Error => true,
-            Kind::Resize => self.tty && version >= Version::V3,
+            Kind::Resize => match protocol {
+                Remote::Spdy(version) => self.tty && version >= Version::V3,
+                Remote::WebSocket(..) => self.tty,
+            },
         }
     }
 
@@ -85,7 +89,10 @@ impl Options {
     /// empty one on the lowest channel it reads.
     #[must_use]
     pub fn channels(&self, version: Version, encoding: Encoding) -> Channels {
-        let direction = |kind: Kind| match (kind, self.expects(kind, version)) {
+        let direction = |kind: Kind| match (
+            kind,
+            self.expects(kind, Remote::WebSocket(version, encoding)),
+        ) {
             (_, false) => Direction::Ignored,
             (Kind::Stdin | Kind::Resize, true) => Direction::Read,
             (Kind::Stdout | Kind::Stderr | Kind::Error, true) => Direction::Write,
@@ -317,22 +324,21 @@ mod tests {
     }
 
     #[test]
-    fn a_resize_stream_comes_with_a_terminal_from_version_3_on() {
+    fn a_resize_stream_comes_with_a_terminal_over_spdy_from_version_3_on() {
         let terminal = Options {
             stdin: true,
             stdout: true,
             stderr: false,
             tty: true,
         };
-        assert!(terminal.expects(Kind::Resize, Version::V3));
-        assert!(!terminal.expects(Kind::Resize, Version::V2));
-        assert!(
-            !Options {
-                tty: false,
-                ..terminal
-            }
-            .expects(Kind::Resize, Version::V4)
-        );
+        let expects = |tty, protocol| Options { tty, ..terminal }.expects(Kind::Resize, protocol);
+        assert!(expects(true, Remote::Spdy(Version::V3)));
+        assert!(!expects(true, Remote::Spdy(Version::V2)));
+        assert!(expects(
+            true,
+            Remote::WebSocket(Version::V1, Encoding::Binary)
+        ));
+        assert!(!expects(false, Remote::Spdy(Version::V4)));
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Session {
         options: Options,
     ) -> Result<Self, AcceptError> {
         let version = protocol.version();
-        let expected = Kind::ALL.map(|kind| options.expects(kind, version));
+        let expected = Kind::ALL.map(|kind| options.expects(kind, protocol));
         match protocol {
             Remote::WebSocket(..) => {
                 let stream = |kind: Kind| handle.channel(StreamId(kind as u32));

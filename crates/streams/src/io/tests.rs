@@ -474,6 +474,49 @@ async fn a_reader_that_does_not_read_stops_the_client_until_it_does() {
     );
 }
 
+#[tokio::test]
+async fn with_flow_control_a_reader_that_does_not_read_holds_up_its_own_stream_alone() {
+    let options = Options {
+        stderr: false,
+        tty: true,
+        ..ALL
+    };
+    let server = Connection::new(spdy::Role::Server, FlowControl::Kept);
+    let client = Connection::new(spdy::Role::Client, FlowControl::Kept);
+    let (handle, _running, mut client) = start(4096, Box::new(server), client);
+    let session = tokio::spawn(Session::accept(handle, SPDY, options));
+    let kinds = [Kind::Error, Kind::Stdin, Kind::Stdout, Kind::Resize];
+    let [_, stdin, _, resize] = client.open_kinds(kinds).await;
+    let mut session = session.await.unwrap().unwrap();
+    let half = STREAM_BUFFER / 2;
+    client.send(stdin, &vec![7; half - 100]).await;
+    client.send(resize, br#"{"Width":80,"Height":24}"#).await;
+    client.send(stdin, &vec![7; half - 100]).await;
+    let newest = session.sizes.as_mut().unwrap().next().await.unwrap();
+    assert_eq!(
+        newest,
+        Some(TerminalSize {
+            width: 80,
+            height: 24
+        })
+    );
+    let mut bytes = vec![0; 2 * half - 200];
+    session
+        .stdin
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut bytes)
+        .await
+        .unwrap();
+    assert_eq!(
+        client.event().await,
+        Some(Event::Credit {
+            stream: Some(stdin)
+        })
+    );
+    assert_eq!(client.event().await, Some(Event::Credit { stream: None }));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_is_dropped_takes_everything() {
     let (handle, _running, mut client) = start_spdy(ALL);

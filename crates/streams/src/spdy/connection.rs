@@ -1,11 +1,12 @@
 //! The state of one connection: which streams are open, and what each frame means.
 
 use std::collections::HashMap;
+use std::fmt;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::frame::{
-    Decoder, Frame, FrameError, GoAwayStatus, ResetStatus, Setting, StreamId, encode_data,
+    Decoder, Frame, FrameError, GoAwayStatus, Payload, ResetStatus, Setting, StreamId, encode_data,
 };
 use super::headers::{Compressor, DecompressError, Decompressor, Headers};
 use super::window::{ReceiveWindow, SendWindow};
@@ -68,7 +69,6 @@ pub enum OpenError {
 }
 
 /// One SPDY/3.1 connection. See [`Protocol`] for how it is run.
-#[derive(Debug)]
 pub struct Connection {
     role: Role,
     flow: FlowControl,
@@ -279,7 +279,7 @@ impl Connection {
     fn data(
         &mut self,
         stream: StreamId,
-        data: Bytes,
+        data: Payload,
         fin: bool,
     ) -> Result<Option<Event>, ConnectionError> {
         let kept = self.flow == FlowControl::Kept;
@@ -522,6 +522,18 @@ impl Protocol for Connection {
 
     fn close(&mut self) {
         self.go_away(GoAwayStatus::OK);
+    }
+}
+
+impl fmt::Debug for Connection {
+    // Without the output: it holds users' bytes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("role", &self.role)
+            .field("flow", &self.flow)
+            .field("streams", &self.streams)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
     }
 }
 

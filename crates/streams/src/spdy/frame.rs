@@ -23,6 +23,30 @@ impl std::fmt::Display for StreamId {
     }
 }
 
+/// Bytes of a stream. They are the users' own: `Debug` tells how many there are.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Payload(pub Bytes);
+
+impl std::ops::Deref for Payload {
+    type Target = Bytes;
+
+    fn deref(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+impl<T: Into<Bytes>> From<T> for Payload {
+    fn from(bytes: T) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl std::fmt::Debug for Payload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
 /// Why a stream is reset (RST_STREAM, section 2.6.3). Any other number is kept as it came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResetStatus(pub u32);
@@ -140,7 +164,7 @@ pub enum Frame {
         /// The stream.
         stream: StreamId,
         /// The bytes.
-        data: Bytes,
+        data: Payload,
         /// The sender is done sending on it.
         fin: bool,
     },
@@ -199,12 +223,12 @@ mod kind {
 /// caller's buffer, [`MAX_CONTROL_FRAME`] and a header at most.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    data: Option<Payload>,
+    data: Option<Unfinished>,
 }
 
 /// What is still to come of a DATA frame.
 #[derive(Debug)]
-struct Payload {
+struct Unfinished {
     stream: StreamId,
     fin: bool,
     left: usize,
@@ -229,7 +253,7 @@ impl Decoder {
         if first & !U31 == 0 {
             let stream = stream_id(first)?;
             input.advance(HEADER);
-            let payload = Payload {
+            let payload = Unfinished {
                 stream,
                 fin: flags & FIN != 0,
                 left: len,
@@ -251,7 +275,7 @@ impl Decoder {
         control(kind, flags, input.split_to(len).freeze()).map(Some)
     }
 
-    fn piece(&mut self, mut payload: Payload, input: &mut BytesMut) -> Option<Frame> {
+    fn piece(&mut self, mut payload: Unfinished, input: &mut BytesMut) -> Option<Frame> {
         if payload.left > 0 && input.is_empty() {
             self.data = Some(payload);
             return None;
@@ -263,7 +287,11 @@ impl Decoder {
         if !last {
             self.data = Some(payload);
         }
-        Some(Frame::Data { stream, data, fin })
+        Some(Frame::Data {
+            stream,
+            data: Payload(data),
+            fin,
+        })
     }
 }
 
@@ -613,7 +641,7 @@ mod tests {
             (0..=U31, 0..=U31).prop_map(|(stream, delta)| Frame::WindowUpdate { stream, delta }),
             (id, block, any::<bool>()).prop_map(|(stream, data, fin)| Frame::Data {
                 stream,
-                data,
+                data: Payload(data),
                 fin
             }),
         ]

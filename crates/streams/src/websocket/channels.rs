@@ -1,9 +1,11 @@
 //! Channels over one WebSocket: each message begins with the number of its channel
 //! (k8s.io/streaming, `httpstream/wsstream`).
 
+use std::fmt;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tungstenite::Message;
 
 use super::socket::{Incoming, Role, Socket, SocketError};
@@ -33,14 +35,18 @@ pub enum Direction {
     Both,
 }
 
+/// Bytes of a message that are told at once.
+const PIECE: usize = 32 * 1024;
+
 /// First byte of the message by which a v5 client says that it is done with a channel.
 const CLOSE: u8 = 255;
 
 /// Channels of one WebSocket connection. All are open from the start; there is no reset.
 /// See [`Protocol`] for how it is run.
-#[derive(Debug)]
 pub struct Channels {
     socket: Socket,
+    /// What is still to be told of the last message.
+    message: Option<(StreamId, Bytes)>,
     encoding: Encoding,
     close_signal: bool,
     channels: Vec<Channel>,
@@ -74,6 +80,7 @@ impl Channels {
             .collect();
         Self {
             socket: Socket::new(role),
+            message: None,
             encoding,
             close_signal,
             channels,
@@ -84,6 +91,12 @@ impl Channels {
     /// served.
     pub fn announce(&mut self, channel: u8) {
         self.write(channel, &[]);
+    }
+
+    /// One message as it is, as large as it is.
+    #[cfg(test)]
+    pub(super) fn send_whole(&mut self, message: &[u8]) {
+        self.socket.write(Message::binary(message.to_vec()));
     }
 
     fn write(&mut self, channel: u8, data: &[u8]) {
@@ -103,7 +116,7 @@ impl Channels {
         Some((number, self.channels.get_mut(usize::from(number))?))
     }
 
-    fn message(&mut self, mut data: bytes::Bytes) -> Result<Option<Event>, SocketError> {
+    fn message(&mut self, mut data: Bytes) -> Result<Option<Event>, SocketError> {
         let Some(&first) = data.first() else {
             return Ok(None);
         };
@@ -133,12 +146,39 @@ impl Channels {
                 .map_err(|_| SocketError::Base64(channel))?
                 .into();
         }
-        Ok((!data.is_empty()).then_some(Event::Data { stream, data }))
+        self.message = Some((stream, data));
+        Ok(self.piece())
+    }
+
+    /// The next piece of a message, which may be far larger than what anyone wants to hold.
+    fn piece(&mut self) -> Option<Event> {
+        let (stream, mut rest) = self.message.take()?;
+        let data = rest.split_to(rest.len().min(PIECE));
+        if !rest.is_empty() {
+            self.message = Some((stream, rest));
+        }
+        (!data.is_empty()).then_some(Event::Data {
+            stream,
+            data: data.into(),
+        })
+    }
+}
+
+impl fmt::Debug for Channels {
+    // Without the buffers: they hold users' bytes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channels")
+            .field("encoding", &self.encoding)
+            .field("channels", &self.channels)
+            .finish_non_exhaustive()
     }
 }
 
 impl Protocol for Channels {
     fn next(&mut self, input: &mut BytesMut) -> Result<Option<Event>, ProtocolError> {
+        if let Some(piece) = self.piece() {
+            return Ok(Some(piece));
+        }
         while let Some(incoming) = self.socket.read(input)? {
             match incoming {
                 Incoming::Closed => return Ok(Some(Event::Closed)),

@@ -1,6 +1,7 @@
 //! WebSocket: channels over messages, and SPDY inside of messages.
 //!
-//! The framing (RFC 6455) is `tungstenite`'s, run over buffers in memory.
+//! The framing (RFC 6455) is `tungstenite`'s, run over buffers in memory. At level trace it
+//! writes what passes into the `log` crate's log, users' bytes included.
 
 mod channels;
 mod socket;

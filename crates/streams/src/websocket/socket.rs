@@ -33,14 +33,12 @@ pub enum SocketError {
 }
 
 /// What came.
-#[derive(Debug)]
 pub(super) enum Incoming {
     Message { data: Bytes, text: bool },
     Closed,
 }
 
 /// Reads and writes messages; pings are answered.
-#[derive(Debug)]
 pub(super) struct Socket {
     context: WebSocketContext,
     pub(super) output: BytesMut,

@@ -261,6 +261,45 @@ fn a_message_over_the_limit_is_refused_by_its_header_alone() {
 }
 
 #[test]
+fn a_large_message_comes_in_pieces() {
+    let (mut client, mut server) = (
+        client(Version::V4, Encoding::Binary),
+        ALL.channels(Version::V4, Encoding::Binary),
+    );
+    let large = vec![7; 100_000];
+    let message = [&[0][..], &large].concat();
+    client.send_whole(&message);
+    let events = pass(&mut client, &mut server);
+    assert!(events.len() > 1);
+    let mut got = Vec::new();
+    for event in events {
+        let Event::Data {
+            stream: STDIN,
+            data,
+        } = event
+        else {
+            panic!("{event:?}")
+        };
+        assert!(data.len() <= 32 * 1024);
+        got.extend_from_slice(&data);
+    }
+    assert!(got == large);
+}
+
+#[test]
+fn nothing_here_shows_the_users_bytes() {
+    let mut server = ALL.channels(Version::V4, Encoding::Binary);
+    server.send(STDOUT, b"secret").unwrap();
+    let event = Event::Data {
+        stream: STDOUT,
+        data: b"secret".as_slice().into(),
+    };
+    for text in [format!("{server:?}"), format!("{event:?}")] {
+        assert!(!text.contains("secret") && !text.contains("115"), "{text}");
+    }
+}
+
+#[test]
 fn the_tunnel_carries_spdy_however_the_messages_are_cut() {
     let headers: Headers = [("streamtype", "data"), ("port", "80")]
         .into_iter()

@@ -1,6 +1,8 @@
 //! SPDY inside of WebSocket messages: `SPDY/3.1+portforward.k8s.io`. The messages are one
 //! stream of bytes; where one ends and the next begins means nothing.
 
+use std::fmt;
+
 use bytes::BytesMut;
 use tungstenite::Message;
 
@@ -11,7 +13,6 @@ use crate::spdy::frame::{ResetStatus, StreamId};
 use crate::spdy::{self, Connection, FlowControl, OpenError, headers::Headers};
 
 /// A SPDY connection in a WebSocket. See [`Protocol`] for how it is run.
-#[derive(Debug)]
 pub struct Tunnel {
     socket: Socket,
     connection: Connection,
@@ -50,6 +51,15 @@ impl Tunnel {
             self.socket
                 .write(Message::binary(output.split_to(len).freeze()));
         }
+    }
+}
+
+impl fmt::Debug for Tunnel {
+    // Without the buffers: they hold users' bytes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tunnel")
+            .field("connection", &self.connection)
+            .finish_non_exhaustive()
     }
 }
 
