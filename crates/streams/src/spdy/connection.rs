@@ -6,67 +6,13 @@ use std::fmt;
 use bytes::BytesMut;
 
 use super::frame::{
-    Decoder, Frame, FrameError, GoAwayStatus, Payload, ResetStatus, Setting, StreamId, encode_data,
+    Decoder, Frame, GoAwayStatus, Payload, ResetStatus, Setting, StreamId, encode_data,
 };
-use super::headers::{Compressor, DecompressError, Decompressor, Headers};
+use super::headers::{Compressor, Decompressor, Headers};
 use super::window::{ReceiveWindow, SendWindow};
+use super::{ConnectionError, FlowControl, OpenError, Role};
 use crate::limits::{INITIAL_WINDOW, MAX_DATA_SENT, MAX_STREAMS, OUTPUT_HIGH_WATER};
 use crate::protocol::{Event, NotOpen, Protocol, ProtocolError};
-
-/// Which end of the connection this is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Opens streams with odd numbers: kube-apiserver and kubectl.
-    Client,
-    /// Opens streams with even numbers, though the kubelet opens none.
-    Server,
-}
-
-/// Whether credit is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum FlowControl {
-    /// It is not, in either direction. Go's `moby/spdystream`, which is the peer in every
-    /// kube-apiserver and kubectl, never gives credit and never asks for it: whoever
-    /// waited for it would stop for good after 64 KiB. Back-pressure is then the
-    /// socket's, and one stream that nobody reads holds up the others.
-    #[default]
-    Ignored,
-    /// It is, as the draft says. For peers that do the same, such as this crate.
-    Kept,
-}
-
-/// Why a connection is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ConnectionError {
-    /// No frame.
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    /// No header block.
-    #[error(transparent)]
-    Headers(#[from] DecompressError),
-    /// A stream number that is not the peer's to use, or not higher than the last one.
-    #[error("stream {stream} was opened after stream {last}, or by the wrong side")]
-    StreamOrder {
-        /// The number.
-        stream: StreamId,
-        /// The peer's highest number before, 0 for none.
-        last: u32,
-    },
-    /// More data than the connection's window allowed, or credit beyond what there is.
-    #[error("the connection's flow control window was overrun")]
-    FlowControl,
-}
-
-/// No stream can be opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
-    /// One of the sides said that it takes no more.
-    #[error("the connection takes no new streams")]
-    GoneAway,
-    /// All 2^30 numbers are used up.
-    #[error("the connection has no stream numbers left")]
-    Exhausted,
-}
 
 /// One SPDY/3.1 connection. See [`Protocol`] for how it is run.
 pub struct Connection {
