@@ -5,7 +5,8 @@
 //! not read holds up its whole connection once
 //! [`STREAM_BUFFER`](crate::limits::STREAM_BUFFER) bytes wait for it, because no
 //! Kubernetes client lets itself be stopped on one stream
-//! ([`FlowControl`](crate::spdy::FlowControl)). A reader that is dropped takes everything.
+//! ([`FlowControl`](crate::spdy::FlowControl)); as long as it is held up, nobody notices
+//! that the peer is gone. A reader that is dropped takes everything.
 
 mod driver;
 mod forward;
@@ -68,7 +69,7 @@ impl Handle {
                 return Poll::Ready(Some(Incoming {
                     id,
                     headers,
-                    stream: Some(Stream::new(shared, id)),
+                    stream: Stream::new(shared, id),
                 }));
             }
             if !state.expects_streams() {
@@ -134,7 +135,7 @@ impl Drop for Handle {
 pub struct Incoming {
     id: StreamId,
     headers: Headers,
-    stream: Option<Stream>,
+    stream: Stream,
 }
 
 impl Incoming {
@@ -152,19 +153,8 @@ impl Incoming {
 
     /// Accepts it.
     #[must_use]
-    pub fn accept(mut self) -> Stream {
-        let Some(stream) = self.stream.take() else {
-            unreachable!("taken here and when dropped alone, and both are the last use")
-        };
-        stream.accept();
-        stream
-    }
-}
-
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        if let Some(stream) = self.stream.take() {
-            stream.reset(ResetStatus::REFUSED_STREAM);
-        }
+    pub fn accept(self) -> Stream {
+        self.stream.accept();
+        self.stream
     }
 }

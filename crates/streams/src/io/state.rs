@@ -172,7 +172,11 @@ impl Shared {
             }
             match state.protocol.next(input) {
                 Ok(Some(Event::Closed)) => {
-                    state.peer_closed();
+                    state.closing = true;
+                    state.ended(End::new(
+                        io::ErrorKind::ConnectionAborted,
+                        "the peer closed the connection",
+                    ));
                     drop(state);
                     self.gone.cancel();
                     return Next::Close;
@@ -317,15 +321,6 @@ impl State {
             wake(slot.reader.take());
             wake(slot.writer.take());
         }
-    }
-
-    /// The peer said goodbye: what it sent is all there is.
-    fn peer_closed(&mut self) {
-        self.closing = true;
-        for slot in self.streams.values_mut() {
-            slot.ended.get_or_insert(Ended::Finished);
-        }
-        self.wake_all();
     }
 
     fn ended(&mut self, end: End) {

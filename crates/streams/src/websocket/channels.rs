@@ -47,6 +47,9 @@ pub struct Channels {
     socket: Socket,
     /// What is still to be told of the last message.
     message: Option<(StreamId, Bytes)>,
+    /// The peer said goodbye; it was told.
+    closed: bool,
+    closed_told: bool,
     encoding: Encoding,
     close_signal: bool,
     channels: Vec<Channel>,
@@ -81,6 +84,8 @@ impl Channels {
         Self {
             socket: Socket::new(role),
             message: None,
+            closed: false,
+            closed_told: false,
             encoding,
             close_signal,
             channels,
@@ -150,6 +155,22 @@ impl Channels {
         Ok(self.piece())
     }
 
+    /// After the peer's goodbye: the end of each channel, then that of all.
+    fn end(&mut self) -> Option<Event> {
+        if !self.closed {
+            return None;
+        }
+        let mut channels = self.channels.iter_mut().zip(0..);
+        if let Some((channel, number)) = channels.find(|(channel, _)| channel.read) {
+            channel.read = false;
+            return Some(Event::Finished {
+                stream: StreamId(number),
+            });
+        }
+        let told = std::mem::replace(&mut self.closed_told, true);
+        (!told).then_some(Event::Closed)
+    }
+
     /// The next piece of a message, which may be far larger than what anyone wants to hold.
     fn piece(&mut self) -> Option<Event> {
         let (stream, mut rest) = self.message.take()?;
@@ -176,12 +197,19 @@ impl fmt::Debug for Channels {
 
 impl Protocol for Channels {
     fn next(&mut self, input: &mut BytesMut) -> Result<Option<Event>, ProtocolError> {
-        if let Some(piece) = self.piece() {
-            return Ok(Some(piece));
+        if let Some(event) = self.piece().or_else(|| self.end()) {
+            return Ok(Some(event));
         }
         while let Some(incoming) = self.socket.read(input)? {
             match incoming {
-                Incoming::Closed => return Ok(Some(Event::Closed)),
+                Incoming::Closed { normal } => {
+                    // Before v5 this is the only way to say that stdin is at its end.
+                    self.closed = true;
+                    self.channels
+                        .iter_mut()
+                        .for_each(|channel| channel.read &= normal);
+                    return Ok(self.end());
+                }
                 Incoming::Message { data, .. } => match self.message(data) {
                     Ok(None) => {}
                     Ok(event) => return Ok(event),

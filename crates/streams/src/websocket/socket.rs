@@ -34,8 +34,14 @@ pub enum SocketError {
 
 /// What came.
 pub(super) enum Incoming {
-    Message { data: Bytes, text: bool },
-    Closed,
+    Message {
+        data: Bytes,
+        text: bool,
+    },
+    /// The last. `normal` when the peer had nothing left to send.
+    Closed {
+        normal: bool,
+    },
 }
 
 /// Reads and writes messages; pings are answered.
@@ -91,18 +97,19 @@ impl Socket {
                     }));
                 }
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
-                Ok(Message::Close(_)) => {
+                Ok(Message::Close(frame)) => {
                     // Writes the answer; that it is the last thing comes as an error.
                     let _ = self.context.flush(&mut memory);
                     self.closed = true;
-                    return Ok(Some(Incoming::Closed));
+                    let normal = frame.is_none_or(|frame| frame.code == CloseCode::Normal);
+                    return Ok(Some(Incoming::Closed { normal }));
                 }
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Ok(None);
                 }
                 Err(Error::ConnectionClosed | Error::AlreadyClosed) => {
                     self.closed = true;
-                    return Ok(Some(Incoming::Closed));
+                    return Ok(Some(Incoming::Closed { normal: false }));
                 }
                 Err(error) => return Err(self.fail(SocketError::Framing(error.to_string()))),
             }

@@ -209,11 +209,20 @@ fn pings_are_answered_and_a_goodbye_too() {
     assert_eq!(server.output().split()[..], *b"\x8a\x02hi");
     assert_eq!(
         feed(&mut server, &masked(8, &1000u16.to_be_bytes())),
-        Ok(vec![Event::Closed])
+        Ok(vec![Event::Finished { stream: STDIN }, Event::Closed])
     );
     assert_eq!(server.output().split()[..], *b"\x88\x02\x03\xe8");
     assert_eq!(server.send(STDOUT, b"x"), Err(NotOpen(STDOUT)));
     assert_eq!(feed(&mut server, b"anything"), Ok(vec![]));
+}
+
+#[test]
+fn a_goodbye_that_is_not_a_normal_one_is_no_end_of_the_input() {
+    let mut server = ALL.channels(Version::V4, Encoding::Binary);
+    assert_eq!(
+        feed(&mut server, &masked(8, &1001u16.to_be_bytes())),
+        Ok(vec![Event::Closed])
+    );
 }
 
 #[test]
@@ -230,10 +239,20 @@ fn after_our_goodbye_the_peers_is_waited_for() {
             stream: STDOUT,
             data: "last".into(),
         },
+        Event::Finished {
+            stream: StreamId(1),
+        },
+        Event::Finished {
+            stream: StreamId(2),
+        },
+        Event::Finished {
+            stream: StreamId(3),
+        },
         Event::Closed,
     ];
     assert_eq!(pass(&mut server, &mut client), expected);
-    assert_eq!(pass(&mut client, &mut server), [Event::Closed]);
+    let expected = [Event::Finished { stream: STDIN }, Event::Closed];
+    assert_eq!(pass(&mut client, &mut server), expected);
 }
 
 #[test]

@@ -78,7 +78,7 @@ impl Protocol for Tunnel {
             }
             match self.socket.read(input)? {
                 None => return Ok(None),
-                Some(Incoming::Closed) => return Ok(Some(Event::Closed)),
+                Some(Incoming::Closed { .. }) => return Ok(Some(Event::Closed)),
                 Some(Incoming::Message { text: true, .. }) => {
                     return Err(self.socket.fail(SocketError::Text).into());
                 }

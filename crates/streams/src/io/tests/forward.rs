@@ -72,7 +72,7 @@ async fn streams_that_name_no_port_or_a_taken_place_are_refused() {
         client.event().await,
         Some(Event::Reset {
             stream,
-            status: ResetStatus::REFUSED_STREAM
+            status: ResetStatus::CANCEL
         })
     );
     client.open_accepted(&pair_headers("data", "80", "0")).await;
@@ -154,6 +154,30 @@ async fn port_forward_through_the_tunnel() {
     client.flush().await;
     server.await.unwrap();
     assert_eq!(client.drain().await.1.last(), Some(&Event::Closed));
+}
+
+#[tokio::test]
+async fn what_a_tunnel_carried_when_its_client_left_does_not_look_complete() {
+    let server = portforward::connection(Forward::Tunnel, &[]);
+    let (handle, _, mut client) = start(
+        4096,
+        server,
+        Tunnel::new(Role::Client, FlowControl::Ignored),
+    );
+    let mut forwards = Forwards::new(handle, Forward::Tunnel, &[]);
+    let waiting = tokio::spawn(async move { (forwards.next().await.unwrap(), forwards) });
+    for kind in ["error", "data"] {
+        let headers: Headers = pair_headers(kind, "80", "0").into_iter().collect();
+        let stream = client.protocol.open(&headers).unwrap();
+        assert_eq!(client.event().await, Some(Event::Accepted { stream }));
+    }
+    let (mut forwarded, _forwards) = waiting.await.unwrap();
+    client.send(StreamId(3), b"half").await;
+    client.protocol.close();
+    client.flush().await;
+    let mut got = Vec::new();
+    assert!(forwarded.data.read_to_end(&mut got).await.is_err());
+    assert_eq!(got, b"half");
 }
 
 #[tokio::test]
