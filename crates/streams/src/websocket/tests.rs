@@ -161,6 +161,21 @@ fn a_v5_client_ends_one_channel_and_the_others_go_on() {
 }
 
 #[test]
+fn a_channel_ends_once() {
+    let mut server = ALL.channels(Version::V5, Encoding::Binary);
+    let twice = [
+        masked(2, &[255, 0]),
+        masked(2, &[255, 0]),
+        masked(2, b"\0late"),
+    ]
+    .concat();
+    assert_eq!(
+        feed(&mut server, &twice),
+        Ok(vec![Event::Finished { stream: STDIN }])
+    );
+}
+
+#[test]
 fn a_close_signal_has_to_name_a_channel() {
     let v5 = || ALL.channels(Version::V5, Encoding::Binary);
     assert_eq!(

@@ -231,6 +231,18 @@ async fn streams_nobody_asked_for_and_second_ones_are_refused() {
 }
 
 #[tokio::test]
+async fn a_stream_that_was_reset_before_anyone_took_it_is_not_handed_out() {
+    let (mut handle, _running, mut client) = start_spdy(ALL);
+    let gone = client.open(&[]).await;
+    client.protocol.reset(gone, ResetStatus::CANCEL);
+    let next = client.open(&[]).await;
+    // Wait until both are in: the answer to the ping comes behind them.
+    let id = client.protocol.ping();
+    assert_eq!(client.event().await, Some(Event::Pong { id }));
+    assert_eq!(handle.incoming().await.unwrap().id(), next);
+}
+
+#[tokio::test]
 async fn a_client_that_hangs_up_breaks_every_stream() {
     let (handle, running, mut client) = start_spdy(ALL);
     let session = tokio::spawn(Session::accept(handle, SPDY, ALL));
@@ -409,8 +421,8 @@ async fn a_client_that_does_not_read_stops_the_writer_until_it_does() {
 async fn a_connection_on_which_nothing_moves_is_closed() {
     let (handle, running, mut client) = start_spdy(ALL);
     sleep(IDLE_TIMEOUT - Duration::from_secs(1)).await;
-    client.protocol.ping();
-    client.flush().await;
+    // A frame that is not answered.
+    client.open(&[]).await;
     sleep(IDLE_TIMEOUT - Duration::from_secs(1)).await;
     assert!(!handle.gone().is_cancelled());
     sleep(Duration::from_secs(2)).await;
