@@ -13,10 +13,13 @@ mod stage;
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use serde_json::{Value, json};
 use stage::{Stage, condition, pod};
 use tokio::time::Instant;
+use vk_flightctl::config::Workloads;
+use vk_flightctl::mapping::app_name;
+use vk_provider::Uid;
 use vk_sandbox::faults::{Effect, Rule};
 
 const NODE: &str = "vk-flightctl-node";
@@ -159,6 +162,54 @@ async fn s6_a_deleted_pod_leaves_the_device_and_then_kubernetes() {
         "took {:?}",
         begun.elapsed()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_pod_refers_to_reaches_its_device_and_follows_changes() {
+    let mut stage = Stage::new(1, 1, 0).await;
+    stage.stop_provider().await;
+    stage.workloads = Workloads {
+        token_namespaces: ["default".to_owned()].into(),
+        ..Workloads::default()
+    };
+    stage.start_provider().await;
+    let map =
+        json!({"metadata": {"name": "map", "namespace": "default"}, "data": {"level": "info"}});
+    let map: ConfigMap = serde_json::from_value(map).unwrap();
+    stage.cluster.create(&map).unwrap();
+    let sources = json!([
+        {"configMap": {"name": "map"}},
+        {"serviceAccountToken": {"audience": "vault", "path": "token"}},
+    ]);
+    let mut web = pod("web", "vk-flightctl-edge-fleet-1", "nginx:alpine");
+    web["spec"]["volumes"] = json!([{"name": "given", "projected": {"sources": sources}}]);
+    let container = &mut web["spec"]["containers"][0];
+    container["envFrom"] = json!([{"configMapRef": {"name": "map"}}]);
+    container["volumeMounts"] = json!([{"name": "given", "mountPath": "/given"}]);
+    let uid = stage.create(web);
+    stage.ready("web").await;
+    let app = app_name(&Uid::new(&uid));
+    let device = &stage.devices[0];
+    let seen = device.container(&app, "app").unwrap();
+    assert_eq!(seen.environment["level"], "info");
+    let file = |path: &str| {
+        let files = device.container(&app, "app").unwrap().files;
+        String::from_utf8_lossy(&files[path].content).into_owned()
+    };
+    assert_eq!(file("/given/level"), "info");
+    assert_eq!(file("/given/token").matches('.').count(), 2, "a JWT");
+    let change = json!({"data": {"level": "debug"}});
+    stage
+        .cluster
+        .patch::<ConfigMap>("default", "map", &change)
+        .unwrap();
+    let begun = Instant::now();
+    while file("/given/level") != "debug" {
+        assert!(begun.elapsed() < Duration::from_secs(10), "within 10 s");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let seen = device.container(&app, "app").unwrap();
+    assert_eq!(seen.environment["level"], "info", "nothing restarted");
 }
 
 #[tokio::test(start_paused = true)]

@@ -98,7 +98,7 @@ pub static POD_SPEC: Declaration = Declaration::new(&[
     ),
     no_meaning(
         "spec.enableServiceLinks",
-        "no cluster address works on a device, so none is put into the environment",
+        "no Service works on a device, so none is put into the environment; the API server is, where workloads.apiServer is set",
     ),
     refused("spec.dnsConfig", RESOLVER),
     refused_but(
@@ -112,7 +112,7 @@ pub static POD_SPEC: Declaration = Declaration::new(&[
         .note("Its tokens reach devices only from namespaces that the configuration lists"),
     no_meaning(
         "spec.{automountServiceAccountToken,serviceAccount}",
-        "the API server has made a volume of it, or none, and a name",
+        "the API server has already turned it into a volume, or none, and into serviceAccountName",
     ),
     refused(
         "spec.imagePullSecrets",

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
 use vk_flightctl::client::{Client, TokenSource};
-use vk_flightctl::config::ClusterAgents;
+use vk_flightctl::config::{ClusterAgents, Workloads};
 use vk_flightctl::fleet::Rules;
 use vk_flightctl::run::{Parts, run};
 use vk_provider::Clock;
@@ -34,6 +34,7 @@ pub struct Stage {
     pub devices: Vec<Device>,
     pub rules: Rules,
     pub token: TokenSource,
+    pub workloads: Workloads,
     /// The next write gets no answer, and takes effect after 25 s.
     pub late: Arc<AtomicBool>,
     start: Timestamp,
@@ -83,6 +84,7 @@ impl Stage {
             devices: Vec::new(),
             rules,
             token: TokenSource::fixed("secret"),
+            workloads: Workloads::default(),
             late: Arc::default(),
             start,
             begun: tokio::time::Instant::now(),
@@ -123,7 +125,7 @@ impl Stage {
             rules: self.rules.clone(),
             poll: Duration::from_secs(30),
             cluster_agents: ClusterAgents::default(),
-            workloads: Default::default(),
+            workloads: self.workloads.clone(),
             clock: Clock::stepped(self.start.checked_add(self.begun.elapsed()).unwrap()),
             identity: None,
             listener: None,

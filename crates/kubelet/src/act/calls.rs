@@ -25,9 +25,10 @@ impl Actor {
         let request = self
             .table
             .with(&key.uid, |record| request(record, PodChange::First));
-        let Some(request) = request.flatten() else {
+        let Some(mut request) = request.flatten() else {
             return Say::Now;
         };
+        request.inputs = self.inputs.before_gathering(key);
         let Some(desired) = &view.desired else {
             return Say::Now;
         };

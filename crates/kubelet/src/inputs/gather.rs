@@ -48,12 +48,28 @@ pub(super) struct Wanted {
 }
 
 impl Store {
+    /// The inputs of a pod that nothing was fetched for yet: they tell whether it
+    /// may have tokens.
+    pub(crate) fn before_gathering(&self, key: &PodKey) -> Arc<Inputs> {
+        let tokens = self.hands_out_tokens(key).then(BTreeMap::new);
+        Arc::new(Inputs {
+            tokens,
+            ..Inputs::default()
+        })
+    }
+
+    fn hands_out_tokens(&self, key: &PodKey) -> bool {
+        let (needs, settings) = (self.0.needs, &self.0.settings);
+        needs.objects && settings.token_namespaces.contains(&*key.namespace)
+    }
+
     /// The inputs of a pod, `downward` being the fingerprint of the labels and
     /// annotations that the request has. Waits until the API server has told of
     /// every object, for [`DEADLINE`] at most. From then on they are watched,
     /// until [`Store::let_go`].
     ///
-    /// Cancel-safe: what was begun goes on being watched.
+    /// Cancel-safe: what was begun goes on being watched; a token request under
+    /// way is made again.
     pub(crate) async fn gather(
         &self,
         request: &PodRequest,
@@ -75,11 +91,12 @@ impl Store {
     fn wanted(&self, key: &PodKey, pod: &Pod) -> Wanted {
         let (needs, settings) = (self.0.needs, &self.0.settings);
         let namespace = &key.namespace;
-        let has_tokens = needs.objects && settings.token_namespaces.contains(&**namespace);
+        let has_tokens = self.hands_out_tokens(key);
         let mut objects = BTreeMap::new();
-        let mut tokens = has_tokens.then(BTreeSet::new);
+        let mut tokens = None;
         if needs.objects {
             let refers = references(pod, has_tokens);
+            tokens = has_tokens.then_some(refers.tokens);
             for (kind, names) in [
                 (Kind::ConfigMap, refers.config_maps),
                 (Kind::Secret, refers.secrets),
@@ -91,7 +108,6 @@ impl Store {
                         .map(|(name, read)| (Source::new(kind, namespace, Some(&name)), read)),
                 );
             }
-            tokens = tokens.map(|_| refers.tokens);
         }
         let spec = pod.spec.as_ref();
         if needs.services && settings.api_server.is_none() {

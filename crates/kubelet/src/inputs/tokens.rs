@@ -215,6 +215,10 @@ impl State {
                 Instant::now() + wait.min(BACK_OFF_MAX)
             }
         };
+        if token.content.is_none() {
+            // The first is asked for again with the pod itself.
+            return;
+        }
         if let Some(before) = token.due.replace(at) {
             self.due.remove(&(before, uid.clone(), ask.clone()));
         }

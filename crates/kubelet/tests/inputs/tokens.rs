@@ -113,6 +113,10 @@ async fn a_pod_waits_for_its_token_and_says_what_is_missing() {
     assert!(told.starts_with(words), "{told}");
     assert!(told.contains("RoleBinding in namespace \"default\""));
     assert_eq!(waiting_for(&world, "holder", "ContainerCreating").await, "");
+    sleep(Duration::from_secs(60)).await;
+    let told = warnings(&world).await;
+    let kept = |(_, message): &(String, String)| message.contains("is kept");
+    assert!(!told.iter().any(kept), "there is none to keep: {told:?}");
     cluster.allow("create", "serviceaccounts/token", Some("default"));
     world.running("holder").await;
     assert!(!token(&world, &created).is_empty());
