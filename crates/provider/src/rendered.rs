@@ -20,11 +20,8 @@ pub struct RenderedPod {
     pub init: Vec<RenderedContainer>,
     /// Regular containers, in order.
     pub containers: Vec<RenderedContainer>,
-    /// The volumes that they mount, by name.
-    pub volumes: BTreeMap<String, Volume>,
-    /// Fingerprint of what running containers see of them
-    /// ([`crate::volumes::payload_revision`]).
-    pub payload_revision: Revision,
+    /// What may change while they run.
+    pub payload: RenderedPayload,
 }
 
 /// What of a pod may change while its containers run.
@@ -113,7 +110,7 @@ pub(crate) fn render(
     placement: &Placement,
     declared: &[&str],
 ) -> Result<RenderedPod, RenderError> {
-    let RenderedPayload { volumes, revision } = payload(pod, inputs, placement, declared)?;
+    let payload = payload(pod, inputs, placement, declared)?;
     let spec = pod.spec.as_ref();
     let each = |list: &[Container]| {
         let one = |container: &Container| {
@@ -129,8 +126,7 @@ pub(crate) fn render(
     Ok(RenderedPod {
         init: each(init.unwrap_or_default())?,
         containers: each(spec.map(|s| &*s.containers).unwrap_or_default())?,
-        payload_revision: revision,
-        volumes,
+        payload,
     })
 }
 
@@ -248,7 +244,7 @@ mod tests {
         let mounts: Vec<_> = app.mounts.iter().map(|m| m.mount_path.as_str()).collect();
         assert_eq!(mounts, ["/conf"]);
         assert_eq!(app.mounts[0].sub_path.as_deref(), Some("deep"));
-        assert_eq!(all.volumes.keys().collect::<Vec<_>>(), ["conf"]);
+        assert_eq!(all.payload.volumes.keys().collect::<Vec<_>>(), ["conf"]);
     }
 
     #[test]
@@ -275,7 +271,7 @@ mod tests {
         assert!(rendered(&half).is_err(), "a start does need it");
         let whole = rendered(&inputs()).unwrap();
         // What is mounted by a sub-path does not change.
-        assert_eq!(whole.payload_revision, payload.revision);
+        assert_eq!(whole.payload.revision, payload.revision);
     }
 
     #[test]

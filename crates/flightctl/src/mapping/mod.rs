@@ -123,7 +123,7 @@ pub fn workload(
     let rendered = pod.render(place, &[])?;
     let shape = Shape::of(pod, &rendered)?;
     let files = units::files(&shape)?;
-    let volumes = payload::volumes_item(&shape.app, pod.spec(), &rendered.volumes)?;
+    let volumes = payload::volumes_item(&shape.app, pod.spec(), &rendered.payload.volumes)?;
     let environment = payload::environment_item(&shape.app, files.environments)?;
     let marker = Marker {
         cluster: cluster.to_owned(),

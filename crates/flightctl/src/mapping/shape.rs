@@ -100,7 +100,7 @@ impl<'a> Shape<'a> {
                 .unwrap_or(DEFAULT_GRACE),
             revision,
             parts,
-            volumes: &rendered.volumes,
+            volumes: &rendered.payload.volumes,
         })
     }
 

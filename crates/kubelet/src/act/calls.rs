@@ -129,7 +129,6 @@ impl Actor {
             Ok(()) => {
                 self.table.with(&key.uid, |record| {
                     record.given = seen;
-                    record.lacks_inputs = false;
                     record.accepted = Some(request.spec_revision.clone());
                     record.seen = Some(Instant::now());
                     record.admitted = true;
@@ -281,7 +280,6 @@ impl Actor {
     fn give_up(&self, key: &PodKey, reason: &str, message: &str) {
         warn!(pod = %key, reason, message, "pod failed");
         self.table.with(&key.uid, |record| {
-            record.lacks_inputs = false;
             record.verdict = Some(Failed {
                 reason: reason.into(),
                 message: message.into(),

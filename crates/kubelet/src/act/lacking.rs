@@ -70,6 +70,7 @@ impl Actor {
             reason: reason.into(),
             message: error.to_string(),
             shown,
+            for_inputs: true,
         };
         info!(pod = %key, reason, why = waiting.message, "what the pod refers to is missing");
         if change == PodChange::Payload {
@@ -83,7 +84,6 @@ impl Actor {
         let untold = self.table.with(&key.uid, |record| {
             let untold = record.waiting.as_deref() != Some(&waiting);
             record.waiting = Some(Box::new(waiting.clone()));
-            record.lacks_inputs = true;
             record.failed(None);
             if is_news {
                 record.reset_back_off();

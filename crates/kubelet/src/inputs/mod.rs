@@ -203,10 +203,11 @@ impl Store {
     fn wake(&self, told: impl IntoIterator<Item = (Uid, bool)>) {
         for (uid, sees) in told {
             let waits = self.0.table.with(&uid, |record| {
-                if record.lacks_inputs {
+                let lacks = record.lacks_inputs();
+                if lacks {
                     record.reset_back_off();
                 }
-                record.lacks_inputs
+                lacks
             });
             if sees || waits == Some(true) {
                 self.0.queue.mark(&uid);

@@ -125,11 +125,11 @@ impl Watched {
         let word = source.kind.word();
         match &self.known {
             Known::Is(objects, _) => Ok(objects),
-            Known::Denied(words) => Err(format!(
-                "{words}; a RoleBinding in namespace {:?} that lets this provider list and watch \
-                 {word}s is missing",
-                source.namespace
-            )),
+            Known::Denied(words) => {
+                let right = format!("list and watch {word}s");
+                let remedy = missing_binding(&source.namespace, &right);
+                Err(format!("{words}; {remedy}"))
+            }
             Known::Failing(words) => Err(format!("failed to sync {word} cache: {words}")),
             Known::Not => Err(format!(
                 "failed to sync {word} cache: no answer from the API server within {} s",
@@ -137,6 +137,11 @@ impl Watched {
             )),
         }
     }
+}
+
+/// What to do about a 403.
+pub(super) fn missing_binding(namespace: &str, right: &str) -> String {
+    format!("a RoleBinding in namespace {namespace:?} that lets this provider {right} is missing")
 }
 
 #[cfg(test)]

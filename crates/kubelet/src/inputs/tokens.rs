@@ -22,9 +22,10 @@ use vk_provider::{PodKey, RenderError, TokenAsk, Uid};
 use zeroize::Zeroizing;
 
 use super::gather::{DEADLINE, Wanted};
+use super::source::missing_binding;
 use super::{State, Store};
 use crate::cause::chain;
-use crate::table::{BACK_OFF_FIRST, BACK_OFF_MAX};
+use crate::table::back_off;
 
 /// A token is renewed at this age, however long it lives (kubelet's `maxTTL`).
 const RENEW_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -209,10 +210,10 @@ impl State {
                 begun + renew_after(life)
             }
             Err(why) => {
-                let wait = BACK_OFF_FIRST.saturating_mul(1 << token.failures.min(5));
+                let wait = back_off(token.failures);
                 token.trouble = Some(why);
                 token.failures = token.failures.saturating_add(1);
-                Instant::now() + wait.min(BACK_OFF_MAX)
+                Instant::now() + wait
             }
         };
         if token.content.is_none() {
@@ -247,9 +248,9 @@ fn renew_after(life: Duration) -> Duration {
 fn words(error: &kube::Error, namespace: &str) -> String {
     match error {
         kube::Error::Api(status) if status.code == 403 => format!(
-            "{}; a RoleBinding in namespace {namespace:?} that lets this provider create \
-             serviceaccounts/token is missing",
-            status.message
+            "{}; {}",
+            status.message,
+            missing_binding(namespace, "create serviceaccounts/token")
         ),
         kube::Error::Api(status) => status.message.clone(),
         other => chain(other),

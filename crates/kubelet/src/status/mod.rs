@@ -75,6 +75,8 @@ pub struct Waiting {
     pub message: String,
     /// Who shows it.
     pub shown: Shown,
+    /// It ends when what the pod refers to is there.
+    pub for_inputs: bool,
 }
 
 /// Which containers show why they wait.
@@ -95,6 +97,7 @@ impl Waiting {
             reason: reason.into(),
             message: message.into(),
             shown: Shown::ByAll,
+            for_inputs: false,
         }
     }
 }

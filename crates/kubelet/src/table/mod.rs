@@ -17,7 +17,7 @@ use crate::plan::{Absence, View};
 mod confirm;
 mod record;
 
-pub use record::{BACK_OFF_FIRST, BACK_OFF_MAX, Failed, Place, Record, Stopping, Writes};
+pub use record::{BACK_OFF_FIRST, BACK_OFF_MAX, Failed, Place, Record, Stopping, Writes, back_off};
 
 /// Pods that stay open: as many as are written at once, between a change and
 /// what follows from it. Each takes 20 to 30 KB.

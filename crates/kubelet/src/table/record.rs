@@ -23,6 +23,8 @@ use crate::status::{self, Waiting};
 pub const BACK_OFF_FIRST: Duration = Duration::from_secs(10);
 /// Longest wait between two tries; retries never give up.
 pub const BACK_OFF_MAX: Duration = Duration::from_secs(300);
+/// Doublings of the first wait; as many go beyond the longest.
+const DOUBLINGS: u32 = 5;
 /// Shortest wait, whatever a remote names: a zero would spin.
 const BACK_OFF_LEAST: Duration = Duration::from_secs(1);
 /// A stop that has not ended the pod this long after its grace is asked for
@@ -31,6 +33,12 @@ const STOP_AGAIN: Duration = Duration::from_secs(60);
 
 /// Stands for what is beyond the runtime's clock: no process lives that long.
 const FAR: Duration = Duration::from_secs(30 * 366 * 24 * 3600);
+
+/// The wait after so many failures in a row before this one.
+pub fn back_off(failures: u32) -> Duration {
+    let wait = BACK_OFF_FIRST.saturating_mul(1 << failures.min(DOUBLINGS));
+    wait.min(BACK_OFF_MAX)
+}
 
 /// Everything about one pod.
 #[derive(Debug)]
@@ -74,9 +82,6 @@ pub struct Record {
     pub verdict: Option<Failed>,
     /// Why it does not run yet. Boxed, as of few pods.
     pub waiting: Option<Box<Waiting>>,
-    /// What it refers to is not there as it has to be: news about that cuts its
-    /// back-off short.
-    pub lacks_inputs: bool,
     /// What the backend was given of its inputs, with success, last. Boxed: most
     /// backends want none.
     pub given: Option<Box<Seen>>,
@@ -238,7 +243,6 @@ impl Record {
             left: false,
             verdict: None,
             waiting: None,
-            lacks_inputs: false,
             given: None,
             stopping: None,
             stopped: false,
@@ -262,11 +266,15 @@ impl Record {
         self.api.as_ref()?.open().ok().map(Arc::new)
     }
 
+    /// Whether it waits for what it refers to.
+    pub fn lacks_inputs(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|w| w.for_inputs)
+    }
+
     /// The next try waits; `retry` where the remote named a time.
     pub fn failed(&mut self, retry: Option<Duration>) {
-        let doubled = BACK_OFF_FIRST.saturating_mul(1 << self.failures.min(5));
+        let wait = retry.unwrap_or(back_off(self.failures));
         self.failures = self.failures.saturating_add(1);
-        let wait = retry.unwrap_or(doubled);
         self.retry_at = Some(Instant::now() + wait.clamp(BACK_OFF_LEAST, BACK_OFF_MAX));
     }
 

@@ -45,7 +45,7 @@ impl Given {
             command_lines: BTreeMap::new(),
             files: BTreeMap::new(),
             mounts: BTreeMap::new(),
-            revision: rendered.payload_revision,
+            revision: rendered.payload.revision,
         };
         for container in rendered.init.into_iter().chain(rendered.containers) {
             for sentence in container.environment.skipped() {
@@ -60,7 +60,7 @@ impl Given {
             given.command_lines.insert(name.clone(), words);
             given.mounts.insert(name, container.mounts);
         }
-        given.lay_out(&rendered.volumes, |_| true);
+        given.lay_out(&rendered.payload.volumes, |_| true);
         Ok(given)
     }
 

@@ -39,7 +39,7 @@ impl Declaration {
             refusals: Refusals::default(),
         };
         match self.tree().below.get("spec") {
-            Some(at) => visit.field(at, spec, &Value::Null),
+            Some(at) => visit.field(at, spec),
             None => visit.refuse(UNDECLARED),
         }
         visit.refusals.sort();
@@ -55,8 +55,8 @@ struct Visit<'a> {
 }
 
 impl Visit<'_> {
-    /// Looks at a field; `within` is the object it stands in.
-    fn field(&mut self, at: &Ruled, value: &Value, within: &Value) {
+    /// Looks at a field.
+    fn field(&mut self, at: &Ruled, value: &Value) {
         let speaks = says_something(value) || (at.chooses && !value.is_null());
         if !speaks || at.path.trim_end_matches("[]") == ADDED_LATER {
             return;
@@ -71,7 +71,7 @@ impl Visit<'_> {
                 except,
                 waived_by,
             }) => {
-                if except.hold(value, within) {
+                if except.hold(value) {
                     return;
                 }
                 match waived_by {
@@ -85,7 +85,7 @@ impl Visit<'_> {
             Some(Handling::Honoured {
                 only: Some((values, otherwise)),
                 ..
-            }) if !values.hold(value, within) => self.refuse(otherwise),
+            }) if !values.hold(value) => self.refuse(otherwise),
             // Below may be what the record does not know.
             Some(Handling::Honoured { .. } | Handling::NoMeaning { .. }) => self.below(at, value),
         }
@@ -108,7 +108,7 @@ impl Visit<'_> {
                     self.path.push('.');
                     self.path.push_str(name);
                     match at.below.get(name.as_str()) {
-                        Some(field) => self.field(field, inner, value),
+                        Some(field) => self.field(field, inner),
                         None if inner.is_null() => {}
                         None => self.refuse(UNDECLARED),
                     }

@@ -70,3 +70,43 @@ pub fn is_service_account_volume(volume: &Volume) -> bool {
     .iter()
     .all(|is| sources.iter().any(is))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_what_the_api_server_injects_is_taken_for_its_volume() {
+        let injected = json!({"name": "kube-api-access-x7k2p", "projected": {"defaultMode": 420, "sources": [
+            {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+            {"configMap": {"items": [{"key": "ca.crt", "path": "ca.crt"}], "name": "kube-root-ca.crt"}},
+            {"downwardAPI": {"items": [{"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}, "path": "namespace"}]}},
+        ]}});
+        let is = |volume: &serde_json::Value| {
+            is_service_account_volume(&serde_json::from_value(volume.clone()).unwrap())
+        };
+        assert!(is(&injected));
+        for (path, value) in [
+            ("/name", json!("mine")),
+            (
+                "/projected/sources/0/serviceAccountToken/audience",
+                json!("vault"),
+            ),
+            ("/projected/sources/1/configMap/name", json!("mine")),
+            (
+                "/projected/sources/2/downwardAPI/items/0/path",
+                json!("else"),
+            ),
+            ("/projected/sources/3", json!({"secret": {"name": "mine"}})),
+        ] {
+            let mut other = injected.clone();
+            let (within, key) = path.rsplit_once('/').unwrap();
+            match other.pointer_mut(within).unwrap() {
+                serde_json::Value::Array(list) => list.push(value),
+                fields => fields[key] = value,
+            }
+            assert!(!is(&other), "{path}");
+        }
+    }
+}

@@ -54,9 +54,6 @@ pub enum Values {
     Words(&'static [&'static str]),
     /// Numbers from the first to the second.
     Range(i64, i64),
-    /// The volume with which the API server gives a pod its ServiceAccount's
-    /// token ([`super::is_service_account_volume`]).
-    ServiceAccountVolume,
 }
 
 /// Fields that take effect; `test` observes it.
@@ -143,15 +140,13 @@ impl Rule {
 }
 
 impl Values {
-    /// Whether a value, which stands in `within`, is one of these.
-    pub(super) fn hold(self, value: &Value, within: &Value) -> bool {
+    /// Whether a value is one of these.
+    pub(super) fn hold(self, value: &Value) -> bool {
         match self {
             Self::None => false,
             Self::Bool(one) => value.as_bool() == Some(one),
             Self::Words(all) => value.as_str().is_some_and(|text| all.contains(&text)),
             Self::Range(least, most) => value.as_i64().is_some_and(|n| (least..=most).contains(&n)),
-            Self::ServiceAccountVolume => serde_json::from_value(within.clone())
-                .is_ok_and(|v| super::is_service_account_volume(&v)),
         }
     }
 }
@@ -169,7 +164,6 @@ impl fmt::Display for Values {
                 Ok(())
             }
             Self::Range(least, most) => write!(f, "{least} to {most}"),
-            Self::ServiceAccountVolume => f.write_str("the API server's `kube-api-access-…`"),
         }
     }
 }

@@ -19,11 +19,6 @@ static SOME: Declaration = Declaration::new(&[
     ),
     refused("spec.volumes", "no volumes"),
     honoured("spec.volumes[].name", "t"),
-    refused_but(
-        "spec.volumes[].projected",
-        "no volumes",
-        Values::ServiceAccountVolume,
-    ),
     honoured_only(
         "spec.terminationGracePeriodSeconds",
         "t",
@@ -139,22 +134,6 @@ fn an_ephemeral_container_never_ends_the_pod_it_was_added_to() {
         SOME.handling("spec.ephemeralContainers[].name"),
         Some(Handling::Refused { .. })
     ));
-}
-
-#[test]
-fn only_the_volume_that_the_api_server_injects_is_excepted() {
-    let injected = json!({"name": "kube-api-access-x7k2p", "projected": {"defaultMode": 420, "sources": [
-        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
-        {"configMap": {"items": [{"key": "ca.crt", "path": "ca.crt"}], "name": "kube-root-ca.crt"}},
-        {"downwardAPI": {"items": [{"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}, "path": "namespace"}]}},
-    ]}});
-    assert_eq!(paths(&SOME, &json!({"volumes": [injected]})), [""; 0]);
-    let mut mine = injected.clone();
-    mine["name"] = json!("mine");
-    assert_eq!(
-        paths(&SOME, &json!({"volumes": [injected, mine]})),
-        ["spec.volumes[1].projected"]
-    );
 }
 
 #[test]
