@@ -17,6 +17,7 @@ fi
 "$cargo" test --locked -p virtual-kubelet --test real -- --nocapture
 "$cargo" build --locked -p virtual-kubelet --example mock
 "$cargo" test --locked -p virtual-kubelet --test real_nodes -- --nocapture
+"$cargo" test --locked -p virtual-kubelet --test real_inputs -- --nocapture
 "$cargo" test --locked -p virtual-kubelet --test status real -- --nocapture
 "$cargo" test --locked -p virtual-kubelet --test podspec real -- --nocapture
 "$cargo" test --locked -p vk-flightctl --test real -- --nocapture --test-threads 1

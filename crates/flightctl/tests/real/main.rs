@@ -20,6 +20,7 @@ mod agent_link;
 mod flightctl_service;
 #[path = "../../../../tests/real/harness/https.rs"]
 mod https;
+mod inputs;
 #[path = "../../../../tests/real/harness/oidc.rs"]
 mod oidc;
 mod service;
@@ -67,6 +68,7 @@ async fn scenarios(tools: PathBuf, flightctl: Service) {
         world.s3_too_big();
         world.s4_update();
         world.s6_delete();
+        world.s7_inputs();
         world.the_manifests_are_accepted();
         world.sigterm_keeps_node_and_pods();
     })
@@ -96,6 +98,8 @@ fn provider(plane: &ControlPlane, flightctl: &Service, health: u16) -> Process {
         .arg(config)
         .arg("--kubeconfig")
         .arg(kubeconfig)
+        // For what must not be in its log.
+        .args(["--log-level", "debug"])
         .env_remove("FLIGHTCTL_AUTH_TOKEN")
         .env("FLIGHTCTL_API_URL", &flightctl.url);
     Process::start(folder, "provider", &mut command)
@@ -315,7 +319,7 @@ impl World {
             "Running"
         );
         let log = self.provider.log();
-        assert!(!log.contains("ERROR"), "{log}");
+        assert!(!log.contains(" ERROR "), "{log}");
     }
 
     fn apply(&self, manifest: &str) {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use vk_sandbox::clock::Clock;
-use vk_sandbox::flightctl::{DeviceSpec, FlightControl, Options, start_agent};
+use vk_sandbox::flightctl::{Device, DeviceSpec, FlightControl, Options, start_agent};
 use vk_sandbox::transport;
 
 use crate::agent_link::AgentLink;
@@ -27,8 +27,8 @@ pub struct Service {
     pub url: String,
     pub ca_pem: String,
     pub token: String,
-    /// The devices' names, which the real service does not let us choose.
-    pub devices: Vec<String>,
+    /// Their names are ours in the sandbox only.
+    pub devices: Vec<Device>,
     // Before the service: agents that it leaves behind would complain.
     _stop: DropGuard,
     api: Api,
@@ -78,8 +78,7 @@ impl Service {
         let devices = (1..=DEVICES)
             .map(|number| {
                 let name = format!("device-{number}");
-                flightctl.add_device(device(&name, number));
-                name
+                flightctl.add_device(device(&name, number))
             })
             .collect();
         let tls = vk_sandbox::tls::loopback().unwrap();
@@ -113,8 +112,7 @@ impl Service {
         for number in 1..=DEVICES {
             let link = AgentLink::enroll(&service, &labels(number)).await;
             let spec = device(link.name(), number);
-            devices.push(spec.name.clone());
-            start_agent(link, spec, Clock::live(), stop.clone());
+            devices.push(start_agent(link, spec, Clock::live(), stop.clone()));
         }
         let user = Box::new(service.user());
         let real = Self {
@@ -134,13 +132,18 @@ impl Service {
 
     /// The name of device 1, 2, 3 or 4.
     pub fn device(&self, number: usize) -> &str {
-        &self.devices[number - 1]
+        self.devices[number - 1].name()
+    }
+
+    /// A device's specification. Blocks.
+    pub fn spec(&self, device: &str) -> Value {
+        Handle::current().block_on(self.read(device))["spec"].take()
     }
 
     /// The applications in a device's specification. Blocks.
     pub fn applications(&self, device: &str) -> Vec<String> {
-        let json = Handle::current().block_on(self.read(device));
-        let apps = json["spec"]["applications"].as_array();
+        let spec = self.spec(device);
+        let apps = spec["applications"].as_array();
         apps.into_iter()
             .flatten()
             .map(|app| app["name"].as_str().unwrap_or_default().to_owned())

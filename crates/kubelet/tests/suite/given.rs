@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use vk_provider::environment::{Environment, Placement};
-use vk_provider::volumes::Volume;
-use vk_provider::{BackendError, InputNeeds, PodCx, PodRequest, Revision};
+use vk_provider::volumes::{Mount, Volume};
+use vk_provider::{BackendError, InputNeeds, PodCx, PodRequest, PullCredentials, RenderedPod};
 
 /// Everything.
 pub const NEEDS: InputNeeds = InputNeeds {
@@ -14,7 +14,7 @@ pub const NEEDS: InputNeeds = InputNeeds {
 };
 
 /// What the containers of one pod have.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Given {
     /// How often they were started.
     pub starts: u32,
@@ -26,8 +26,10 @@ pub struct Given {
     pub command_lines: BTreeMap<String, Vec<String>>,
     /// By container and path.
     pub files: BTreeMap<String, BTreeMap<String, String>>,
-    mounts: BTreeMap<String, Vec<vk_provider::volumes::Mount>>,
-    revision: Revision,
+    /// The same in full: order, modes, owners.
+    pub rendered: RenderedPod,
+    /// What its images are pulled with.
+    pub pull: PullCredentials,
 }
 
 impl Given {
@@ -44,9 +46,10 @@ impl Given {
             environment: BTreeMap::new(),
             command_lines: BTreeMap::new(),
             files: BTreeMap::new(),
-            mounts: BTreeMap::new(),
-            revision: rendered.payload.revision,
+            pull: pod.pull_credentials(),
+            rendered,
         };
+        let rendered = given.rendered.clone();
         for container in rendered.init.into_iter().chain(rendered.containers) {
             for sentence in container.environment.skipped() {
                 cx.events.warning(Environment::SKIPPED_REASON, sentence);
@@ -57,33 +60,33 @@ impl Given {
             given.environment.insert(name.clone(), variables.collect());
             let words = container.command.command.into_iter();
             let words = words.chain(container.command.args).collect();
-            given.command_lines.insert(name.clone(), words);
-            given.mounts.insert(name, container.mounts);
+            given.command_lines.insert(name, words);
         }
-        given.lay_out(&rendered.payload.volumes, |_| true);
+        given.lay_out(|_| true);
         Ok(given)
     }
 
     /// They run on, and their files follow.
     pub fn refresh(&mut self, pod: &PodRequest) -> Result<(), BackendError> {
         let payload = pod.render_payload(&place(), &[])?;
-        if payload.revision != self.revision {
-            self.revision = payload.revision;
+        if payload.revision != self.rendered.payload.revision {
+            self.rendered.payload = payload;
             self.refreshes += 1;
-            self.lay_out(&payload.volumes, |mount| mount.sub_path.is_none());
+            self.lay_out(|mount| mount.sub_path.is_none());
         }
         Ok(())
     }
 
-    fn lay_out(
-        &mut self,
-        volumes: &BTreeMap<String, Volume>,
-        changes: impl Fn(&vk_provider::volumes::Mount) -> bool,
-    ) {
-        for (container, mounts) in &self.mounts {
-            let files = self.files.entry(container.clone()).or_default();
-            for mount in mounts.iter().filter(|mount| changes(mount)) {
-                let Some(Volume::Files(volume)) = volumes.get(&mount.volume) else {
+    fn lay_out(&mut self, changes: impl Fn(&Mount) -> bool) {
+        let RenderedPod {
+            init,
+            containers,
+            payload,
+        } = &self.rendered;
+        for container in init.iter().chain(containers) {
+            let files = self.files.entry(container.name.clone()).or_default();
+            for mount in container.mounts.iter().filter(|mount| changes(mount)) {
+                let Some(Volume::Files(volume)) = payload.volumes.get(&mount.volume) else {
                     continue;
                 };
                 let at = |path: &str| match &mount.sub_path {
@@ -107,8 +110,8 @@ impl Given {
 
 fn place() -> Placement {
     Placement {
+        allocatable: super::size(),
         pod_ips: vec![IpAddr::from([10, 0, 0, 1])],
         host_ips: vec![IpAddr::from([192, 0, 2, 1])],
-        ..Placement::default()
     }
 }

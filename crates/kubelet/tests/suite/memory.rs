@@ -276,11 +276,16 @@ impl Remote {
     }
 }
 
-fn facts() -> NodeFacts {
-    let size = Resources::new()
+/// What a node has and offers.
+fn size() -> Resources {
+    Resources::new()
         .with("cpu", Amount::units(8))
         .with("memory", Amount::units(16 << 30))
-        .with("pods", Amount::units(10_000));
+        .with("pods", Amount::units(10_000))
+}
+
+fn facts() -> NodeFacts {
+    let size = size();
     NodeFacts {
         capacity: size.clone(),
         allocatable: size,

@@ -1,0 +1,164 @@
+//! Pods that cannot be started yet, as `kubectl describe` shows them.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::Api;
+use kube::api::PostParams;
+use kube::runtime::wait::await_condition;
+use serde_json::json;
+use tokio::time::{Instant, timeout};
+
+use crate::harness::control_plane::ControlPlane;
+use crate::suite::world::{PATIENCE, World, eventually, phase, uid};
+use crate::{BARE, SHOP, create, rights};
+
+/// An object that appears starts its pods within this.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+const PATIENT: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: patient, namespace: shop}
+spec:
+  nodeName: vk-shop
+  containers:
+  - name: app
+    image: app:1
+    env: [{name: KEY, valueFrom: {configMapKeyRef: {name: late, key: a}}}]
+"#;
+
+const HELD: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: held, namespace: bare}
+spec:
+  nodeName: vk-shop
+  containers:
+  - name: app
+    image: app:1
+    env: [{name: KEY, valueFrom: {configMapKeyRef: {name: settings, key: plain}}}]
+    volumeMounts: [{name: hush, mountPath: /hush}]
+  volumes: [{name: hush, secret: {secretName: hush}}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: held-by-env, namespace: bare}
+spec:
+  nodeName: vk-shop
+  containers:
+  - name: app
+    image: app:1
+    env: [{name: KEY, valueFrom: {configMapKeyRef: {name: settings, key: plain}}}]
+"#;
+
+const HOLDER: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: holder, namespace: bare}
+spec:
+  nodeName: vk-shop
+  automountServiceAccountToken: false
+  containers:
+  - name: app
+    image: app:1
+    volumeMounts: [{name: token, mountPath: /token}]
+  volumes: [{name: token, projected: {sources: [{serviceAccountToken: {path: token}}]}}]
+"#;
+
+/// Until `kubectl describe` shows all of it.
+async fn described(plane: &ControlPlane, namespace: &str, pod: &str, words: &[&str]) -> String {
+    let what = format!("{pod} shows {words:?}");
+    eventually(&what, async || {
+        let text = plane.ok(&["describe", "pod", pod, "-n", namespace]);
+        words.iter().all(|w| text.contains(w)).then_some(text)
+    })
+    .await
+}
+
+async fn running(world: &World, namespace: &str, name: &str) -> Pod {
+    let pods: Api<Pod> = Api::namespaced(world.client.clone(), namespace);
+    let runs = |pod: Option<&Pod>| pod.is_some_and(|pod| phase(pod) == "Running");
+    let waited = timeout(PATIENCE, await_condition(pods, name, runs)).await;
+    waited.expect("it runs").unwrap().unwrap()
+}
+
+pub async fn for_what_is_missing(plane: &ControlPlane, world: &World) {
+    create(plane, PATIENT);
+    let words = [
+        "CreateContainerConfigError",
+        "Error: configmap \"late\" not found",
+    ];
+    let text = described(plane, SHOP, "patient", &words).await;
+    let status = text.lines().find(|line| line.starts_with("Status:"));
+    assert!(status.is_some_and(|s| s.ends_with("Pending")), "{text}");
+    let late: ConfigMap =
+        serde_json::from_value(json!({"metadata": {"name": "late"}, "data": {"a": "here"}}))
+            .unwrap();
+    let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), SHOP);
+    let begun = Instant::now();
+    maps.create(&PostParams::default(), &late).await.unwrap();
+    let pod = running(world, SHOP, "patient").await;
+    println!(
+        "runs {:.2} s after its ConfigMap came",
+        begun.elapsed().as_secs_f64()
+    );
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
+    let given = world.remote.given(&uid(&pod)).unwrap();
+    assert_eq!(given.environment["app"]["KEY"], "here");
+}
+
+pub async fn for_what_is_forbidden(plane: &ControlPlane, world: &World) {
+    create(plane, HELD);
+    let forbidden = |plural: &str, name: &str| {
+        format!(
+            "{plural} \"{name}\" is forbidden: User \"system:serviceaccount:default:vk-flightctl-provider\" \
+             cannot list resource \"{plural}\" in API group \"\" in the namespace \"bare\"; \
+             a RoleBinding in namespace \"bare\" that lets this provider list and watch {plural} is missing"
+        )
+    };
+    let hush = forbidden("secrets", "hush");
+    let mount = format!("MountVolume.SetUp failed for volume \"hush\" : {hush}");
+    described(plane, BARE, "held", &["FailedMount", &mount]).await;
+    let settings = format!("Error: {}", forbidden("configmaps", "settings"));
+    let words = ["CreateContainerConfigError", &settings];
+    described(plane, BARE, "held-by-env", &words).await;
+    rights::bind(plane, &[SHOP, BARE]);
+    let begun = Instant::now();
+    let pod = running(world, BARE, "held").await;
+    running(world, BARE, "held-by-env").await;
+    println!(
+        "run {:.1} s after the binding came",
+        begun.elapsed().as_secs_f64()
+    );
+    let given = world.remote.given(&uid(&pod)).unwrap();
+    assert_eq!(given.environment["app"]["KEY"], "of the map");
+    // And no token beside it.
+    let files: Vec<_> = given.files["app"].iter().collect();
+    let files: Vec<_> = files
+        .iter()
+        .map(|(p, t)| (p.as_str(), t.as_str()))
+        .collect();
+    assert_eq!(
+        files,
+        [("/hush/shared", "of the secret"), ("/hush/word", "s3cret")]
+    );
+    let volumes = pod.spec.unwrap().volumes.unwrap();
+    assert!(
+        volumes
+            .iter()
+            .any(|v| v.name.starts_with("kube-api-access-"))
+    );
+}
+
+pub async fn for_no_token(plane: &ControlPlane, world: &World) {
+    create(plane, HOLDER);
+    let pods: Api<Pod> = Api::namespaced(world.client.clone(), BARE);
+    let failed = |pod: Option<&Pod>| pod.is_some_and(|pod| phase(pod) == "Failed");
+    let waited = timeout(PATIENCE, await_condition(pods, "holder", failed)).await;
+    let status = waited.expect("it fails").unwrap().unwrap().status.unwrap();
+    let message = status.message.unwrap();
+    let path = "spec.volumes[0].projected.sources[0].serviceAccountToken is not supported: tokens of namespace \"bare\" do not leave the cluster";
+    assert!(message.contains(path), "{message}");
+    described(plane, BARE, "holder", &["Failed", path]).await;
+}
