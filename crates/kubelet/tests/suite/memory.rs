@@ -357,7 +357,14 @@ impl Backend for Remote {
             && known.is_some_and(|f| f.accepted.as_ref() == Some(&pod.spec_revision))
         {
             if let Some(given) = state.given.get_mut(&pod.key.uid) {
-                given.refresh(pod)?;
+                match given.refresh(pod) {
+                    // Asked for or not, it runs on with what it has.
+                    Err(error) if pod.change != PodChange::Payload => {
+                        let reason = RenderError::VOLUMES_REASON;
+                        cx.events.warning(reason, &error.to_string());
+                    }
+                    answer => answer?,
+                }
             }
             return Ok(());
         }
