@@ -121,7 +121,6 @@ impl Actor {
             Ok(()) if change == PodChange::Payload => {
                 self.table.with(&key.uid, |record| {
                     record.given = seen;
-                    record.lacks_inputs = false;
                     record.waiting = None;
                     record.reset_back_off();
                 });

@@ -214,7 +214,7 @@ impl State {
         for ask in wanted.tokens.iter().flatten() {
             let token = user.tokens.entry(ask.clone()).or_default();
             if token.due.is_none() {
-                let at = Instant::now() + BACK_OFF_FIRST;
+                let at = Instant::now() + back_off(0);
                 token.due = Some(at);
                 self.due.insert((at, uid.clone(), ask.clone()));
             }

@@ -26,7 +26,7 @@ pub fn files(pod: &PodRequest) -> Result<Files, RenderError> {
     let rendered = pod.render(&Placement::default(), &[])?;
     let mut files = Files::new();
     for mount in rendered.containers.iter().flat_map(|c| &c.mounts) {
-        if let Some(Volume::Files(volume)) = rendered.volumes.get(&mount.volume) {
+        if let Some(Volume::Files(volume)) = rendered.payload.volumes.get(&mount.volume) {
             for (path, file) in &volume.files {
                 let path = format!("{}/{path}", mount.mount_path);
                 files.insert(path, file.content.bytes().to_vec());
