@@ -308,7 +308,7 @@ impl Backend for FlightControl {
         if done {
             self.refresh(pod, &device, restoring, cx).await?;
         } else {
-            self.put(pod, &device).await?;
+            self.put(pod, &device, cx).await?;
         }
         if restoring {
             self.world().with_told(&pod.key.uid, |p| p.contest.again());

@@ -16,10 +16,21 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::LogFormat;
 
+/// kube logs an answer that it cannot read, whole (`Client::request`): a list with
+/// a Secret that a proxy has cut short. Whatever filter is asked for.
+const QUOTES_ANSWERS: &str = "kube_client::client=error";
+
+fn without_answers(filter: EnvFilter) -> EnvFilter {
+    match QUOTES_ANSWERS.parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    }
+}
+
 /// Sends logs to standard error from now on; once in a process.
 pub fn init(format: LogFormat, filter: EnvFilter) {
     let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(without_answers(filter))
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Json => logs.event_format(JsonLine).init(),
@@ -119,6 +130,26 @@ mod tests {
 
         fn make_writer(&'a self) -> Self {
             self.clone()
+        }
+    }
+
+    #[test]
+    fn answers_that_kube_cannot_read_are_not_logged_whatever_is_asked_for() {
+        for asked in ["warn", "trace", "kube_client=trace"] {
+            let kept = Kept::default();
+            let logs = tracing_subscriber::fmt()
+                .with_env_filter(without_answers(EnvFilter::new(asked)))
+                .with_writer(kept.clone())
+                .finish();
+            tracing::subscriber::with_default(logs, || {
+                tracing::warn!(target: "kube_client::client", "an answer");
+                tracing::error!(target: "kube_client::client", "a failure");
+            });
+            let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+            assert!(
+                text.contains("a failure") && !text.contains("an answer"),
+                "{text}"
+            );
         }
     }
 

@@ -406,6 +406,7 @@ mod tests {
             app,
             volumes: None,
             environment: None,
+            skipped: Vec::new(),
         }))
     }
 

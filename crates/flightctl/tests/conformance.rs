@@ -135,6 +135,12 @@ impl Fixture for Devices {
         record
     }
 
+    fn reads(&self, uid: &Uid, path: &str) -> Option<Option<Vec<u8>>> {
+        let app = app_name(uid);
+        let mut containers = self.devices.iter().filter_map(|d| d.container(&app, "app"));
+        Some(containers.find_map(|c| Some(c.files.get(path)?.content.clone())))
+    }
+
     async fn trouble(&self, trouble: Trouble, on: bool) -> bool {
         match (trouble, on) {
             (Trouble::Silent, true) => self

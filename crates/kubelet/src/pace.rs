@@ -160,6 +160,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_is_refused_asks_again_ever_more_rarely() {
+        for code in [401, 403, 429, 503] {
+            let answer = move |_| async move {
+                let answer = Response::builder().status(code);
+                Ok::<_, tower::BoxError>(answer.body(Body::empty()).unwrap())
+            };
+            let client = paced(Client::new(tower::service_fn(answer), "default"));
+            let begun = Instant::now();
+            for _ in 0..4 {
+                let list = Request::get("/api/v1/namespaces/shop/secrets");
+                let list = list.body(Body::empty()).unwrap();
+                client.send(list).await.unwrap();
+            }
+            let waited = FIRST + FIRST * 2 + FIRST * 4;
+            assert_eq!(begun.elapsed(), waited, "{code}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_time_that_the_server_names_is_obeyed_up_to_the_longest_pause() {
         let start = Instant::now();
         let mut pace = Pace {

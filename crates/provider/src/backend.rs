@@ -39,7 +39,10 @@ pub trait Backend: Send + Sync + 'static {
     /// May this pod run? Pure: decides from its arguments and what the backend
     /// has cached, never asks the remote. Called again on every retry; not
     /// called for pods that the remote already has, nor for pods with fields that
-    /// [`Capabilities::pod_spec`] refuses. The default is the kubelet's own rules.
+    /// [`Capabilities::pod_spec`] refuses. Nothing that it refers to was read yet:
+    /// [`PodRequest::inputs`] says whether tokens are withheld, and has none; what
+    /// is missing there is no reason to refuse. The default is the kubelet's own
+    /// rules.
     fn admit(&self, pod: &PodRequest, bound: &NodeUse) -> Admission {
         node_fit(pod, bound)
     }

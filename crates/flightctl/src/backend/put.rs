@@ -1,6 +1,7 @@
 //! A pod into its device's spec, and what becomes of it where that fails.
 
 use tracing::info;
+use vk_provider::environment::Environment;
 use vk_provider::{BackendError, PodChange, PodCx, PodRequest, RenderError, Uid};
 
 use super::{FlightControl, SYNC_RETRY};
@@ -65,7 +66,12 @@ impl FlightControl {
         error
     }
 
-    pub(super) async fn put(&self, request: &PodRequest, device: &str) -> Result<(), BackendError> {
+    pub(super) async fn put(
+        &self,
+        request: &PodRequest,
+        device: &str,
+        cx: &PodCx,
+    ) -> Result<(), BackendError> {
         let workload = {
             let world = self.world();
             mapping::workload(request, &world.placement(device), &world.cluster)?
@@ -99,6 +105,9 @@ impl FlightControl {
             );
             placed.told.clear();
         });
+        for sentence in &workload.skipped {
+            cx.events.warning(Environment::SKIPPED_REASON, sentence);
+        }
         self.wrote(&written);
         Ok(())
     }

@@ -204,12 +204,22 @@ fn is_status(body: &[u8]) -> bool {
     serde_json::from_slice::<Value>(body).is_ok_and(|json| json["kind"] == "Status")
 }
 
+/// What begins a quotation of the request in the words of a schema checker
+/// (kin-openapi's `SchemaError`): what is behind it may hold anybody's Secrets.
+const QUOTATIONS: [&str; 2] = ["Schema:", "Value:"];
+
 fn message(body: &[u8]) -> String {
     let text = serde_json::from_slice::<Value>(body)
         .ok()
         .and_then(|json| json["message"].as_str().map(str::to_owned))
         .unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
-    text.trim().chars().take(QUOTED).collect()
+    let is_quotation = |line: &str| QUOTATIONS.contains(&line.trim());
+    let told: Vec<_> = text
+        .trim()
+        .lines()
+        .take_while(|l| !is_quotation(l))
+        .collect();
+    told.join("\n").trim().chars().take(QUOTED).collect()
 }
 
 #[cfg(test)]
@@ -224,6 +234,15 @@ mod tests {
             body.as_bytes(),
             "dev0",
         )
+    }
+
+    #[test]
+    fn a_refusal_is_told_without_what_it_quotes_of_the_request() {
+        let said = "doesn't match schema: Error at \"/spec\": odd\nSchema:\n  {}\n\nValue:\n  {\"content\": \"czNjcmV0\"}\n";
+        let told = error(400, said).to_string();
+        assert!(told.ends_with("Error at \"/spec\": odd"), "{told}");
+        let two = error(400, "spec.a: Invalid value: \"x\"\nspec.b: odd").to_string();
+        assert!(two.ends_with("\"x\"\nspec.b: odd"), "{two}");
     }
 
     #[test]

@@ -107,6 +107,8 @@ pub struct Workload {
     pub volumes: Option<Item>,
     /// The variables that are not in its units, if there are any.
     pub environment: Option<Item>,
+    /// One sentence for each `envFrom` of which keys were left out.
+    pub skipped: Vec<String>,
 }
 
 /// What a pod becomes at a place. The same pod with the same inputs gives the
@@ -121,6 +123,9 @@ pub fn workload(
 ) -> Result<Workload, BackendError> {
     fields::refusals(pod).into_result()?;
     let rendered = pod.render(place, &[])?;
+    let containers = rendered.init.iter().chain(&rendered.containers);
+    let skipped = containers.flat_map(|c| c.environment.skipped().iter().cloned());
+    let skipped = skipped.collect();
     let shape = Shape::of(pod, &rendered)?;
     let files = units::files(&shape)?;
     let volumes = payload::volumes_item(&shape.app, pod.spec(), &rendered.payload.volumes)?;
@@ -158,6 +163,7 @@ pub fn workload(
         app,
         volumes,
         environment,
+        skipped,
     })
 }
 

@@ -169,6 +169,7 @@ mod tests {
             app: app("cluster"),
             volumes: Some(item(&name(), content)),
             environment: Some(item(&environment_item(&name()), "secret")),
+            skipped: Vec::new(),
         }))
     }
 
@@ -264,6 +265,7 @@ mod tests {
                 app: json!({"name": app}),
                 volumes: Some(item(app, &content)),
                 environment: None,
+                skipped: Vec::new(),
             }))
         };
         let small = put("text");

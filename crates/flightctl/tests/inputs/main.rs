@@ -174,6 +174,32 @@ async fn a_pod_has_everything_it_is_given_and_leaves_nothing_behind() {
     assert_eq!(spec["applications"], json!([]));
 }
 
+#[tokio::test(start_paused = true)]
+async fn keys_that_are_no_names_of_variables_are_told_once_and_left_out() {
+    let mut bench = Bench::new().await;
+    let spec = json!({"containers": [{"name": "app", "image": "nginx:1",
+        "envFrom": [{"configMapRef": {"name": "odd"}}]}]});
+    let odd = map(&json!({"GOOD": "1", "a=b": "2"}));
+    let given = Inputs {
+        config_maps: [("odd".to_owned(), odd)].into(),
+        ..Inputs::default()
+    };
+    let first = pod("odd", spec.clone(), given.clone(), PodChange::First);
+    bench.ensure(&first).await.unwrap();
+    bench.runs(&first, "app", 1).await;
+    let environment = bench.device.container(&app(&first), "app").unwrap();
+    assert_eq!(environment.environment.keys().collect::<Vec<_>>(), ["GOOD"]);
+    bench.restart().await;
+    bench.ensure(&first).await.unwrap();
+    let told = bench.told.all();
+    let told: Vec<_> = told
+        .iter()
+        .filter(|t| t.starts_with("InvalidEnvironmentVariableNames "))
+        .collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("Keys [a=b] from the EnvFrom configMap shop/odd were skipped"));
+}
+
 /// A config item of somebody else.
 fn foreign() -> Value {
     json!({"name": "motd", "inline": [{"path": "/etc/motd", "content": "hello", "mode": 420}]})

@@ -121,6 +121,7 @@ impl Actor {
             Ok(()) if change == PodChange::Payload => {
                 self.table.with(&key.uid, |record| {
                     record.given = seen;
+                    record.waiting = None;
                     record.reset_back_off();
                 });
                 // What changed meanwhile has marked it.

@@ -84,7 +84,10 @@ impl Store {
         let tokens = self.fetch_missing(&request.key, &wanted);
         // Who has not answered by then is told of.
         let _ = timeout(DEADLINE, async { tokio::join!(answers, tokens) }).await;
-        let state = self.lock();
+        let mut state = self.lock();
+        if state.expect_tokens(&request.key.uid, &wanted) {
+            self.0.due_earlier.notify_one();
+        }
         self.collect(&state, request, &wanted, downward)
     }
 

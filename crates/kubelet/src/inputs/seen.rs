@@ -27,7 +27,9 @@ impl Seen {
     pub(crate) fn is_outdated_by(&self, now: &Self) -> bool {
         let objects = self.objects.iter().zip(&now.objects);
         let mut objects = objects.filter(|(_, (read, _))| *read == Read::WhileRunning);
-        objects.any(|((_, given), (_, now))| now.is_some() && now != given)
+        // A pod that refers to more than it did has its places moved.
+        self.objects.len() != now.objects.len()
+            || objects.any(|((_, given), (_, now))| now.is_some() && now != given)
             || self.downward != now.downward
             || self.tokens != now.tokens
     }
@@ -93,6 +95,17 @@ mod tests {
         assert!(!of(Some(1)).is_outdated_by(&of(Some(1))), "back as it was");
         assert!(of(Some(1)).is_outdated_by(&of(Some(2))), "back as another");
         assert!(of(None).is_outdated_by(&of(Some(1))), "given without it");
+    }
+
+    #[test]
+    fn a_pod_that_has_come_to_refer_to_more_is_looked_at_anew() {
+        let given = seen(Read::WhileRunning, Some(1));
+        // An ephemeral container names what is not there, before what has changed.
+        let now = Seen {
+            objects: [(Read::AtStart, None), (Read::WhileRunning, Some(2))].into(),
+            ..Seen::default()
+        };
+        assert!(given.is_outdated_by(&now));
     }
 
     #[test]

@@ -114,15 +114,23 @@ impl Store {
         let user = {
             let state = self.lock();
             let user = state.users.get(&uid);
-            user.map(|user| (user.key.clone(), user.account.clone()))
+            user.map(|user| {
+                let token = user.tokens.get(&ask);
+                let has_one = token.is_some_and(|token| token.content.is_some());
+                (user.key.clone(), user.account.clone(), has_one)
+            })
         };
-        let Some((key, account)) = user else { return };
+        let Some((key, account, has_one)) = user else {
+            return;
+        };
         match self.fetch(&key, &account, &ask).await {
             Ok(()) => self.wake([(uid, true)]),
-            Err(why) => self.0.events.for_pod(&key).warning(
+            Err(why) if has_one => self.0.events.for_pod(&key).warning(
                 RenderError::VOLUMES_REASON,
                 &format!("failed to fetch token: {why}; the present one is kept"),
             ),
+            // Told when the pod was handed over, or waits.
+            Err(_) => {}
         }
     }
 
@@ -196,6 +204,24 @@ impl State {
         due
     }
 
+    /// A token that has not come in time is asked for again later: for a pod that
+    /// runs nobody gathers anew. Answers whether any is.
+    pub(super) fn expect_tokens(&mut self, uid: &Uid, wanted: &Wanted) -> bool {
+        let Some(user) = self.users.get_mut(uid) else {
+            return false;
+        };
+        let before = self.due.len();
+        for ask in wanted.tokens.iter().flatten() {
+            let token = user.tokens.entry(ask.clone()).or_default();
+            if token.due.is_none() {
+                let at = Instant::now() + back_off(0);
+                token.due = Some(at);
+                self.due.insert((at, uid.clone(), ask.clone()));
+            }
+        }
+        self.due.len() > before
+    }
+
     fn issue(&mut self, uid: &Uid, ask: &TokenAsk, answer: Result<Issued, String>, begun: Instant) {
         // The pod may be gone.
         let Some(user) = self.users.get_mut(uid) else {
@@ -216,10 +242,6 @@ impl State {
                 Instant::now() + wait
             }
         };
-        if token.content.is_none() {
-            // The first is asked for again with the pod itself.
-            return;
-        }
         if let Some(before) = token.due.replace(at) {
             self.due.remove(&(before, uid.clone(), ask.clone()));
         }

@@ -6,6 +6,7 @@ use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenRe
 use kube::api::PostParams;
 use serde_json::json;
 use tokio::time::sleep;
+use vk_sandbox::faults::{Effect, Rule};
 
 use super::*;
 
@@ -100,6 +101,34 @@ async fn a_token_is_kept_while_its_renewal_fails() {
     cluster.allow("create", "serviceaccounts/token", Some("default"));
     sleep(Duration::from_secs(300)).await;
     assert_ne!(token(&world, &created), first);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_that_do_not_come_in_time_after_a_restart_come_later_for_every_pod() {
+    let (mut world, cluster) = world_with(opted_in()).await;
+    // More than are asked for at once, so that some requests are never sent in time.
+    let name = |number: usize| format!("holder-{number}");
+    let mut pods = Vec::new();
+    for number in 0..20 {
+        pods.push(world.create(&holder(&world, &name(number))).await);
+        world.running(&name(number)).await;
+    }
+    for effect in [Effect::Latency(60_000), Effect::Status(403)] {
+        let before: Vec<_> = pods.iter().map(|pod| token(&world, pod)).collect();
+        world.stop().await;
+        cluster.faults().add(Rule::always("/token", effect.clone()));
+        // Two processes at one instant would give their events one name.
+        sleep(Duration::from_secs(1)).await;
+        world.start().await;
+        sleep(Duration::from_secs(60)).await;
+        cluster.faults().clear();
+        sleep(Duration::from_secs(LIFE)).await;
+        for (pod, before) in pods.iter().zip(&before) {
+            assert_ne!(token(&world, pod), *before, "{effect:?}: it would expire");
+            assert_eq!(given(&world, pod).starts, 1);
+        }
+    }
     world.stop().await;
 }
 

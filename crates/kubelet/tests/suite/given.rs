@@ -108,7 +108,7 @@ impl Given {
     }
 }
 
-fn place() -> Placement {
+pub fn place() -> Placement {
     Placement {
         allocatable: super::size(),
         pod_ips: vec![IpAddr::from([10, 0, 0, 1])],

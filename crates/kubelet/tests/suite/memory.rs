@@ -18,9 +18,9 @@ use tokio_stream::wrappers::WatchStream;
 use vk_provider::podspec::{Declaration, honoured, no_meaning, refused};
 use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{
-    Backend, BackendError, Capabilities, Change, Clock, ContainerFact, ContainerState, Grace,
-    InputNeeds, Listing, NodeFacts, NodeInfo, NodeSet, PodChange, PodCx, PodFacts, PodKey,
-    PodRequest, Terminated, Uid, Verdict,
+    Admission, Backend, BackendError, Capabilities, Change, Clock, ContainerFact, ContainerState,
+    Grace, InputNeeds, Listing, NodeFacts, NodeInfo, NodeSet, NodeUse, PodChange, PodCx, PodFacts,
+    PodKey, PodRequest, RenderError, Terminated, Uid, Verdict, node_fit,
 };
 
 use given::Given;
@@ -60,6 +60,9 @@ struct State {
     /// What each pod was given, where that is wanted.
     given: HashMap<Uid, Given>,
 }
+
+/// More calls than any test comes to.
+const STORM: usize = 50_000;
 
 /// `ensure` of a pod with this annotation writes its journal first.
 pub const JOURNALS: &str = "test/journals";
@@ -313,13 +316,31 @@ impl Backend for Remote {
         WatchStream::new(self.nodes.subscribe()).boxed()
     }
 
+    fn admit(&self, pod: &PodRequest, bound: &NodeUse) -> Admission {
+        // It looks at all that it can before anything was read.
+        if self.lock().wants_inputs
+            && let Err(RenderError::Refused(refusal)) = pod.render(&given::place(), &[])
+        {
+            return Admission::Reject {
+                reason: "Unsupported".into(),
+                message: format!("{}: {}", refusal.path, refusal.message),
+                event: None,
+            };
+        }
+        node_fit(pod, bound)
+    }
+
     async fn ensure(&self, pod: &PodRequest, cx: &PodCx) -> Result<(), BackendError> {
         if pod.annotation(JOURNALS).is_some() {
             cx.journal.persist("about to start").await?;
         }
-        self.lock()
-            .calls
-            .push(Call::Ensure(pod.key.name.to_string()));
+        let calls = {
+            let mut state = self.lock();
+            state.calls.push(Call::Ensure(pod.key.name.to_string()));
+            state.calls.len()
+        };
+        // On the stepped clock a storm of calls takes no time and never ends.
+        assert!(calls < STORM, "{calls} calls: a storm");
         let panics = std::mem::take(&mut self.lock().panic_next);
         assert!(!panics, "the test asks for it");
         let mut held = self.held_ensures.subscribe();
@@ -336,7 +357,14 @@ impl Backend for Remote {
             && known.is_some_and(|f| f.accepted.as_ref() == Some(&pod.spec_revision))
         {
             if let Some(given) = state.given.get_mut(&pod.key.uid) {
-                given.refresh(pod)?;
+                match given.refresh(pod) {
+                    // Asked for or not, it runs on with what it has.
+                    Err(error) if pod.change != PodChange::Payload => {
+                        let reason = RenderError::VOLUMES_REASON;
+                        cx.events.warning(reason, &error.to_string());
+                    }
+                    answer => answer?,
+                }
             }
             return Ok(());
         }

@@ -29,6 +29,7 @@
 //! | [`cancel`] | every call dropped at every await point |
 //! | [`outage`] | silence and lost answers |
 //! | [`restart`] | a new process finds everything |
+//! | [`inputs`] | what pods refer to: missing, changed, gone |
 //! | [`crowd`] | hundreds of calls pending at once |
 //! | [`admission`] | nodes are published, `admit` is pure |
 
@@ -38,6 +39,7 @@ pub mod cancel;
 pub mod crowd;
 pub mod ensure;
 pub mod identity;
+pub mod inputs;
 pub mod listing;
 pub mod news;
 pub mod outage;
@@ -94,6 +96,15 @@ pub trait Fixture: Send + Sync {
     /// What the remote itself has recorded of a pod, all copies of it taken
     /// together. Not through the backend.
     fn record(&self, uid: &Uid) -> Record;
+
+    /// What the running container of a pod reads at this path now; `Some(None)`
+    /// where it has no such file. `None`: the fixture cannot look, and the checks
+    /// of backends that want what pods refer to ([`crate::InputNeeds::objects`])
+    /// are reported as not run.
+    fn reads(&self, uid: &Uid, path: &str) -> Option<Option<Vec<u8>>> {
+        let _ = (uid, path);
+        None
+    }
 
     /// The container of a pod ends by itself with exit code 0. `false`: the
     /// fixture cannot make it.
@@ -183,6 +194,9 @@ pub const CHECKS: &[Check] = checks![
     outage::silence_is_no_answer,
     outage::a_start_in_silence_knows_nothing,
     outage::a_lost_answer_is_repeated,
+    inputs::a_change_reaches_files_and_restarts_nothing,
+    inputs::a_pod_waits_for_what_is_missing,
+    inputs::an_object_that_goes_stops_nothing,
     restart::everything_is_found_again,
     restart::what_was_ending_ends,
     crowd::hundreds_are_served_at_once,

@@ -15,6 +15,7 @@ use vk_provider::{
 
 use crate::backend::{Memory, job};
 use crate::remote::{Phase, ROOMS, Refusal, Remote};
+use crate::shelf::{Shelf, files};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -57,6 +58,10 @@ pub enum Fault {
     SilenceIsAbsence,
     OwnPodsOnly,
     TurnsCrowdAway,
+    NewFilesStartAgain,
+    FirstFilesStay,
+    StartsWithoutInputs,
+    GoneInputsEnd,
 }
 
 /// A backend of one process.
@@ -66,6 +71,9 @@ pub struct Faulty {
     fault: Fault,
     started: Instant,
     state: Arc<Mutex<State>>,
+    /// Where it wants what pods refer to.
+    shelf: Option<Shelf>,
+    capabilities: Capabilities,
 }
 
 /// What the broken ones remember, and should not.
@@ -85,13 +93,49 @@ struct State {
 
 impl Faulty {
     pub fn new(remote: Remote, fault: Fault) -> Self {
+        let good = Memory(remote.clone());
         Self {
-            good: Memory(remote.clone()),
+            capabilities: good.capabilities().clone(),
+            good,
             started: Instant::now(),
             remote,
             fault,
             state: Arc::default(),
+            shelf: None,
         }
+    }
+
+    /// It wants what pods refer to, and puts their files there.
+    pub fn with_shelf(mut self, shelf: Shelf) -> Self {
+        self.shelf = Some(shelf);
+        self.capabilities.inputs.objects = true;
+        self
+    }
+
+    /// Files first, then the job: it starts with them.
+    async fn put_files(&self, pod: &PodRequest, shelf: &Shelf) -> Result<(), BackendError> {
+        let uid = &pod.key.uid;
+        let there = self.exists(uid).await?;
+        let files = match files(pod) {
+            Ok(files) => files,
+            Err(_) if self.is(Fault::StartsWithoutInputs) => return Ok(()),
+            Err(error) if there && self.is(Fault::GoneInputsEnd) => {
+                self.good.stop(&pod.key, Duration::ZERO).await?;
+                return Err(error.into());
+            }
+            // It runs on with what it has.
+            Err(_) if there && pod.change != PodChange::Payload => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let known = shelf.lock().unwrap().get(uid).cloned();
+        let is_new = known.as_ref() != Some(&files);
+        match self.fault {
+            Fault::NewFilesStartAgain if there && is_new => self.put(pod, uid.as_str()).await?,
+            Fault::FirstFilesStay if known.is_some() => return Ok(()),
+            _ => {}
+        }
+        shelf.lock().unwrap().insert(uid.clone(), files);
+        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -173,7 +217,7 @@ fn newest(pods: Vec<PodFacts>) -> Vec<PodFacts> {
 #[async_trait]
 impl Backend for Faulty {
     fn capabilities(&self) -> &Capabilities {
-        self.good.capabilities()
+        &self.capabilities
     }
 
     fn nodes(&self) -> BoxStream<'static, NodeSet> {
@@ -197,6 +241,9 @@ impl Backend for Faulty {
 
     async fn ensure(&self, pod: &PodRequest, cx: &PodCx) -> Result<(), BackendError> {
         let uid = &pod.key.uid;
+        if let Some(shelf) = &self.shelf {
+            self.put_files(pod, shelf).await?;
+        }
         match self.fault {
             Fault::EnsureDoesNothing => return Ok(()),
             Fault::EnsureStartsAgain => return self.put(pod, uid.as_str()).await,

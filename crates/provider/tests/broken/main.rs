@@ -17,11 +17,13 @@ mod faulty;
 mod fixture;
 #[path = "../../examples/memory/remote.rs"]
 mod remote;
+mod shelf;
 
 use std::sync::Arc;
 
 use faulty::{Fault, Faulty};
 use fixture::World;
+use shelf::Shelved;
 use vk_provider::conformance::{CHECKS, Halt, Outcome, Rule, check};
 
 fn world(fault: Fault) -> World {
@@ -32,6 +34,13 @@ fn world(fault: Fault) -> World {
 async fn without_a_fault_the_wrapper_keeps_every_rule() {
     let report = check(&world(Fault::None)).await;
     assert!(report.broken().is_empty(), "{report}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_wants_what_pods_refer_to_keeps_every_rule_too() {
+    let report = check(&Shelved::new(Fault::None)).await;
+    assert!(report.broken().is_empty(), "{report}");
+    assert!(report.not_run().is_empty(), "{report}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -55,7 +64,10 @@ async fn a_report_names_the_check_the_rule_and_what_was_seen() {
 /// Runs one check alone.
 async fn outcome(fault: Fault, name: &str) -> Outcome {
     let check = CHECKS.iter().find(|check| check.name == name).unwrap();
-    (check.run)(&world(fault)).await
+    match name.starts_with("inputs::") {
+        true => (check.run)(&Shelved::new(fault)).await,
+        false => (check.run)(&world(fault)).await,
+    }
 }
 
 macro_rules! caught {
@@ -160,6 +172,14 @@ caught! {
         found by "outage::silence_is_no_answer";
     a_new_process_takes_silence_for_absence: SilenceIsAbsence breaks OutageIsUnavailable,
         found by "outage::a_start_in_silence_knows_nothing";
+    new_files_start_the_pod_again: NewFilesStartAgain breaks PayloadRestartsNothing,
+        found by "inputs::a_change_reaches_files_and_restarts_nothing";
+    the_first_files_stay_for_ever: FirstFilesStay breaks PayloadRestartsNothing,
+        found by "inputs::a_change_reaches_files_and_restarts_nothing";
+    a_pod_starts_without_what_it_refers_to: StartsWithoutInputs breaks MissingInputsAreNamed,
+        found by "inputs::a_pod_waits_for_what_is_missing";
+    a_pod_ends_with_what_it_refers_to: GoneInputsEnd breaks GoneInputsStopNothing,
+        found by "inputs::an_object_that_goes_stops_nothing";
     only_pods_of_this_process_are_listed: OwnPodsOnly breaks RestartFindsAll,
         found by "restart::everything_is_found_again";
     a_crowd_is_turned_away: TurnsCrowdAway breaks CrowdIsServed,

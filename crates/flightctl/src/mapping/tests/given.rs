@@ -382,3 +382,29 @@ fn a_token_is_a_file_where_it_may_leave_the_cluster() {
     // Without any, nothing of it is on the device.
     assert_eq!(files(super::defaulted()).len(), 2);
 }
+
+#[test]
+fn a_token_that_may_leave_is_no_reason_against_a_pod_before_it_was_issued() {
+    let mut pod = pod(super::defaulted());
+    let token = json!({"serviceAccountToken": {"audience": "vault", "path": "token"}});
+    let volumes = &mut std::sync::Arc::make_mut(&mut pod.pod)
+        .spec
+        .as_mut()
+        .unwrap()
+        .volumes;
+    let volume = json!({"name": "vault", "projected": {"sources": [token]}});
+    volumes
+        .get_or_insert_default()
+        .push(serde_json::from_value(volume).unwrap());
+    let asked = |tokens: Option<()>| {
+        let inputs = Inputs {
+            tokens: tokens.map(|()| Default::default()),
+            ..Inputs::default()
+        };
+        let mut pod = pod.clone();
+        pod.inputs = inputs.into();
+        crate::mapping::check(&pod)
+    };
+    assert_eq!(asked(Some(())), Ok(()));
+    assert!(matches!(asked(None), Err(BackendError::Unsupported { .. })));
+}
