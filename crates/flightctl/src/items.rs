@@ -102,16 +102,35 @@ impl Item {
     }
 }
 
-/// Always base64: exact for every content, and no word of it catches an eye.
 fn file(file: &File) -> Value {
-    json!({
+    let mut value = json!({
         "path": file.path,
-        "content": BASE64.encode(file.content.bytes()),
-        "contentEncoding": "base64",
         "mode": file.mode,
         "user": owner(file.uid),
         "group": owner(file.gid),
-    })
+    });
+    if let Some(text) = as_text(file.content.bytes()) {
+        value["content"] = text.into();
+    } else {
+        value["content"] = BASE64.encode(file.content.bytes()).into();
+        value["contentEncoding"] = "base64".into();
+    }
+    value
+}
+
+/// A content that travels as it is: PostgreSQL's JSON has no NUL.
+fn as_text(content: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(content).ok()?;
+    (!text.contains('\0')).then_some(text)
+}
+
+/// Whether a content reaches a device as it is. All text does, and hardly any
+/// bytes: of what comes as base64 Flight Control 1.3 sends each `+`, `/` and `=`
+/// on as `%2B`, `%2F` and `%3D` (`SetFile` in its `pkg/ignition`), which no agent
+/// can read, and then the device takes nothing else of that version either.
+pub(crate) fn travels(content: &[u8]) -> bool {
+    let survives = |byte: u8| byte.is_ascii_alphanumeric();
+    as_text(content).is_some() || BASE64.encode(content).bytes().all(survives)
 }
 
 fn owner(id: i64) -> String {
@@ -222,13 +241,26 @@ mod tests {
     }
 
     #[test]
+    fn text_travels_as_it_is_and_bytes_only_where_nothing_of_them_is_escaped() {
+        for text in ["", "a+b/c==", "naïve\n\u{2028}\u{7f}"] {
+            assert!(travels(text.as_bytes()), "{text:?}");
+            let file = item(text, 0o644);
+            assert_eq!(file.value()["inline"][0]["content"], text);
+        }
+        // `AP8=`, `//79` and `gIGC`.
+        assert!(!travels(&[0, 255]));
+        assert!(!travels(&[255, 254, 253]));
+        assert!(travels(&[128, 129, 130]));
+    }
+
+    #[test]
     fn an_item_is_what_flight_control_takes_and_shows_nothing_of_its_content() {
         let item = item("s3cret", 0o400);
         assert_eq!(
             item.value(),
             &json!({"name": "vk-u", "inline": [{
-                "path": "/var/lib/virtual-kubelet/u/v/key", "content": "czNjcmV0",
-                "contentEncoding": "base64", "mode": 256, "user": "root", "group": "root",
+                "path": "/var/lib/virtual-kubelet/u/v/key", "content": "s3cret",
+                "mode": 256, "user": "root", "group": "root",
             }]})
         );
         assert_eq!(item.bytes(), item.value().to_string().len());

@@ -63,6 +63,11 @@ pub(super) fn volumes_item(
                 format!("invalid path: {path:?} is a file and also a directory")
             } else if length > FILE_LIMIT {
                 format!("{path} is {length} bytes, and Flight Control takes {FILE_LIMIT} in a file")
+            } else if !items::travels(file.content.bytes()) {
+                format!(
+                    "{path} is no text, and Flight Control spoils other bytes on their way to \
+                     the device; store them as text that the container decodes (base64)"
+                )
             } else {
                 files.push(File {
                     path: format!("{}/{path}", volume_folder(app, name)),

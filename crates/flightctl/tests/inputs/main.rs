@@ -410,7 +410,7 @@ async fn a_pod_that_is_too_much_for_a_device_waits_and_its_neighbours_do_not() {
             .collect();
         json!({"volumes": volumes, "containers": [{"name": "app", "image": "nginx:1", "volumeMounts": mounts}]})
     };
-    let names: Vec<String> = (0..13).map(|n| format!("m{n}")).collect();
+    let names: Vec<String> = (0..17).map(|n| format!("m{n}")).collect();
     let of_size = |size: usize| Inputs {
         config_maps: names
             .iter()

@@ -98,7 +98,8 @@ fn rendered_spec(row: &DeviceRow) -> Result<Value, String> {
     Ok(spec)
 }
 
-/// All inline files in one nameless provider, contents in base64.
+/// All inline files in one nameless provider, contents in base64. What came as
+/// base64 is escaped on the way, as by the real service: no agent can read `%3D`.
 fn rendered_config(spec: &Value) -> Result<Value, String> {
     let providers = spec["config"].as_array().map_or(&[][..], Vec::as_slice);
     let mut files = Vec::new();
@@ -128,11 +129,19 @@ fn rendered_config(spec: &Value) -> Result<Value, String> {
     }
 }
 
+/// As for a URL (RFC 2396); of base64 it is these three.
+fn escaped(base64: &str) -> String {
+    let text = base64.replace('+', "%2B").replace('/', "%2F");
+    text.replace('=', "%3D")
+}
+
 fn rendered_file(file: &Value) -> Value {
     use base64::Engine;
     let mut file = file.clone();
-    if file["contentEncoding"] != "base64" {
-        let content = file["content"].as_str().unwrap_or_default();
+    let content = file["content"].as_str().unwrap_or_default();
+    if file["contentEncoding"] == "base64" {
+        file["content"] = json!(escaped(content));
+    } else {
         file["content"] = json!(base64::engine::general_purpose::STANDARD.encode(content));
         file["contentEncoding"] = json!("base64");
     }
@@ -141,4 +150,26 @@ fn rendered_file(file: &Value) -> Value {
         map.entry("user").or_insert(json!("root"));
     }
     file
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flightctl::device::files;
+
+    #[test]
+    fn what_came_as_base64_is_escaped_and_then_no_agent_can_read_it() {
+        let rendered = |content: &str, encoding: Option<&str>| {
+            let file = json!({"path": "/x", "content": content, "contentEncoding": encoding});
+            let spec = json!({"config": [{"name": "a", "inline": [file]}]});
+            json!({"config": rendered_config(&spec).unwrap()})
+        };
+        let spoilt = rendered("AP8=", Some("base64"));
+        assert_eq!(spoilt["config"][0]["inline"][0]["content"], "AP8%3D");
+        assert!(files::read(&spoilt).is_none());
+        let plain = files::read(&rendered("a", None)).unwrap();
+        assert_eq!(plain["/x"].content, b"a");
+        let lucky = files::read(&rendered("gIGC", Some("base64"))).unwrap();
+        assert_eq!(lucky["/x"].content, [128, 129, 130]);
+    }
 }

@@ -11,7 +11,7 @@ const PLANTED: &str = "planted-s3cret";
 
 fn inputs() -> Inputs {
     let map =
-        json!({"data": {"plain": "of the map", "dir": "deep/x"}, "binaryData": {"bytes": "AAH/"}});
+        json!({"data": {"plain": "of the map", "dir": "deep/x"}, "binaryData": {"bytes": "gIGC"}});
     let secret = json!({"data": {"word": k8s_openapi::ByteString(PLANTED.into()), "lines": k8s_openapi::ByteString("a\nb".into())}});
     let map = std::sync::Arc::new(serde_json::from_value(map).unwrap());
     let secret: k8s_openapi::api::core::v1::Secret = serde_json::from_value(secret).unwrap();
@@ -39,12 +39,14 @@ fn unit(workload: &Workload, name: &str) -> String {
 /// Paths, contents and modes of an item.
 fn listed(item: Option<&Item>) -> Vec<(String, Vec<u8>, u64)> {
     use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
     let files = item.unwrap().value()["inline"].as_array().unwrap().clone();
     let one = |file: &Value| {
         let content = file["content"].as_str().unwrap();
-        let content = base64::engine::general_purpose::STANDARD
-            .decode(content)
-            .unwrap();
+        let content = match file["contentEncoding"].as_str() {
+            None => content.as_bytes().to_vec(),
+            _ => STANDARD.decode(content).unwrap(),
+        };
         let path = file["path"].as_str().unwrap().to_owned();
         (path, content, file["mode"].as_u64().unwrap())
     };
@@ -198,7 +200,7 @@ fn volumes_are_files_of_their_own_mode_in_the_folder_of_the_pod() {
             b"of the map".to_vec(),
             0o400,
         ),
-        (format!("{folder}/map/raw"), vec![0, 1, 255], 0o440),
+        (format!("{folder}/map/raw"), vec![128, 129, 130], 0o440),
     ];
     expected.sort();
     let mut found = listed(workload.volumes.as_ref());
@@ -343,6 +345,16 @@ fn what_flight_control_would_refuse_for_its_size_is_not_sent() {
         "the map may shrink"
     );
     let words = error.to_string();
+    let bytes = json!({"binaryData": {"key": "AP8="}});
+    let bytes = std::sync::Arc::new(serde_json::from_value(bytes).unwrap());
+    pod.inputs = Inputs {
+        config_maps: [("map".into(), bytes)].into(),
+        ..Inputs::default()
+    }
+    .into();
+    let error = placed(&pod, "c").unwrap_err();
+    assert!(matches!(error, BackendError::Inputs(_)), "it may change");
+    assert!(error.to_string().contains("key is no text"), "{error}");
     assert!(
         words.contains("key is 1048577 bytes") && words.contains("1048576"),
         "{words}"

@@ -62,7 +62,8 @@ enum Outcome {
 struct Version {
     number: String,
     apps: Vec<App>,
-    files: Files,
+    /// `None`: some cannot be read, and the whole version is refused.
+    files: Option<Files>,
 }
 
 /// One device's agent.
@@ -104,7 +105,7 @@ impl<L: Link, R: Runtime> Agent<L, R> {
             current: Version {
                 number: "0".into(),
                 apps: Vec::new(),
-                files: Files::new(),
+                files: Some(Files::new()),
             },
             failed: None,
             boots: 0,
@@ -247,8 +248,9 @@ impl<L: Link, R: Runtime> Agent<L, R> {
     async fn apply(&mut self, desired: &Version) -> bool {
         // Copies: a reboot may interrupt this anywhere.
         let old = self.current.apps.clone();
-        let files = self.current.files.clone();
-        if !self.runtime.keep(&desired.files) {
+        let files = self.current.files.clone().unwrap_or_default();
+        let wanted = desired.files.as_ref();
+        if !wanted.is_some_and(|wanted| self.runtime.keep(wanted)) {
             self.rolling_back().await;
             self.runtime.keep(&files);
             return false;

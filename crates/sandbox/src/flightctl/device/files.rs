@@ -26,12 +26,13 @@ pub struct DeviceFile {
 /// Files by absolute path.
 pub(crate) type Files = BTreeMap<String, Arc<DeviceFile>>;
 
-/// The files of a rendered document: all in one item, their contents in base64.
-pub(crate) fn read(spec: &Value) -> Files {
+/// The files of a rendered document: all in one item, their contents in base64;
+/// `None` where one cannot be read.
+pub(crate) fn read(spec: &Value) -> Option<Files> {
     let items = spec["config"].as_array().into_iter().flatten();
     let files = items.flat_map(|item| item["inline"].as_array().into_iter().flatten());
     files
-        .filter_map(|file| {
+        .map(|file| {
             let content = BASE64.decode(file["content"].as_str()?).ok()?;
             let owner = |key: &str| file[key].as_str().unwrap_or("root").to_owned();
             let kept = DeviceFile {

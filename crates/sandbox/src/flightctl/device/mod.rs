@@ -2,7 +2,7 @@
 //! containers, and a handle to make things happen to them.
 
 mod agent;
-mod files;
+pub(crate) mod files;
 mod host;
 pub(crate) mod journal;
 mod link;
