@@ -79,6 +79,7 @@ impl World {
             lease_client: self.line.clone(),
             node,
             inputs: self.inputs.clone(),
+            api: None,
             events: Recorder::start(self.line.clone(), "vk-memory", &metrics, self.clock.clone()),
             metrics: metrics.clone(),
             clock: self.clock.clone(),
