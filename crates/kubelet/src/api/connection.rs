@@ -39,7 +39,11 @@ pub(super) async fn serve(
 ) {
     let evicted = place.evicted.clone();
     let life = async {
-        match timeout(HANDSHAKE, acceptor.accept(socket)).await {
+        let shaken = tokio::select! {
+            shaken = timeout(HANDSHAKE, acceptor.accept(socket)) => shaken,
+            () = stop.cancelled() => return,
+        };
+        match shaken {
             Ok(Ok(stream)) => answer(api, stream, &place, stop).await,
             Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
             Err(_) => debug!("a TLS handshake was not finished in time"),
@@ -81,6 +85,7 @@ async fn answer(
     } else {
         let mut http = http1::Builder::new();
         http.max_buf_size(HEADER_BYTES as usize)
+            .max_header_size(HEADER_BYTES as usize)
             .max_headers(HEADER_LINES)
             .header_read_timeout(None);
         let serving = http.serve_connection(io, service).with_upgrades();

@@ -32,6 +32,12 @@ impl Shown {
     pub(super) fn set(&self, certificate: CertifiedKey) {
         self.0.store(Some(Arc::new(certificate)));
     }
+
+    /// The present one, and those of its issuers.
+    #[cfg(test)]
+    pub(super) fn certificate(&self) -> Option<Vec<rustls::pki_types::CertificateDer<'static>>> {
+        Some(self.0.load_full()?.cert.clone())
+    }
 }
 
 impl ResolvesServerCert for Shown {

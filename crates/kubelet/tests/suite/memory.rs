@@ -3,6 +3,9 @@
 
 #[path = "given.rs"]
 pub mod given;
+// Named, because other tests include this file by its path.
+#[path = "memory/logs.rs"]
+mod logs;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -59,6 +62,7 @@ struct State {
     wants_inputs: bool,
     /// What each pod was given, where that is wanted.
     given: HashMap<Uid, Given>,
+    logs: logs::Written,
 }
 
 /// `ensure` of a pod with this annotation writes its journal first.
@@ -389,6 +393,10 @@ impl Backend for Remote {
             .remove(&pod.uid)
             .map(|_| ())
             .ok_or(BackendError::NotFound)
+    }
+
+    fn logs(&self) -> Option<&dyn vk_provider::Logs> {
+        Some(self)
     }
 
     async fn list(&self) -> Result<Listing, BackendError> {

@@ -3,6 +3,8 @@
 mod names;
 mod pair;
 mod request;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 

@@ -31,7 +31,7 @@ pub(super) async fn serve(api: &NodeApi, place: InPod<'_>, query: &str) -> Respo
     };
     let (question, options) = match question(api, place, query) {
         Ok(question) => question,
-        Err(refusal) => return refusal,
+        Err(Refusal(status, text)) => return answer::text(status, text),
     };
     match timeout(LOG_OPEN, logs.open(&question)).await {
         Ok(Ok(log)) => answer::of(
@@ -57,23 +57,22 @@ pub(super) async fn serve(api: &NodeApi, place: InPod<'_>, query: &str) -> Respo
     }
 }
 
+/// There is no log for this request, and why.
+struct Refusal(StatusCode, String);
+
 /// What the backend is asked; the order of refusals is the kubelet's.
-fn question(
-    api: &NodeApi,
-    place: InPod<'_>,
-    query: &str,
-) -> Result<(LogQuery, Options), Response<Body>> {
+fn question(api: &NodeApi, place: InPod<'_>, query: &str) -> Result<(LogQuery, Options), Refusal> {
     let options = query::parse(query, api.shared.clock.now()).map_err(|bad| match bad {
-        BadQuery::Undecodable => answer::text(
+        BadQuery::Undecodable => Refusal(
             StatusCode::BAD_REQUEST,
-            r#"{"message": "Unable to decode query."}"#,
+            r#"{"message": "Unable to decode query."}"#.into(),
         ),
-        BadQuery::Invalid => answer::text(
+        BadQuery::Invalid => Refusal(
             StatusCode::UNPROCESSABLE_ENTITY,
-            r#"{"message": "Invalid request."}"#,
+            r#"{"message": "Invalid request."}"#.into(),
         ),
     })?;
-    let not_found = |text: String| answer::text(StatusCode::NOT_FOUND, text);
+    let not_found = |text: String| Refusal(StatusCode::NOT_FOUND, text);
     let InPod { pod, container, .. } = place;
     let found = api.pod(place);
     let found = found.ok_or_else(|| not_found(format!("pod {pod:?} does not exist")))?;
@@ -82,7 +81,7 @@ fn question(
         return Err(not_found(text));
     }
     if let Some(why) = started::missing(&found, container, options.previous) {
-        return Err(answer::text(StatusCode::BAD_REQUEST, why));
+        return Err(Refusal(StatusCode::BAD_REQUEST, why));
     }
     let question = log_query(&found, container, &options)
         .ok_or_else(|| not_found(format!("pod {pod:?} does not exist")))?;

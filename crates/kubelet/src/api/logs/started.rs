@@ -62,7 +62,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn pod(statuses: Value) -> Pod {
+    fn pod(statuses: &Value) -> Pod {
         serde_json::from_value(json!({
             "metadata": {"name": "web"},
             "spec": {
@@ -75,16 +75,16 @@ mod tests {
         .unwrap()
     }
 
-    fn status(state: Value, last: Value) -> Pod {
+    fn status(state: &Value, last: &Value) -> Pod {
         pod(
-            json!([{"name": "app", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            &json!([{"name": "app", "image": "", "imageID": "", "ready": false, "restartCount": 0,
             "state": state, "lastState": last}]),
         )
     }
 
     #[test]
     fn every_kind_of_container_is_one() {
-        let pod = pod(json!([]));
+        let pod = pod(&json!([]));
         for name in ["app", "first", "debug"] {
             assert!(is_in_spec(&pod, name), "{name}");
         }
@@ -129,10 +129,10 @@ mod tests {
             ),
         ];
         for (state, last, previous, wanted) in table {
-            let pod = status(state.clone(), last);
+            let pod = status(&state, &last);
             assert_eq!(missing(&pod, "app", previous), wanted, "{state}");
         }
-        let none = missing(&pod(json!([])), "app", false);
+        let none = missing(&pod(&json!([])), "app", false);
         assert_eq!(none, Some(format!("{place} is not available")));
     }
 }
