@@ -1,6 +1,10 @@
 //! `/exec`, `/attach`, `/run` and `/portForward`: the place where the streaming
 //! protocols meet the backend. They are not connected yet, so that everything is
 //! answered 501, in words.
+//!
+//! # Caveats
+//! Once a connection is upgraded it leaves `connection::serve`, which then gives
+//! its place back: what serves the upgraded one has to hold the `pulse::Place`.
 
 use axum::body::Body;
 use http::{Response, StatusCode};

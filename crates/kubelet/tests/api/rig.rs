@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Layer;
 use virtual_kubelet::events::Recorder;
 use virtual_kubelet::metrics::Metrics;
-use virtual_kubelet::{ApiSettings, ClientCa, Host, ServingCertificate, Settings};
+use virtual_kubelet::{ApiSettings, ClientCa, Host, InputSettings, ServingCertificate, Settings};
 use vk_provider::Clock;
 use vk_sandbox::kubernetes::Cluster;
 
@@ -134,6 +134,7 @@ impl Rig {
             client: client.clone(),
             lease_client: client.clone(),
             node: node_settings("default"),
+            inputs: InputSettings::default(),
             api: Some(api),
             events: Recorder::start(client.clone(), "vk-memory", &metrics, clock.clone()),
             metrics,

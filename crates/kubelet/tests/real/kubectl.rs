@@ -72,7 +72,9 @@ pub async fn reads_logs(plane: Arc<ControlPlane>) {
         certificate: ServingCertificate::Requested,
         ..ApiSettings::new(0..=0)
     };
-    let mut world = World::with_api(line, Clock::live(), NAMESPACE, Some(api)).await;
+    let mut world = World::idle(line, Clock::live(), NAMESPACE);
+    world.api = Some(api);
+    world.start().await;
     world.client = crate::client(&plane.kubeconfig()).await;
     let pod = world.create(&world.pod("web", "Always")).await;
     world.running("web").await;

@@ -3,8 +3,7 @@
 
 #[path = "given.rs"]
 pub mod given;
-// Named, because other tests include this file by its path.
-#[path = "memory/logs.rs"]
+#[path = "logs.rs"]
 mod logs;
 
 use std::collections::HashMap;
