@@ -118,7 +118,11 @@ async fn a_thousand_idle_connections_take_no_more_places_than_there_are() {
             );
         }
     }
-    assert_eq!(rig.get("/healthz").await.status, 200);
+    let metrics = rig.get("/metrics").await.text();
+    let name = "virtual_kubelet_http_connections ";
+    let counted = metrics.lines().find_map(|line| line.strip_prefix(name));
+    let counted: usize = counted.unwrap().parse().unwrap();
+    assert!(counted <= PLACES, "{counted}");
     let held = async || {
         let open = idle.iter().filter(|socket| is_open(socket)).count();
         (open < PLACES).then_some(open)

@@ -157,9 +157,13 @@ impl Cluster {
     }
 
     async fn is_asked(&self, times: usize) {
-        while self.asked() < times {
+        for _ in 0..20_000 {
+            if self.asked() >= times {
+                return;
+            }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
+        panic!("asked {} times and not {times}", self.asked());
     }
 
     /// For a life of this many seconds from now.
