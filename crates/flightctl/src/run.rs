@@ -138,6 +138,7 @@ pub async fn run_until(parts: Parts, stop: CancellationToken, shutdown: Shutdown
             api_server: parts.workloads.api_server,
             api_server_ca: parts.workloads.api_server_ca,
         },
+        api: None,
         events: Recorder::start(parts.kube, COMPONENT, &metrics, parts.clock.clone()),
         metrics,
         clock: parts.clock,

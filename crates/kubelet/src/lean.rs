@@ -62,6 +62,11 @@ impl PodText {
         serde_json::from_str(&self.json)
     }
 
+    /// The pod as JSON.
+    pub(crate) fn json(&self) -> &str {
+        &self.json
+    }
+
     /// Whether both have the same spec.
     pub(crate) fn same_spec(&self, other: &Self) -> bool {
         self.json.get(self.spec.clone()) == other.json.get(other.spec.clone())

@@ -25,10 +25,12 @@
 //! | `act` | once, a child per UID at work | queue | backend, pod status, pod deletion |
 //! | `inputs` | per object that pods refer to | that object | the store of inputs, queue |
 //! | `inputs` | once | when tokens are due | tokens of pods, queue |
+//! | [`api`] | per node, if asked for | table, backend | – |
 //! | [`events`] | once | a bounded lane | Event objects |
 
 mod act;
 pub mod admin;
+pub mod api;
 pub mod cause;
 pub mod connect;
 mod desired;
@@ -52,6 +54,7 @@ pub mod table;
 mod unending;
 mod watch;
 
+pub use api::{ApiSettings, ClientCa, ServingCertificate};
 pub use desired::JOURNAL_ANNOTATION;
 pub use host::{DRAIN_WITHIN, Drain, Host, KeptNode, Settings, Shutdown, Undrained};
 pub use inputs::InputSettings;

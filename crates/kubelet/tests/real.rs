@@ -10,7 +10,11 @@
 
 #[path = "../../../tests/real/harness/mod.rs"]
 mod harness;
+#[path = "real/kubectl.rs"]
+mod kubectl;
 mod suite;
+
+use std::sync::Arc;
 
 use harness::control_plane::ControlPlane;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -57,8 +61,14 @@ async fn the_lifecycle_suite_holds_on_a_real_control_plane() {
     let plane = tokio::task::spawn_blocking(move || ControlPlane::start(&tools))
         .await
         .unwrap();
+    let plane = Arc::new(plane);
+    let mut tasks = checks(&plane);
+    tasks.push((
+        "kubectl_reads_the_logs_of_a_node_with_a_certificate_of_the_cluster",
+        tokio::spawn(kubectl::reads_logs(plane.clone())),
+    ));
     let mut failed = Vec::new();
-    for (name, task) in checks(&plane) {
+    for (name, task) in tasks {
         let ended = task.await;
         println!("{name} ... {}", if ended.is_ok() { "ok" } else { "FAILED" });
         failed.extend(ended.err().map(|_| name));

@@ -11,9 +11,12 @@ use crate::admission::{Admission, NodeUse, node_fit};
 use crate::error::BackendError;
 use crate::facts::{Change, Listing};
 use crate::key::PodKey;
+use crate::logs::Logs;
 use crate::node::NodeSet;
 use crate::podspec::Declaration;
 use crate::request::PodRequest;
+use crate::stats::Stats;
+use crate::streams::{Attach, Exec, PortForward};
 
 /// Runs pods somewhere else. One backend serves many nodes.
 ///
@@ -83,6 +86,35 @@ pub trait Backend: Send + Sync + 'static {
     /// Facts as they come. The stream ends only with the backend; one that ends
     /// before, or panics, is asked for again after a pause, and then all is listed.
     fn changes(&self) -> BoxStream<'static, Change>;
+
+    /// Reads logs, where it can; without it `kubectl logs` is answered 501.
+    fn logs(&self) -> Option<&dyn Logs> {
+        None
+    }
+
+    /// Runs commands in containers, where it can; without it `kubectl exec` and
+    /// `cp` are answered 501.
+    fn exec(&self) -> Option<&dyn Exec> {
+        None
+    }
+
+    /// Joins processes of containers, where it can; without it `kubectl attach`
+    /// is answered 501.
+    fn attach(&self) -> Option<&dyn Attach> {
+        None
+    }
+
+    /// Connects to ports of pods, where it can; without it `kubectl port-forward`
+    /// is answered 501.
+    fn port_forward(&self) -> Option<&dyn PortForward> {
+        None
+    }
+
+    /// Tells what pods use, where it can; without it `kubectl top` is answered
+    /// 501.
+    fn stats(&self) -> Option<&dyn Stats> {
+        None
+    }
 }
 
 /// What is handed to `ensure` beside the pod.

@@ -21,7 +21,9 @@
 //! [`podspec`] (what a backend does with every field of a pod), [`inputs`],
 //! [`environment`], [`volumes`] and [`rendered`] (what a pod is given, what its
 //! containers are started with, its files, and all of it together), [`image`] and
-//! [`pull`] (image names in full, and what they are pulled with), [`error`] and,
+//! [`pull`] (image names in full, and what they are pulled with), [`logs`],
+//! [`streams`] and [`stats`] (what a backend may do besides: logs, processes and
+//! connections inside pods, what they use), [`error`] and,
 //! with the feature `conformance`, the kit that every backend passes
 //! (`conformance`). How to write a backend: `docs/writing-a-backend.md` and
 //! `examples/memory`.
@@ -38,12 +40,15 @@ pub mod facts;
 pub mod image;
 pub mod inputs;
 pub mod key;
+pub mod logs;
 pub mod node;
 pub mod podspec;
 pub mod pull;
 pub mod quantity;
 pub mod rendered;
 pub mod request;
+pub mod stats;
+pub mod streams;
 pub mod volumes;
 
 pub use admission::{Admission, NODE_AFFINITY, NodeUse, admit, node_fit};
@@ -55,7 +60,10 @@ pub use facts::{
 };
 pub use inputs::{Inputs, Sealed, TokenAsk};
 pub use key::{PodKey, Uid};
+pub use logs::{LogChunk, LogItem, LogQuery, LogSource, LogStream, Logs};
 pub use node::{NodeFacts, NodeInfo, NodeSet};
 pub use pull::PullCredentials;
 pub use rendered::{RenderError, RenderedContainer, RenderedPayload, RenderedPod};
 pub use request::{PodChange, PodRequest, Revision};
+pub use stats::Stats;
+pub use streams::{Attach, Exec, PortForward, TermSize};

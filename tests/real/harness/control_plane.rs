@@ -16,6 +16,9 @@ use super::process::{Process, free_port};
 /// A control plane needs some seconds on two busy cores.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Who the API server is to kubelets; it may do nothing until a test lets it.
+pub const KUBELET_CLIENT: &str = "kube-apiserver-kubelet-client";
+
 /// A running control plane.
 pub struct ControlPlane {
     // Before the folder they write to.
@@ -200,6 +203,10 @@ impl ControlPlane {
             &self.flag("tls-private-key-file", "server.key"),
             &self.flag("client-ca-file", "ca.crt"),
             &self.flag("service-account-key-file", "accounts.pub"),
+            // As kubeadm: kubelets are shown a certificate and have to show one.
+            &self.flag("kubelet-certificate-authority", "ca.crt"),
+            &self.flag("kubelet-client-certificate", "kubelet-client.crt"),
+            &self.flag("kubelet-client-key", "kubelet-client.key"),
             &self.flag("service-account-signing-key-file", "accounts.key"),
         ]);
         command.args(flags.apiserver);
@@ -229,6 +236,8 @@ impl ControlPlane {
                 command.args([
                     &self.flag("service-account-private-key-file", "accounts.key"),
                     &self.flag("root-ca-file", "ca.crt"),
+                    &self.flag("cluster-signing-cert-file", "ca.crt"),
+                    &self.flag("cluster-signing-key-file", "ca.key"),
                 ]);
                 command.args(flags);
             }
@@ -264,8 +273,9 @@ impl ControlPlane {
             .push(DnType::CommonName, "virtual-kubelet test CA");
         let ca_key = key();
         let ca = params.self_signed(&ca_key).expect("a CA can be made");
-        let issuer = Issuer::new(params, ca_key);
         self.write("ca.crt", &ca.pem());
+        self.write("ca.key", &ca_key.serialize_pem());
+        let issuer = Issuer::new(params, ca_key);
 
         let server_key = key();
         let mut server = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()])
@@ -280,18 +290,21 @@ impl ControlPlane {
         );
         self.write("server.key", &server_key.serialize_pem());
 
-        let admin_key = key();
-        let mut admin = CertificateParams::default();
-        admin.distinguished_name.push(DnType::CommonName, "admin");
-        admin
-            .distinguished_name
-            .push(DnType::OrganizationName, "system:masters");
-        admin.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        self.write(
-            "admin.crt",
-            &admin.signed_by(&admin_key, &issuer).expect("signed").pem(),
-        );
-        self.write("admin.key", &admin_key.serialize_pem());
+        let client = |name: &str, user: &str, group: Option<&str>| {
+            let key = key();
+            let mut params = CertificateParams::default();
+            let subject = &mut params.distinguished_name;
+            subject.push(DnType::CommonName, user);
+            if let Some(group) = group {
+                subject.push(DnType::OrganizationName, group);
+            }
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+            let certificate = params.signed_by(&key, &issuer).expect("signed");
+            self.write(&format!("{name}.crt"), &certificate.pem());
+            self.write(&format!("{name}.key"), &key.serialize_pem());
+        };
+        client("admin", "admin", Some("system:masters"));
+        client("kubelet-client", KUBELET_CLIENT, None);
 
         let accounts = key();
         self.write("accounts.key", &accounts.serialize_pem());

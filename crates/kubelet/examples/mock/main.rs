@@ -98,6 +98,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             ..NodeSettings::new("mock", COMPONENT)
         },
         inputs: virtual_kubelet::InputSettings::default(),
+        api: None,
         events: Recorder::start(client.clone(), COMPONENT, &metrics, clock.clone()),
         client,
         metrics,

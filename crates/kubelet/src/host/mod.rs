@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use vk_provider::{Backend, Clock};
 
 use crate::act::{Actor, Nodes, act};
+use crate::api::{Api, ApiSettings};
 use crate::events::Recorder;
 use crate::inputs::{InputSettings, Parts, Store};
 use crate::leadership::{Gate, Leadership};
@@ -45,6 +46,8 @@ pub struct Settings {
     pub node: NodeSettings,
     /// What pods are given of the cluster.
     pub inputs: InputSettings,
+    /// The kubelet API, behind `kubectl logs`; without it nodes have none.
+    pub api: Option<ApiSettings>,
     /// Where events go.
     pub events: Recorder,
     /// Counters.
@@ -67,6 +70,7 @@ pub struct Host {
     settings: Settings,
     actor: Arc<Actor>,
     leadership: Leadership,
+    api: Option<Api>,
     ready: watch::Sender<bool>,
 }
 
@@ -109,10 +113,21 @@ impl Host {
             run_agents: settings.node.run_agents,
             backend,
         });
+        let api = settings.api.clone().map(|api| {
+            Api::new(
+                api,
+                settings.client.clone(),
+                actor.backend.clone(),
+                actor.table.clone(),
+                settings.metrics.clone(),
+                settings.clock.clone(),
+            )
+        });
         Self {
             settings,
             actor,
             leadership,
+            api,
             ready: watch::Sender::new(false),
         }
     }
@@ -161,6 +176,10 @@ impl Host {
         let observing = tokio::spawn(observe(backend.clone(), table, queue, end.clone()));
         let (inputs, ended) = (actor.inputs.clone(), end.clone());
         let renewing = tokio::spawn(async move { inputs.keep_tokens(ended).await });
+        if let Some(api) = self.api.clone() {
+            let end = end.clone();
+            tokio::spawn(async move { api.keep(end).await });
+        }
         let sets = unending("nodes", move || backend.nodes());
         let mut serving = Serving::new(&self);
         serving.run(sets, &stop).await;

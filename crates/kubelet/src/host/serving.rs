@@ -217,9 +217,10 @@ impl<'a> Serving<'a> {
             settings,
             actor,
             leadership,
+            api,
             ..
         } = self.host;
-        let node = Tended::start(name, facts, settings, actor, leadership);
+        let node = Tended::start(name, facts, settings, actor, leadership, api.as_ref());
         let node = Box::new(node);
         self.served
             .insert(name.into(), Served::Tended { node, kept });

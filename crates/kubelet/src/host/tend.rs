@@ -14,6 +14,7 @@ use vk_provider::NodeFacts;
 
 use super::Settings;
 use crate::act::Actor;
+use crate::api::Api;
 use crate::leadership::Role;
 use crate::node::{NodeSettings, NodeTask, Registration};
 use crate::watch::watch_pods;
@@ -32,6 +33,7 @@ pub(super) struct Tended {
     pub(super) registration: watch::Receiver<Registration>,
     pub(super) role: watch::Receiver<Role>,
     registering: Option<Stopping>,
+    serving: Option<Stopping>,
     following: Stopping,
     lease: Stopping,
 }
@@ -66,9 +68,11 @@ impl Tended {
         settings: &Settings,
         actor: &Arc<Actor>,
         leadership: &crate::leadership::Leadership,
+        api: Option<&Api>,
     ) -> Self {
         let role = leadership.contend(name);
         let (facts, told) = watch::channel(facts);
+        let door = api.and_then(|api| api.open(name, leadership));
         let task = NodeTask {
             client: settings.client.clone(),
             lease_client: settings.lease_client.clone(),
@@ -76,6 +80,11 @@ impl Tended {
                 name: name.into(),
                 events: Some(settings.events.clone()),
                 metrics: Some(settings.metrics.clone()),
+                listen_port: match (api, &door) {
+                    (Some(_), door) => door.as_ref().map(|door| door.port().into()),
+                    (None, _) => settings.node.listen_port,
+                },
+                address: door.as_ref().and(api).and_then(Api::address),
                 ..settings.node.clone()
             },
             facts: told,
@@ -93,6 +102,18 @@ impl Tended {
                 })
                 .await;
             }
+        });
+        let serving = door.map(|door| {
+            Stopping::start(|stop| {
+                let (name, task) = (name.to_owned(), task.clone());
+                async move {
+                    restarted(&name, "kubelet API", &stop, || {
+                        let (door, settings) = (door.clone(), task.settings.clone());
+                        door.serve(settings, task.facts.clone(), stop.clone())
+                    })
+                    .await;
+                }
+            })
         });
         let registration = task.registration.subscribe();
         let registering = Stopping::start(|stop| {
@@ -122,6 +143,7 @@ impl Tended {
             registration,
             role,
             registering: Some(registering),
+            serving,
             following,
             lease,
         }
@@ -151,7 +173,12 @@ impl Tended {
                 registering.end().await;
             }
         };
-        tokio::join!(registered, self.following.end());
+        let served = async {
+            if let Some(serving) = self.serving.take() {
+                serving.end().await;
+            }
+        };
+        tokio::join!(registered, self.following.end(), served);
         Leased(self.lease)
     }
 }

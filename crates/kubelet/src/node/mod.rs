@@ -26,11 +26,12 @@ pub(crate) mod sandboxed;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, Taint};
+use k8s_openapi::api::core::v1::{Node, NodeAddress, Taint};
 use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, Client};
 use tokio::sync::{Notify, watch};
@@ -78,6 +79,9 @@ pub struct NodeSettings {
     /// The port of the kubelet API; without one `kubectl logs` is told that the
     /// node has none.
     pub listen_port: Option<i32>,
+    /// Where the API server reaches that port: told as the first `InternalIP`, and
+    /// no name with it that the API server would try before.
+    pub address: Option<IpAddr>,
     /// Taints beside the backend's.
     pub taints: Vec<Taint>,
     /// Run the agents of the cluster's machines too: mirrors of static pods, and
@@ -104,6 +108,7 @@ impl NodeSettings {
             version_suffix: version_suffix.into(),
             role: "agent".into(),
             listen_port: None,
+            address: None,
             taints: vec![Taint {
                 key: "virtual-kubelet.io/provider".into(),
                 value: Some(provider.into()),
@@ -185,6 +190,11 @@ impl NodeTask {
 }
 
 impl NodeSettings {
+    /// What the Node tells as its addresses.
+    pub(crate) fn addresses(&self, facts: &NodeFacts) -> Vec<NodeAddress> {
+        object::addresses(self, facts)
+    }
+
     /// The holder of this node's lease, when it is this process. It begins with
     /// the node's name, which is all that a kubelet writes.
     pub(crate) fn holder(&self) -> String {

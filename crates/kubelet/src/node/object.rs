@@ -295,8 +295,17 @@ pub(super) fn taint_id(taint: &Taint) -> String {
 /// The API server connects to the address of the type it prefers, `Hostname`
 /// first: where something listens, a name that does not resolve would be in the
 /// way of a real address. Where nothing does, it is what people look for.
-fn addresses(settings: &NodeSettings, facts: &NodeFacts) -> Vec<NodeAddress> {
+pub(super) fn addresses(settings: &NodeSettings, facts: &NodeFacts) -> Vec<NodeAddress> {
     let mut all = facts.addresses.clone();
+    if let Some(own) = settings.address {
+        // What is tried before an InternalIP.
+        all.retain(|a| !matches!(a.type_.as_str(), "Hostname" | "InternalDNS"));
+        let address = own.to_string();
+        all.retain(|a| a.address != address);
+        let type_ = "InternalIP".into();
+        all.insert(0, NodeAddress { address, type_ });
+        return all;
+    }
     let named = all.iter().any(|a| a.type_ == "Hostname");
     if !named && (settings.listen_port.is_none() || all.is_empty()) {
         all.push(NodeAddress {

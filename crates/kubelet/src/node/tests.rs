@@ -131,6 +131,33 @@ fn a_whole_version_stands_as_it_is() {
 }
 
 #[test]
+fn the_address_of_the_process_comes_first_and_no_name_before_it() {
+    let settings = NodeSettings {
+        listen_port: Some(10250),
+        address: Some([192, 0, 2, 9].into()),
+        ..settings()
+    };
+    let address = |kind: &str, address: &str| NodeAddress {
+        type_: kind.into(),
+        address: address.into(),
+    };
+    let mut facts = facts();
+    facts.addresses = vec![
+        address("Hostname", "device"),
+        address("InternalDNS", "device.example.com"),
+        address("InternalIP", "192.0.2.1"),
+        address("InternalIP", "192.0.2.9"),
+        address("ExternalIP", "198.51.100.1"),
+    ];
+    let wanted = [
+        address("InternalIP", "192.0.2.9"),
+        address("InternalIP", "192.0.2.1"),
+        address("ExternalIP", "198.51.100.1"),
+    ];
+    assert_eq!(settings.addresses(&facts), wanted);
+}
+
+#[test]
 fn with_a_port_the_api_server_is_given_the_address_that_answers() {
     let settings = NodeSettings {
         listen_port: Some(10250),

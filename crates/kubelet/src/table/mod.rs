@@ -15,8 +15,10 @@ use crate::lean::LeanPod;
 use crate::plan::{Absence, View};
 
 mod confirm;
+mod lookup;
 mod record;
 
+pub(crate) use lookup::Running;
 pub use record::{BACK_OFF_FIRST, BACK_OFF_MAX, Failed, Place, Record, Stopping, Writes, back_off};
 
 /// Pods that stay open: as many as are written at once, between a change and

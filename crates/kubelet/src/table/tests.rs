@@ -442,3 +442,33 @@ fn a_pod_that_may_run_once_and_was_seen_to_run_is_lost_though_kubernetes_was_not
     table.listing(listing(vec![], 3));
     assert_eq!(next(), Step::Fail(Failure::Lost));
 }
+
+#[test]
+fn pods_are_looked_up_by_name_on_their_node_alone() {
+    let table = Table::default();
+    for name in ["b", "a"] {
+        table.apply(lean(&pod(name, &format!("u-{name}"))));
+    }
+    let mut known = facts("u-a", 1);
+    known.containers = vec![ContainerFact::new(
+        "app",
+        ContainerState::Running { started_at: None },
+    )];
+    table.observe(known, at(1));
+    let uid = |pod: Option<Arc<Pod>>| pod.and_then(|pod| pod.metadata.uid.clone());
+    let found = uid(table.named("node", "default", "a"));
+    assert_eq!(found.as_deref(), Some("u-a"));
+    assert_eq!(table.named("other", "default", "a"), None);
+    assert_eq!(table.named("node", "other", "a"), None);
+    let texts = table.texts("node");
+    let names = texts.iter().map(|text| text.open().unwrap().metadata.name);
+    assert_eq!(names.flatten().collect::<Vec<_>>(), ["a", "b"]);
+    let running = table.running("node");
+    assert_eq!(running.len(), 1);
+    assert_eq!(running[0].facts.key.uid, Uid::new("u-a"));
+    // The remote may have what Kubernetes has no longer.
+    table.gone(&Uid::new("u-a"));
+    assert_eq!(table.named("node", "default", "a"), None);
+    assert_eq!(table.texts("node").len(), 1);
+    assert!(table.running("node")[0].pod.is_none());
+}

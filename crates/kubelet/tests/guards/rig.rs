@@ -75,6 +75,7 @@ impl Rig {
             lease_client: client.clone(),
             node: node_settings("default"),
             inputs: InputSettings::default(),
+            api: None,
             events: Recorder::start(client, "vk-memory", &self.metrics, clock.clone()),
             metrics: self.metrics.clone(),
             clock,

@@ -136,6 +136,7 @@ pub async fn costs_no_pod(plane: Arc<ControlPlane>) {
         lease_client: mock::client(&plane).await,
         node,
         inputs: InputSettings::default(),
+        api: None,
         events: Recorder::start(client.clone(), "vk-memory", &metrics, clock.clone()),
         metrics,
         clock,

@@ -67,6 +67,7 @@ fn start(cluster: &Cluster, remote: &Remote, clock: &vk_provider::Clock, log: &L
         lease_client: client.clone(),
         node,
         inputs: InputSettings::default(),
+        api: None,
         events: Recorder::start(client, "vk-memory", &metrics, clock.clone()),
         metrics,
         clock: clock.clone(),

@@ -135,6 +135,7 @@ impl World {
             lease_client: client.clone(),
             node,
             inputs: InputSettings::default(),
+            api: None,
             events: Recorder::start(client, "vk-simulated", &metrics, clock.clone()),
             metrics,
             clock,

@@ -3,6 +3,8 @@
 
 #[path = "given.rs"]
 pub mod given;
+#[path = "logs.rs"]
+mod logs;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -59,6 +61,7 @@ struct State {
     wants_inputs: bool,
     /// What each pod was given, where that is wanted.
     given: HashMap<Uid, Given>,
+    logs: logs::Written,
 }
 
 /// More calls than any test comes to.
@@ -417,6 +420,10 @@ impl Backend for Remote {
             .remove(&pod.uid)
             .map(|_| ())
             .ok_or(BackendError::NotFound)
+    }
+
+    fn logs(&self) -> Option<&dyn vk_provider::Logs> {
+        Some(self)
     }
 
     async fn list(&self) -> Result<Listing, BackendError> {

@@ -69,6 +69,7 @@ impl Process {
             lease_client: line.client(cluster),
             node,
             inputs: InputSettings::default(),
+            api: None,
             events: Recorder::start(client, "vk-memory", &metrics, clock.clone()),
             metrics,
             clock: clock.clone(),

@@ -15,7 +15,7 @@ use virtual_kubelet::events::Recorder;
 use virtual_kubelet::metrics::Metrics;
 use virtual_kubelet::node::NodeSettings;
 use virtual_kubelet::table::Table;
-use virtual_kubelet::{Host, InputSettings, Settings};
+use virtual_kubelet::{ApiSettings, Host, InputSettings, Settings};
 use vk_provider::Clock;
 
 use super::gate::{self, Gate};
@@ -39,6 +39,8 @@ pub struct World {
     pub clock: Clock,
     /// What pods are given, from the next start on.
     pub inputs: InputSettings,
+    /// The node's API, from the next start on.
+    pub api: Option<ApiSettings>,
     pub metrics: Metrics,
     kubelet: Option<(CancellationToken, JoinHandle<()>)>,
 }
@@ -65,6 +67,7 @@ impl World {
             remote,
             clock,
             inputs: InputSettings::default(),
+            api: None,
             metrics: Metrics::default(),
             kubelet: None,
         }
@@ -79,6 +82,7 @@ impl World {
             lease_client: self.line.clone(),
             node,
             inputs: self.inputs.clone(),
+            api: self.api.clone(),
             events: Recorder::start(self.line.clone(), "vk-memory", &metrics, self.clock.clone()),
             metrics: metrics.clone(),
             clock: self.clock.clone(),

@@ -1,0 +1,197 @@
+//! One connection, from its acceptance to its end.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::limits::{ENDING, HANDSHAKE, HEADER_BYTES, HEADER_LINES, STREAMS};
+use super::node::NodeApi;
+use super::pulse::{Busy, Place, Pulse};
+use super::tls;
+
+/// Serves a connection until it ends, is quiet for too long, has to make room, or
+/// `stop`: then requests under way have [`ENDING`].
+pub(super) async fn serve(
+    api: Arc<NodeApi>,
+    socket: TcpStream,
+    acceptor: TlsAcceptor,
+    place: Place,
+    stop: CancellationToken,
+) {
+    let evicted = place.evicted.clone();
+    let life = async {
+        let shaken = tokio::select! {
+            shaken = timeout(HANDSHAKE, acceptor.accept(socket)) => shaken,
+            () = stop.cancelled() => return,
+        };
+        match shaken {
+            Ok(Ok(stream)) => answer(api, stream, &place, stop).await,
+            Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
+            Err(_) => debug!("a TLS handshake was not finished in time"),
+        }
+    };
+    tokio::select! {
+        () = life => {}
+        () = evicted.cancelled() => debug!("a quiet connection made room"),
+    }
+}
+
+async fn answer(
+    api: Arc<NodeApi>,
+    stream: TlsStream<TcpStream>,
+    place: &Place,
+    stop: CancellationToken,
+) {
+    let (_, session) = stream.get_ref();
+    let several = session.alpn_protocol() == Some(tls::H2);
+    let shown: Arc<[CertificateDer<'static>]> =
+        session.peer_certificates().unwrap_or_default().into();
+    let pulse = place.pulse.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (api, shown, busy) = (api.clone(), shown.clone(), pulse.request());
+        async move {
+            let answer = super::request::answer(&api, &shown, request).await;
+            Ok::<_, Infallible>(held(answer, busy))
+        }
+    });
+    // What comes in between two requests on HTTP/2 need not be a third.
+    let heard = (!several).then(|| place.pulse.clone());
+    let io = TokioIo::new(Heard { stream, heard });
+    let ended = if several {
+        let mut http = http2::Builder::new(TokioExecutor::new());
+        http.max_concurrent_streams(STREAMS)
+            .max_header_list_size(HEADER_BYTES);
+        let serving = std::pin::pin!(http.serve_connection(io, service));
+        finish(serving, place, &stop, |serving| serving.graceful_shutdown()).await
+    } else {
+        let mut http = http1::Builder::new();
+        http.max_buf_size(HEADER_BYTES as usize)
+            .max_header_size(HEADER_BYTES as usize)
+            .max_headers(HEADER_LINES)
+            .header_read_timeout(None);
+        let serving = http.serve_connection(io, service).with_upgrades();
+        let serving = std::pin::pin!(serving);
+        finish(serving, place, &stop, |serving| serving.graceful_shutdown()).await
+    };
+    if let Err(error) = ended {
+        debug!(%error, "a connection failed");
+    }
+}
+
+/// Drives a connection to its end.
+async fn finish<F: Future<Output = hyper::Result<()>>>(
+    mut serving: Pin<&mut F>,
+    place: &Place,
+    stop: &CancellationToken,
+    shut_down: impl FnOnce(Pin<&mut F>),
+) -> hyper::Result<()> {
+    tokio::select! {
+        ended = serving.as_mut() => return ended,
+        () = place.pulse.ends() => return Ok(()),
+        () = stop.cancelled() => {}
+    }
+    shut_down(serving.as_mut());
+    timeout(ENDING, serving).await.unwrap_or(Ok(()))
+}
+
+/// An answer that counts as under way until it is told to its end or dropped.
+fn held(answer: Response<Body>, busy: Busy) -> Response<Body> {
+    answer.map(|body| Body::new(Held { body, _busy: busy }))
+}
+
+struct Held {
+    body: Body,
+    _busy: Busy,
+}
+
+impl http_body::Body for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A stream that tells when something came in.
+struct Heard {
+    stream: TlsStream<TcpStream>,
+    heard: Option<Arc<Pulse>>,
+}
+
+impl AsyncRead for Heard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before
+            && let Some(pulse) = &self.heard
+        {
+            pulse.heard();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Heard {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,160 @@
+//! What is answered.
+
+use http_body_util::{BodyExt, Empty};
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+
+use crate::rig::{Rig, TOKEN, request};
+use crate::wire::{Answer, say};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_are_those_of_kubernetes_and_running_ones_those_of_the_remote() {
+    let rig = Rig::new().await;
+    let uid = rig.runs("web").await;
+    let list: Value = serde_json::from_slice(&rig.get("/pods").await.body).unwrap();
+    assert_eq!(list["kind"], "PodList");
+    let pod = &list["items"][0];
+    assert_eq!(pod["metadata"]["uid"], *uid);
+    assert_eq!(pod["spec"]["containers"][0]["image"], "app:1");
+    assert_eq!(pod["status"]["phase"], "Running");
+    assert!(pod["metadata"].get("managedFields").is_none());
+    let running: Value = serde_json::from_slice(&rig.get("/runningpods/").await.body).unwrap();
+    assert_eq!(running["items"][0]["metadata"]["uid"], *uid);
+    assert_eq!(
+        running["items"][0]["spec"]["containers"][0]["image"],
+        "app:1"
+    );
+    rig.remote.exit(&uid, 0);
+    crate::suite::world::eventually("it runs no longer", async || {
+        let list = rig.get("/runningpods/").await.body;
+        let list: Value = serde_json::from_slice(&list).unwrap();
+        list["items"].as_array().unwrap().is_empty().then_some(())
+    })
+    .await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_configuration_and_metrics_are_told() {
+    let rig = Rig::new().await;
+    rig.runs("web").await;
+    for path in [
+        "/healthz",
+        "/healthz/ping",
+        "/healthz/log",
+        "/healthz/syncloop",
+    ] {
+        let answer = rig.get(path).await;
+        assert_eq!((answer.status, &*answer.text()), (200, "ok"), "{path}");
+    }
+    let config: Value = serde_json::from_slice(&rig.get("/configz").await.body).unwrap();
+    let config = &config["kubeletconfig"];
+    assert_eq!(config["port"], rig.address.port());
+    assert_eq!(config["authentication"]["anonymous"]["enabled"], false);
+    let metrics = rig.get("/metrics").await;
+    let text = metrics.text();
+    for line in [
+        "virtual_kubelet_http_requests_total{endpoint=\"healthz\",code=\"200\"}",
+        "virtual_kubelet_http_connections ",
+    ] {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
+    assert_eq!(rig.get("/metrics/probes").await.status, 200);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_backend_lacks_is_refused_by_name_and_what_is_not_there_is_not_found() {
+    let rig = Rig::new().await;
+    let uid = rig.runs("web").await;
+    let lacking = [
+        (
+            "GET",
+            "/exec/default/web/app?command=ls&output=1".to_owned(),
+            "exec",
+        ),
+        (
+            "POST",
+            format!("/exec/default/web/{uid}/app?command=ls"),
+            "exec",
+        ),
+        (
+            "POST",
+            "/attach/default/web/app?output=1".to_owned(),
+            "attach",
+        ),
+        ("POST", "/run/default/web/app?cmd=ls".to_owned(), "exec"),
+        (
+            "POST",
+            "/portForward/default/web".to_owned(),
+            "port-forward",
+        ),
+        (
+            "GET",
+            format!("/portForward/default/web/{uid}"),
+            "port-forward",
+        ),
+        ("GET", "/stats/summary".to_owned(), "measurements"),
+        ("GET", "/metrics/resource".to_owned(), "measurements"),
+        ("GET", "/metrics/cadvisor".to_owned(), "measurements"),
+    ];
+    for (method, path, what) in lacking {
+        let answer = Answer::parse(&say(&mut rig.line().await, &request(method, &path)).await);
+        let sentence = format!("the memory backend of this node has no {what}");
+        assert_eq!(answer.status, 501, "{path}");
+        assert!(
+            answer.text().starts_with(&sentence),
+            "{path}: {}",
+            answer.text()
+        );
+    }
+    for (path, words) in [
+        ("/exec/default/other/app", "pod does not exist"),
+        ("/portForward/default/web/other-uid", "pod not found"),
+        (
+            "/exec/default/web/other",
+            "container \"other\" not found in pod \"web\"",
+        ),
+        ("/debug/pprof/", "404: Page Not Found"),
+        ("/logs/", "404: Page Not Found"),
+        ("/", "404: Page Not Found"),
+    ] {
+        let answer = rig.get(path).await;
+        assert_eq!((answer.status, &*answer.text()), (404, words), "{path}");
+    }
+    let answer = Answer::parse(&say(&mut rig.line().await, &request("POST", "/pods")).await);
+    assert_eq!(answer.status, 405);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_requests_share_one_connection_of_http2() {
+    let rig = Rig::new().await;
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(rig.servers.config(None))
+        .https_only()
+        .enable_http2()
+        .build();
+    let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+        .http2_only(true)
+        .build::<_, Empty<bytes::Bytes>>(connector);
+    let asking = (0..50).map(|_| {
+        let request = http::Request::get(format!("https://{}/healthz", rig.address))
+            .header("authorization", format!("Bearer {TOKEN}"))
+            .body(Empty::new())
+            .unwrap();
+        let answer = client.request(request);
+        async {
+            let answer = answer.await.unwrap();
+            assert_eq!(answer.version(), http::Version::HTTP_2);
+            let body = answer.into_body().collect().await.unwrap();
+            assert_eq!(body.to_bytes(), "ok");
+        }
+    });
+    futures::future::join_all(asking).await;
+    let asked = rig.reviews.asked();
+    let times = asked.iter().filter(|asked| *asked == "jane healthz");
+    assert_eq!(times.count(), 1, "one question for all: {asked:?}");
+    rig.end().await;
+}

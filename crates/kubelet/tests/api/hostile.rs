@@ -1,0 +1,141 @@
+//! Clients that do not play by the rules.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::rig::{Rig, TOKEN};
+use crate::wire::{Answer, say};
+
+/// One of these more than the ten seconds that headers have.
+const PATIENCE: Duration = Duration::from_secs(14);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_trickles_its_headers_is_cut_off_in_ten_seconds() {
+    let rig = Rig::new().await;
+    let mut slow = rig.line().await;
+    slow.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
+    let (mut reading, mut writing) = tokio::io::split(slow);
+    let trickling = tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(Duration::from_millis(500));
+        loop {
+            ticks.tick().await;
+            if writing.write_all(b"X-A: b\r\n").await.is_err() {
+                return;
+            }
+        }
+    });
+    // One that says nothing at all, before and after the handshake.
+    let mut silent = rig.line().await;
+    let mut raw = TcpStream::connect(rig.address).await.unwrap();
+    let begun = Instant::now();
+    let mut end = [0; 64];
+    let slow = timeout(PATIENCE, reading.read(&mut end));
+    let (mut end_, mut other) = ([0; 64], [0; 64]);
+    let silent = timeout(PATIENCE, silent.read(&mut end_));
+    let raw = timeout(PATIENCE, raw.read(&mut other));
+    let (slow, silent, raw) = tokio::join!(slow, silent, raw);
+    assert!(
+        begun.elapsed() > Duration::from_secs(8),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(matches!(slow.expect("cut off"), Ok(0) | Err(_)));
+    assert!(matches!(silent.expect("cut off"), Ok(0) | Err(_)));
+    assert!(matches!(raw.expect("cut off"), Ok(0) | Err(_)));
+    trickling.abort();
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_that_are_too_large_or_too_many_are_refused() {
+    let rig = Rig::new().await;
+    let head = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n");
+    let large = format!("{head}X-Large: {}\r\n\r\n", "x".repeat(70_000));
+    let many = format!("{head}{}\r\n", "X-Many: 1\r\n".repeat(200));
+    for text in [large, many] {
+        let answer = Answer::parse(&say(&mut rig.line().await, text.as_bytes()).await);
+        assert_eq!(answer.status, 431);
+    }
+    let target = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(70_000));
+    let answer = Answer::parse(&say(&mut rig.line().await, target.as_bytes()).await);
+    assert!(matches!(answer.status, 414 | 431), "{}", answer.status);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_hidden_behind_another_is_never_answered() {
+    let rig = Rig::new().await;
+    let token = format!("Host: x\r\nAuthorization: Bearer {TOKEN}\r\n");
+    let hidden = format!("GET /healthz HTTP/1.1\r\n{token}\r\n");
+    let length = hidden.len();
+    let shapes = [
+        format!("POST /healthz HTTP/1.1\r\n{token}Content-Length: {length}\r\n\r\n"),
+        format!("GET /healthz HTTP/1.1\r\n{token}Content-Length: {length}\r\n\r\n"),
+        format!("GET /healthz HTTP/1.1\r\n{token}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        format!(
+            "POST /healthz HTTP/1.1\r\n{token}Content-Length: 5\r\n\
+             Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        ),
+        format!("GET /healthz HTTP/1.1\r\n{token}Content-Length: 0\r\nContent-Length: 9\r\n\r\n"),
+        format!("GET /healthz HTTP/1.1\r\n{token}Transfer-Encoding: chunked, identity\r\n\r\n"),
+        format!("GET /healthz HTTP/1.1\r\n{token}Transfer-Encoding: \x0bchunked\r\n\r\n"),
+        format!("GET /healthz HTTP/1.1\r\n{token}Content-Length: +0\r\n\r\n"),
+        format!("GET /healthz HTTP/1.1\r\n{token}Content-Length : 0\r\n\r\n"),
+        format!("GET /healthz HTTP/1.1\r\n{token}Content-Length: 0, 0\r\n\r\n"),
+        format!("GET /healthz HTTP/1.1\r\n{token} folded: x\r\n\r\n"),
+    ];
+    for shape in shapes {
+        let text = format!("{shape}{hidden}");
+        let told = say(&mut rig.line().await, text.as_bytes()).await;
+        let all = String::from_utf8_lossy(&told);
+        let answers = all.matches("HTTP/1.1 ").count();
+        assert_eq!(answers, 1, "{shape}\n→\n{all}");
+        assert_eq!(Answer::parse(&told).status, 400, "{shape}\n→\n{all}");
+    }
+    // The two of a client that is honest are two.
+    let last = hidden.replace("Host", "Connection: close\r\nHost");
+    let told = say(&mut rig.line().await, format!("{hidden}{last}").as_bytes()).await;
+    let all = String::from_utf8_lossy(&told);
+    assert_eq!(all.matches("HTTP/1.1 200").count(), 2, "{all}");
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_idle_connections_take_no_more_places_than_there_are() {
+    const PLACES: usize = 50;
+    let rig = Rig::with(|api| api.connections = PLACES).await;
+    let mut idle = Vec::new();
+    for number in 0..1000 {
+        idle.push(TcpStream::connect(rig.address).await.unwrap());
+        if number % 250 == 0 {
+            assert_eq!(
+                rig.get("/healthz").await.status,
+                200,
+                "someone honest gets in"
+            );
+        }
+    }
+    let metrics = rig.get("/metrics").await.text();
+    let name = "virtual_kubelet_http_connections ";
+    let counted = metrics.lines().find_map(|line| line.strip_prefix(name));
+    let counted: usize = counted.unwrap().parse().unwrap();
+    assert!(counted <= PLACES, "{counted}");
+    let held = async || {
+        let open = idle.iter().filter(|socket| is_open(socket)).count();
+        (open < PLACES).then_some(open)
+    };
+    crate::suite::world::eventually("the others are closed", held).await;
+    rig.end().await;
+}
+
+fn is_open(socket: &TcpStream) -> bool {
+    let mut byte = [0];
+    match socket.try_read(&mut byte) {
+        Ok(0) => false,
+        Ok(_) => true,
+        Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
+    }
+}
