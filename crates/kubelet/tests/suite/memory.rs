@@ -326,7 +326,7 @@ impl Backend for Remote {
         {
             return Admission::Reject {
                 reason: "Unsupported".into(),
-                message: format!("{}: {}", refusal.path, refusal.message),
+                message: BackendError::from(refusal).to_string(),
                 event: None,
             };
         }
