@@ -18,14 +18,10 @@
 //! `PING_DEADLINE` together is given up, with everything on it: long before a
 //! lease runs out.
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::Request;
-use http_body::{Frame, SizeHint};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Hyper;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -34,6 +30,8 @@ use kube::client::{Body, ConfigExt};
 use kube::{Client, Config};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::{BoxError, ServiceBuilder};
+
+use crate::holding::Holding;
 
 /// Watches on one connection: well below the 100 of Kubernetes and the 128 of
 /// common load balancers.
@@ -96,10 +94,7 @@ pub fn connect(config: Config) -> kube::Result<Client> {
         async move {
             let (lane, place) = lanes.choose(is_watch(&request)).await;
             let answer = lane.request(request).await.map_err(BoxError::from)?;
-            Ok::<_, BoxError>(answer.map(|body| Placed {
-                body,
-                _place: place,
-            }))
+            Ok::<_, BoxError>(answer.map(|body| Holding::new(body, place)))
         }
     });
     let service = ServiceBuilder::new()
@@ -153,32 +148,6 @@ impl<T: Clone> Lanes<T> {
         let (lane, places) = ((self.make)(), Arc::new(Semaphore::new(WATCHES)));
         lanes.push((lane.clone(), places.clone()));
         (lane, places.try_acquire_owned().ok())
-    }
-}
-
-/// An answer that holds its place until it is read to the end or dropped.
-struct Placed<B> {
-    body: B,
-    _place: Option<OwnedSemaphorePermit>,
-}
-
-impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Placed<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

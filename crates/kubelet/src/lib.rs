@@ -35,6 +35,7 @@ pub mod cause;
 pub mod connect;
 mod desired;
 pub mod events;
+mod holding;
 mod host;
 mod inputs;
 pub mod leadership;

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -27,6 +25,7 @@ use super::limits::{ENDING, HANDSHAKE, HEADER_BYTES, HEADER_LINES, STREAMS};
 use super::node::NodeApi;
 use super::pulse::{Busy, Place, Pulse};
 use super::tls;
+use crate::holding::Holding;
 
 /// Serves a connection until it ends, is quiet for too long, has to make room, or
 /// `stop`: then requests under way have [`ENDING`].
@@ -115,32 +114,7 @@ async fn finish<F: Future<Output = hyper::Result<()>>>(
 
 /// An answer that counts as under way until it is told to its end or dropped.
 fn held(answer: Response<Body>, busy: Busy) -> Response<Body> {
-    answer.map(|body| Body::new(Held { body, _busy: busy }))
-}
-
-struct Held {
-    body: Body,
-    _busy: Busy,
-}
-
-impl http_body::Body for Held {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    answer.map(|body| Body::new(Holding::new(body, busy)))
 }
 
 /// A stream that tells when something came in.
