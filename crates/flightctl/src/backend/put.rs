@@ -6,7 +6,7 @@ use vk_provider::{BackendError, PodChange, PodCx, PodRequest, RenderError, Uid};
 
 use super::{FlightControl, SYNC_RETRY};
 use crate::device::DeviceView;
-use crate::items::{environment_item, volumes_item};
+use crate::items::{Seal, environment_item, volumes_item};
 use crate::mapping;
 use crate::placed::{Placed, Stage};
 use crate::writer;
@@ -125,9 +125,14 @@ impl FlightControl {
         restoring: bool,
         cx: &PodCx,
     ) -> Result<(), BackendError> {
+        let uid = &request.key.uid;
+        let app = mapping::app_name(uid);
+        // Before what may fail: an edit has to be noticed in any case.
+        let held = self.find_items(uid, device, &app);
         let place = self.world().placement(device);
         let volumes = match mapping::volumes(request, &place) {
-            Ok(volumes) => volumes,
+            Ok(Some(volumes)) => volumes,
+            Ok(None) => return Ok(()),
             Err(error @ BackendError::Inputs(_))
                 if restoring || request.change == PodChange::Payload =>
             {
@@ -139,36 +144,40 @@ impl FlightControl {
                 return Ok(());
             }
         };
-        let uid = &request.key.uid;
-        let app = mapping::app_name(uid);
-        let held = {
-            let mut world = self.world();
-            let seal = |name: &str| {
-                let view = world.device(device)?;
-                Some(view.item(name)?.seal.clone())
-            };
-            let environment = environment_item(&app);
-            let (held, known) = (seal(&volumes_item(&app)), seal(&environment));
-            if let Some(known) = known {
-                world.with_told(uid, |placed| placed.found(&environment, known));
-            }
-            held
-        };
-        let Some(volumes) = volumes else {
-            return Ok(());
-        };
-        if held.as_ref() != Some(volumes.seal()) {
-            let change = writer::Change::Refresh {
-                app,
-                volumes: volumes.clone(),
-            };
-            let written = self.writers.submit(device, change).await?;
-            info!(operation = "refresh", pod = %request.key, device, bytes = volumes.bytes(), "files of volumes written anew");
-            self.world().with_told(uid, |placed| placed.keeps(&volumes));
-            self.wrote(&written);
+        let keep = || self.world().with_told(uid, |placed| placed.keeps(&volumes));
+        if held.as_ref() == Some(volumes.seal()) {
+            keep();
             return Ok(());
         }
-        self.world().with_told(uid, |placed| placed.keeps(&volumes));
+        let change = writer::Change::Refresh {
+            app,
+            volumes: volumes.clone(),
+        };
+        let written = self.writers.submit(device, change).await?;
+        info!(operation = "refresh", pod = %request.key, device, bytes = volumes.bytes(), "files of volumes written anew");
+        keep();
+        self.wrote(&written);
         Ok(())
+    }
+
+    /// Takes the pod's items as they stand for right, where nothing better is known;
+    /// the seal of its volumes.
+    fn find_items(&self, uid: &Uid, device: &str, app: &str) -> Option<Seal> {
+        let mut world = self.world();
+        let seal = |name: &str| {
+            let view = world.device(device)?;
+            Some(view.item(name)?.seal.clone())
+        };
+        let [volumes, environment] = [volumes_item(app), environment_item(app)];
+        let stand = [seal(&volumes), seal(&environment)];
+        world.with_told(uid, |placed| {
+            for (item, seal) in [&volumes, &environment].into_iter().zip(&stand) {
+                if let Some(seal) = seal {
+                    placed.found(item, seal.clone());
+                }
+            }
+        });
+        let [volumes, _] = stand;
+        volumes
     }
 }

@@ -397,6 +397,31 @@ async fn files_that_someone_edits_are_put_back_without_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_edit_is_noticed_by_a_successor_that_misses_the_object() {
+    let mut bench = Bench::new().await;
+    let request = pod("web", watching(), inputs(), PodChange::First);
+    bench.ensure(&request).await.unwrap();
+    bench.runs(&request, "app", 1).await;
+    let ours = bench.spec();
+    bench.restart().await;
+    let missing = pod("web", watching(), Inputs::default(), PodChange::First);
+    bench.ensure(&missing).await.unwrap();
+    let edit =
+        json!({"op": "replace", "path": "/spec/config/0/inline/0/content", "value": "evil"});
+    bench.edit(json!([edit])).await;
+    bench
+        .until_facts(&request, |facts| facts.accepted.is_none())
+        .await;
+    let missing = pod("web", watching(), Inputs::default(), PodChange::Repeat);
+    let error = bench.ensure(&missing).await.unwrap_err();
+    assert!(matches!(error, BackendError::Inputs(_)), "{error:?}");
+    let again = pod("web", watching(), inputs(), PodChange::Repeat);
+    bench.ensure_after_a_while(&again).await;
+    assert_eq!(bench.spec(), ours);
+    assert_eq!(bench.starts(&request), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_that_is_too_much_for_a_device_waits_and_its_neighbours_do_not() {
     let bench = Bench::new().await;
     let spec = |names: &[String]| {

@@ -36,7 +36,15 @@ impl Actor {
             self.leave(key);
             return Say::Now;
         }
-        match self.decide(&request).await {
+        let decision = match self.inputs.excess(&request) {
+            Some(message) => Admission::Reject {
+                reason: "Unsupported".into(),
+                message,
+                event: None,
+            },
+            None => self.decide(&request).await,
+        };
+        match decision {
             Admission::Accept => return Say::Later,
             // The controller would recreate it for ever.
             Admission::Reject {

@@ -22,6 +22,10 @@ use super::{State, Store};
 /// thousands of them at a start come in turn.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
+/// Objects that one pod may name: each is a watch, and a spec has room for ten
+/// thousand of them, with which one pod could take up the connection of all.
+pub(super) const MAX_OBJECTS: usize = 1000;
+
 /// What a pod is given.
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
@@ -55,6 +59,17 @@ impl Store {
         Arc::new(Inputs {
             tokens,
             ..Inputs::default()
+        })
+    }
+
+    /// Why a pod names more than it may: see [`MAX_OBJECTS`].
+    pub(crate) fn excess(&self, request: &PodRequest) -> Option<String> {
+        let number = self.wanted(&request.key, &request.pod).objects.len();
+        (number > MAX_OBJECTS).then(|| {
+            format!(
+                "spec: the pod names {number} ConfigMaps, Secrets and Services, and at most \
+                 {MAX_OBJECTS} are read for one pod: merge some of them"
+            )
         })
     }
 

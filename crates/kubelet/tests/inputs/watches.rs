@@ -67,6 +67,35 @@ async fn a_thousand_pods_on_one_config_map_are_one_watch_that_is_closed_with_the
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_names_too_many_objects_is_refused_and_none_is_watched() {
+    let (mut world, cluster) = world().await;
+    let many = |number: usize| {
+        let from = (0..number)
+            .map(|n| json!({"configMapRef": {"name": format!("map-{n}"), "optional": true}}));
+        json!({"envFrom": from.collect::<Vec<_>>(), "env": []})
+    };
+    let no_links = || json!({"enableServiceLinks": false});
+    // One more is the service of the API server.
+    world
+        .create(&pod(&world, "greedy", many(1000), no_links()))
+        .await;
+    let failed = |pod: &Pod| phase(pod) == "Failed";
+    let shown = world.wait("greedy", "it is refused", failed).await;
+    let status = shown.status.unwrap();
+    assert_eq!(status.reason.as_deref(), Some("Unsupported"));
+    let words = "spec: the pod names 1001 ConfigMaps, Secrets and Services, and at most 1000";
+    let message = status.message.unwrap();
+    assert!(message.contains(words), "{message}");
+    assert_eq!(cluster.open_watches("configmaps"), []);
+    world
+        .create(&pod(&world, "large", many(999), no_links()))
+        .await;
+    world.running("large").await;
+    assert_eq!(cluster.open_watches("configmaps").len(), 999);
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn secrets_are_never_listed_as_a_whole() {
     let (mut world, cluster) = world().await;
     secret(&cluster, "keys", json!({"k": "v"}));
