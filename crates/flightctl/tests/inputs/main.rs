@@ -406,8 +406,7 @@ async fn an_edit_is_noticed_by_a_successor_that_misses_the_object() {
     bench.restart().await;
     let missing = pod("web", watching(), Inputs::default(), PodChange::First);
     bench.ensure(&missing).await.unwrap();
-    let edit =
-        json!({"op": "replace", "path": "/spec/config/0/inline/0/content", "value": "evil"});
+    let edit = json!({"op": "replace", "path": "/spec/config/0/inline/0/content", "value": "evil"});
     bench.edit(json!([edit])).await;
     bench
         .until_facts(&request, |facts| facts.accepted.is_none())

@@ -12,7 +12,7 @@ use crate::Bench;
 use crate::generator::{self, Generator, NAMESPACE};
 use crate::report::Report;
 use crate::requests::Requests;
-use crate::subject::Kind;
+use crate::subject::{Kind, Subject};
 
 /// What all pods refer to.
 const NAME: &str = "shared";
@@ -31,23 +31,16 @@ pub async fn measure(bench: &Bench<'_>, generator: &mut Generator, report: &mut 
     let secret = serde_json::from_value(secret).unwrap();
     secrets.create(&post, &secret).await.unwrap();
 
+    let mut ceiling = bench.start(Kind::Ceiling, 1, generator).await;
+    started(bench, "the ceiling", &mut ceiling, generator, report).await;
+    generator.delete().await;
+    ceiling.stop();
+
     // The API server watches some for itself.
     let (maps_before, secrets_before) = open(bench).await;
     let mut subject = bench.start(Kind::MockInputs, 1, generator).await;
-    let cpu = subject.cpu();
-    let created = generator.create_with(bench.size, &subject.nodes, pod).await;
-    subject.quiet().await;
-    let used = (subject.cpu() - cpu).as_secs_f64() * 1000.0 / bench.size as f64;
+    started(bench, "the mock", &mut subject, generator, report).await;
     let (maps_open, secrets_open) = open(bench).await;
-    let (rss, peak) = subject.memory();
-    report.line(
-        &format!("{} pods on one ConfigMap and one Secret", bench.size),
-        &format!(
-            "{:.0} pods/s, p99 {:.2} s, {used:.2} CPU-s per 1,000, RSS {rss:.1} MB (peak {peak:.1})",
-            created.rate(),
-            created.quantile(0.99).as_secs_f64(),
-        ),
-    );
     let (maps_open, secrets_open) = (maps_open - maps_before, secrets_open - secrets_before);
     report.line(
         "watches of ConfigMaps, of Secrets",
@@ -86,6 +79,31 @@ pub async fn measure(bench: &Bench<'_>, generator: &mut Generator, report: &mut 
         ),
     );
     subject.stop();
+}
+
+/// All pods are created and become Running.
+async fn started(
+    bench: &Bench<'_>,
+    name: &str,
+    subject: &mut Subject,
+    generator: &mut Generator,
+    report: &mut Report,
+) {
+    let cpu = subject.cpu();
+    let created = generator.create_with(bench.size, &subject.nodes, pod).await;
+    subject.quiet().await;
+    let used = (subject.cpu() - cpu).as_secs_f64() * 1000.0 / bench.size as f64;
+    let (rss, peak) = subject.memory();
+    let seconds = |part| created.quantile(part).as_secs_f64();
+    report.line(
+        &format!("{} pods on one ConfigMap and one Secret: {name}", bench.size),
+        &format!(
+            "{:.0} pods/s, p50 {:.2} s, p99 {:.2} s, {used:.2} CPU-s per 1,000, RSS {rss:.1} MB (peak {peak:.1})",
+            created.rate(),
+            seconds(0.5),
+            seconds(0.99),
+        ),
+    );
 }
 
 /// Watches of ConfigMaps and of Secrets that are open now.
