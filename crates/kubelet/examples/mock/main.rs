@@ -1,10 +1,13 @@
 //! The yardstick for the framework: virtual nodes whose pods start and stop at
 //! once, in memory. `make bench` measures it; see `docs/benchmarks.md`.
+//! With `--processes` it is a test aid instead; see `docs/kubelet-api.md`.
 
 mod backend;
+mod processes;
 
 use std::error::Error;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +17,7 @@ use clap::{Parser, ValueEnum};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use mimalloc::MiMalloc;
+use processes::Processes;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -23,8 +27,8 @@ use virtual_kubelet::connect::connect;
 use virtual_kubelet::events::Recorder;
 use virtual_kubelet::metrics::Metrics;
 use virtual_kubelet::node::NodeSettings;
-use virtual_kubelet::{Drain, Host, Settings, Shutdown};
-use vk_provider::Clock;
+use virtual_kubelet::{ApiSettings, Drain, Host, ServingCertificate, Settings, Shutdown};
+use vk_provider::{Backend, Clock};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -60,6 +64,39 @@ struct Cli {
     /// kube's own client, with HTTP/1.1 alone: for comparison.
     #[arg(long)]
     http1: bool,
+    /// A TEST AID: runs the command of each container as a process of this machine,
+    /// WITHOUT ANY ISOLATION, as the user who runs this. Refuses API servers that
+    /// are not on this machine. Images are not pulled: PATH is busybox's applets.
+    #[arg(long, conflicts_with = "inputs")]
+    processes: bool,
+    /// Serve the kubelet API of the nodes at this address of this machine, at which
+    /// the API server reaches them.
+    #[arg(long)]
+    kubelet_api_address: Option<IpAddr>,
+    /// Its ports, one for each node: FIRST-LAST.
+    #[arg(long, default_value = "10250-10349", value_parser = ports)]
+    kubelet_api_ports: RangeInclusive<u16>,
+    /// What it shows: a certificate of its own making, or one that is requested
+    /// from the cluster and that someone has to approve.
+    #[arg(long, value_enum, default_value_t = Certificate::SelfSigned)]
+    kubelet_api_certificate: Certificate,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Certificate {
+    SelfSigned,
+    Requested,
+}
+
+/// `FIRST-LAST`.
+fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let parsed = text
+        .split_once('-')
+        .and_then(|(first, last)| Some(first.parse::<u16>().ok()?..=last.parse::<u16>().ok()?));
+    match parsed {
+        Some(range) if !range.is_empty() => Ok(range),
+        _ => Err(format!("{text:?} is not like 10250-10349")),
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -98,14 +135,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
             ..NodeSettings::new("mock", COMPONENT)
         },
         inputs: virtual_kubelet::InputSettings::default(),
-        api: None,
+        api: api(&cli),
         events: Recorder::start(client.clone(), COMPONENT, &metrics, clock.clone()),
         client,
         metrics,
         clock: clock.clone(),
     };
-    let backend = Mock::new(&cli.node_prefix, cli.nodes, cli.inputs, clock);
-    let host = Host::new(settings, Arc::new(backend));
+    let mut processes = None;
+    let backend: Arc<dyn Backend> = if cli.processes {
+        let address = cli.kubelet_api_address;
+        let address = address.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        let started = Processes::start(&cli.node_prefix, cli.nodes, address, clock).await?;
+        Arc::new(processes.insert(started).clone())
+    } else {
+        let mock = Mock::new(&cli.node_prefix, cli.nodes, cli.inputs, clock);
+        Arc::new(mock)
+    };
+    let host = Host::new(settings, backend);
     let mut ready = host.ready();
     let noting = admin::note_standby(host.leadership(), readiness.clone(), ended.clone());
     let noting = tokio::spawn(noting);
@@ -125,8 +171,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
     ended.cancel();
     noting.await?;
     serving.await??;
+    if let Some(processes) = processes {
+        processes.end().await;
+    }
     // In words: what `main` returns is printed as a value of Rust.
     Ok(drained.map_err(|undrained| undrained.to_string())?)
+}
+
+fn api(cli: &Cli) -> Option<ApiSettings> {
+    let address = cli.kubelet_api_address?;
+    Some(ApiSettings {
+        bind: address,
+        address: Some(address),
+        certificate: match cli.kubelet_api_certificate {
+            Certificate::SelfSigned => ServingCertificate::SelfSigned,
+            Certificate::Requested => ServingCertificate::Requested,
+        },
+        ..ApiSettings::new(cli.kubelet_api_ports.clone())
+    })
 }
 
 /// A client of its own, without automatic retries: the framework repeats.
@@ -134,6 +196,9 @@ async fn kubernetes(cli: &Cli) -> Result<Client, Box<dyn Error>> {
     let file = Kubeconfig::read_from(&cli.kubeconfig)?;
     let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
     config.default_retry = false;
+    if cli.processes {
+        processes::local::check(&config.cluster_url, config.proxy_url.as_ref()).await?;
+    }
     if cli.http1 {
         return Ok(Client::try_from(config)?);
     }
