@@ -6,6 +6,7 @@ PATH=$PATH:/usr/sbin:/sbin
 missing=()
 need() { command -v "$1" >/dev/null || [ -x "$1" ] || missing+=("$2"); }
 need debootstrap debootstrap
+need busybox busybox-static
 if [ -n "${FLIGHTCTL_BIN:-}" ]; then
   # Any version; Debian keeps each in a folder of its own, outside PATH.
   compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)

@@ -16,6 +16,7 @@ else
 fi
 "$cargo" test --locked -p virtual-kubelet --test real -- --nocapture
 "$cargo" build --locked -p virtual-kubelet --example mock
+"$cargo" test --locked -p virtual-kubelet --test real_processes -- --nocapture
 "$cargo" test --locked -p virtual-kubelet --test real_nodes -- --nocapture
 "$cargo" test --locked -p virtual-kubelet --test real_inputs -- --nocapture
 "$cargo" test --locked -p virtual-kubelet --test status real -- --nocapture

@@ -109,8 +109,9 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(mark) = self.0.take() {
-            // Whoever drops futures cannot wait.
-            std::thread::spawn(move || mark.kill());
+            // Whoever drops futures cannot wait. Without a thread they live as long
+            // as their container.
+            let _ = std::thread::Builder::new().spawn(move || mark.kill());
         }
     }
 }

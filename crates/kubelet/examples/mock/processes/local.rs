@@ -44,8 +44,11 @@ pub(crate) async fn check(server: &Uri, proxy: Option<&Uri>) -> Result<(), Strin
 
 /// Only own addresses can be listened on.
 async fn is_own(ip: IpAddr) -> io::Result<bool> {
+    if ip.is_loopback() || ip.is_unspecified() {
+        return Ok(ip.is_loopback());
+    }
     match TcpListener::bind((ip, 0)).await {
-        Ok(_) => Ok(!ip.is_unspecified()),
+        Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Ok(false),
         Err(error) => Err(error),
     }

@@ -47,7 +47,7 @@ use jiff::Timestamp;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_stream::wrappers::BroadcastStream;
-use tracing::info;
+use tracing::{info, warn};
 use vk_provider::environment::Placement;
 use vk_provider::{
     Admission, Attach, Backend, BackendError, Capabilities, Change, Clock, Exec, Listing, Logs,
@@ -89,6 +89,7 @@ impl Processes {
         address: IpAddr,
         clock: Clock,
     ) -> io::Result<Self> {
+        warn!("a test aid: commands of pods run on this machine, without any isolation");
         let node = machine::facts(address);
         Ok(Self(Arc::new(Inner {
             place: Placement {

@@ -33,6 +33,7 @@ pub(super) struct Run {
     /// What it was started with, and commands in it are.
     program: Program,
     stdin_once: bool,
+    number: u32,
     id: String,
     started_at: Timestamp,
     log: Log,
@@ -53,7 +54,7 @@ impl Run {
         named: &Named,
         before: Option<&Self>,
     ) -> Arc<Self> {
-        let number = before.map_or(0, |before| before.number() + 1);
+        let number = before.map_or(0, |before| before.number + 1);
         let program = Program {
             mark: named.program.mark.below(number),
             ..named.program.clone()
@@ -66,6 +67,7 @@ impl Run {
         let clock = world.0.clock.clone();
         let mut process = process;
         let run = Arc::new(Self {
+            number,
             id: format!("{pod}-{}-{number}", named.name),
             program,
             stdin_once: named.stdin_once,
@@ -88,11 +90,6 @@ impl Run {
             }
         }
         run
-    }
-
-    fn number(&self) -> u32 {
-        let last = self.id.rsplit('-').next();
-        last.and_then(|number| number.parse().ok()).unwrap_or(0)
     }
 
     pub(super) fn id(&self) -> &str {

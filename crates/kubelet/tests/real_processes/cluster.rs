@@ -1,0 +1,75 @@
+//! The program itself under a real control plane.
+
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::harness::control_plane::{ControlPlane, KUBELET_CLIENT};
+use super::harness::process::{Process, free_port};
+use super::harness::tools;
+use super::rig::Death;
+
+const POD: &str = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "here"}, "spec": {
+    "nodeName": "mock-0", "terminationGracePeriodSeconds": 5,
+    "containers": [{"name": "main", "image": "none",
+        "command": ["sh", "-c", "echo $$$$ is $POD; trap '' TERM; while :; do sleep 100000; done"],
+        "env": [{"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}]}}"#;
+
+#[tokio::test]
+async fn a_pod_of_a_real_cluster_is_a_process_here_and_ends_with_the_program() {
+    let Some(tools) = tools() else {
+        return;
+    };
+    let mut plane = ControlPlane::start(&tools);
+    let user = format!("--user={KUBELET_CLIENT}");
+    let role = "--clusterrole=system:kubelet-api-admin";
+    plane.ok(&["create", "clusterrolebinding", KUBELET_CLIENT, role, &user]);
+    let mut command = Command::new(program());
+    command
+        .arg("--kubeconfig")
+        .arg(plane.kubeconfig())
+        .args([
+            "--listen",
+            &format!("127.0.0.1:{}", free_port()),
+            "--processes",
+        ])
+        .args(["--kubelet-api-address", "127.0.0.1"])
+        .args(["--kubelet-api-ports", "0-0"]);
+    let mock = Process::start(plane.folder(), "mock", &mut command);
+    let applied = plane.apply(POD);
+    assert!(applied.success, "{}", applied.text);
+    let logs = |plane: &ControlPlane| plane.kubectl(&["logs", "here"]).text;
+    plane.wait("its log can be read", |plane| {
+        logs(plane).ends_with(" is here\n")
+    });
+    let text = logs(&plane);
+    let death = Death::of(text.split(' ').next().unwrap());
+    let events = plane.ok(&["get", "events", "-o", "jsonpath={.items[*].reason}"]);
+    assert!(events.contains("ImageIgnored"), "{events}");
+    // TERM is not heeded.
+    plane.ok(&["delete", "pod", "here"]);
+    death.comes().await;
+
+    let applied = plane.apply(POD);
+    assert!(applied.success, "{}", applied.text);
+    plane.wait("its log can be read", |plane| {
+        logs(plane).ends_with(" is here\n")
+    });
+    let death = Death::of(logs(&plane).split(' ').next().unwrap());
+    let program = Pid::from_raw(i32::try_from(mock.id()).unwrap()).unwrap();
+    kill_process(program, Signal::KILL).unwrap();
+    death.comes().await;
+}
+
+/// Cargo puts examples beside the folder of tests.
+fn program() -> std::path::PathBuf {
+    let this = std::env::current_exe().unwrap();
+    let profile = this.parent().and_then(Path::parent).unwrap();
+    let mock = profile.join("examples/mock");
+    assert!(
+        mock.exists(),
+        "no mock: cargo build -p virtual-kubelet --example mock"
+    );
+    mock
+}
