@@ -1,14 +1,17 @@
 //! The program itself under a real control plane.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use kube::config::Kubeconfig;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::harness::control_plane::{ControlPlane, KUBELET_CLIENT};
 use super::harness::process::{Process, free_port};
 use super::harness::tools;
 use super::rig::Death;
+
+const NODE: &str = "system:node:mock-0";
 
 const POD: &str = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "here"}, "spec": {
     "nodeName": "mock-0", "terminationGracePeriodSeconds": 5,
@@ -25,20 +28,24 @@ async fn a_pod_of_a_real_cluster_is_a_process_here_and_ends_with_the_program() {
     let user = format!("--user={KUBELET_CLIENT}");
     let role = "--clusterrole=system:kubelet-api-admin";
     plane.ok(&["create", "clusterrolebinding", KUBELET_CLIENT, role, &user]);
+    let (role, user) = ("--clusterrole=cluster-admin", format!("--user={NODE}"));
+    plane.ok(&["create", "clusterrolebinding", "mock", role, &user]);
     let mut command = Command::new(program());
     command
         .arg("--kubeconfig")
-        .arg(plane.kubeconfig())
+        .arg(kubeconfig_of_the_node(&plane))
         .args([
             "--listen",
             &format!("127.0.0.1:{}", free_port()),
             "--processes",
         ])
         .args(["--kubelet-api-address", "127.0.0.1"])
-        .args(["--kubelet-api-ports", "0-0"]);
+        .args(["--kubelet-api-ports", "0-0"])
+        .args(["--kubelet-api-certificate", "requested"]);
     let mock = Process::start(plane.folder(), "mock", &mut command);
     let applied = plane.apply(POD);
     assert!(applied.success, "{}", applied.text);
+    plane.wait("its certificate is requested", approve);
     let logs = |plane: &ControlPlane| plane.kubectl(&["logs", "here"]).text;
     plane.wait("its log can be read", |plane| {
         logs(plane).ends_with(" is here\n")
@@ -62,8 +69,29 @@ async fn a_pod_of_a_real_cluster_is_a_process_here_and_ends_with_the_program() {
     death.comes().await;
 }
 
+/// The administrator's, as the node: the signer of its certificate serves nodes
+/// alone.
+fn kubeconfig_of_the_node(plane: &ControlPlane) -> PathBuf {
+    let mut file = Kubeconfig::read_from(plane.kubeconfig()).unwrap();
+    let user = file.auth_infos[0].auth_info.as_mut().unwrap();
+    user.impersonate = Some(NODE.into());
+    user.impersonate_groups = Some(vec!["system:nodes".into()]);
+    let path = plane.folder().join("node.kubeconfig");
+    std::fs::write(&path, serde_json::to_vec(&file).unwrap()).unwrap();
+    path
+}
+
+/// Approves what was requested; false while nothing was.
+fn approve(plane: &ControlPlane) -> bool {
+    let requests = plane.ok(&["get", "csr", "-o", "name"]);
+    let mut requests = requests.lines().filter(|line| line.contains('/'));
+    requests
+        .next()
+        .is_some_and(|request| plane.kubectl(&["certificate", "approve", request]).success)
+}
+
 /// Cargo puts examples beside the folder of tests.
-fn program() -> std::path::PathBuf {
+fn program() -> PathBuf {
     let this = std::env::current_exe().unwrap();
     let profile = this.parent().and_then(Path::parent).unwrap();
     let mock = profile.join("examples/mock");
