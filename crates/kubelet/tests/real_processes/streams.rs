@@ -79,7 +79,8 @@ impl Processes {
             stdin: Some(Box::new(tokio::io::empty())),
             ..ProcessIo::default()
         };
-        self.attach(&attach(pod, false), io).await.unwrap();
+        let request = attach(pod, false);
+        in_time(self.attach(&request, io)).await.unwrap();
     }
 }
 
