@@ -11,4 +11,5 @@ FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /src/target/release/vk-flightctl-provider /usr/local/bin/
 USER 65532:65532
 EXPOSE 8080
+EXPOSE 10250-10349
 ENTRYPOINT ["/usr/local/bin/vk-flightctl-provider"]

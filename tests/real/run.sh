@@ -7,6 +7,10 @@ cd "$(dirname "$0")/../.."
 cargo=${CARGO:-cargo}
 VK_TOOLS=$(tests/tools/build.sh | tail -1)
 export VK_TOOLS
+if command -v go >/dev/null; then
+  VK_METRICS_SERVER=$(tests/tools/metrics-server/build.sh | tail -1)
+  export VK_METRICS_SERVER
+fi
 if [ "$(id -u)" = 0 ]; then
   tests/real/packages.sh
   VK_DEVICE_ROOT=$(tests/real/device-root.sh | tail -1)
@@ -19,6 +23,7 @@ fi
 "$cargo" test --locked -p virtual-kubelet --test real_processes -- --nocapture
 "$cargo" test --locked -p virtual-kubelet --test real_nodes -- --nocapture
 "$cargo" test --locked -p virtual-kubelet --test real_inputs -- --nocapture
+"$cargo" test --locked -p virtual-kubelet --test real_api -- --nocapture
 "$cargo" test --locked -p virtual-kubelet --test status real -- --nocapture
 "$cargo" test --locked -p virtual-kubelet --test podspec real -- --nocapture
 "$cargo" test --locked -p vk-flightctl --test real -- --nocapture --test-threads 1

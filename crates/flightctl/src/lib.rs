@@ -15,7 +15,7 @@
 //!   [`contest`] (patience with other writers).
 //! - State: [`world`], and in it each pod as [`placed`].
 //! - I/O: [`client`], [`follow`], [`writer`]; [`backend`] ties them to the
-//!   contract, [`run`] to the framework.
+//!   contract, [`run`] to the framework; `rights` says which of the cluster's are missing.
 
 pub mod backend;
 pub mod client;
@@ -34,6 +34,7 @@ pub mod place;
 pub mod placed;
 pub mod quadlet;
 pub mod report;
+mod rights;
 pub mod run;
 pub mod select;
 pub mod types;

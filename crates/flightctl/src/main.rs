@@ -85,6 +85,7 @@ async fn serve(config: Config) -> Result<()> {
         poll: config.poll,
         cluster_agents: config.cluster_agents,
         workloads: config.workloads,
+        kubelet_api: config.kubelet_api,
         clock: Clock::live(),
         identity: config.identity,
         listener: Some(listener),

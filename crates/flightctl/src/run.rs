@@ -10,13 +10,14 @@ use kube::Api;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 use virtual_kubelet::admin::{self, Readiness};
 use virtual_kubelet::cause::chain;
 use virtual_kubelet::events::Recorder;
 use virtual_kubelet::metrics::Metrics;
 use virtual_kubelet::node::NodeSettings;
-use virtual_kubelet::{Host, InputSettings, Settings, Shutdown};
+use virtual_kubelet::{ApiSettings, Host, InputSettings, Settings, Shutdown};
 use vk_provider::{Backend, Clock};
 
 use crate::backend::FlightControl;
@@ -24,6 +25,7 @@ use crate::client::Client;
 use crate::config::{ClusterAgents, Workloads};
 use crate::fleet::{self, Rules};
 use crate::metrics::{self, Counters};
+use crate::rights;
 use crate::world::World;
 
 /// Name in events and logs, as users know it.
@@ -34,6 +36,8 @@ const VERSION_SUFFIX: &str = "vk-flightctl";
 const ASK_DEADLINE: Duration = Duration::from_secs(10);
 /// Between tries while the Kubernetes API does not answer at start.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// Said at the start, because what the API server says later names an address.
+const NO_API: &str = "the nodes have no kubelet API, and kubectl logs and exec do not reach them: nothing says at which address the API server reaches this process (kubeletApi.address, or POD_IP in a pod), or kubeletApi.enabled is false";
 
 /// What a running provider is made of.
 pub struct Parts {
@@ -52,6 +56,8 @@ pub struct Parts {
     /// What pods on devices are told of the cluster: for the framework, which
     /// fetches what pods refer to.
     pub workloads: Workloads,
+    /// The kubelet API of the nodes; without it `kubectl logs` does not reach them.
+    pub kubelet_api: Option<ApiSettings>,
     /// Time.
     pub clock: Clock,
     /// Tells this process from others that serve the same nodes; at random
@@ -100,6 +106,16 @@ pub async fn run_until(parts: Parts, stop: CancellationToken, shutdown: Shutdown
         return Ok(());
     };
     readiness.not_ready("Flight Control's devices have not been read yet");
+    let asking = match &parts.kubelet_api {
+        Some(api) => {
+            let asking = rights::tell_missing(parts.kube.clone(), api.clone());
+            Some(AbortOnDropHandle::new(tokio::spawn(asking)))
+        }
+        None => {
+            info!("{NO_API}");
+            None
+        }
+    };
 
     // One Flight Control may serve a cluster through several providers, each with
     // a node of its own beside the fleets'.
@@ -138,7 +154,7 @@ pub async fn run_until(parts: Parts, stop: CancellationToken, shutdown: Shutdown
             api_server: parts.workloads.api_server,
             api_server_ca: parts.workloads.api_server_ca,
         },
-        api: None,
+        api: parts.kubelet_api,
         events: Recorder::start(parts.kube, COMPONENT, &metrics, parts.clock.clone()),
         metrics,
         clock: parts.clock,
@@ -168,6 +184,7 @@ pub async fn run_until(parts: Parts, stop: CancellationToken, shutdown: Shutdown
     let (drained, ()) = tokio::join!(running, becoming_ready);
     ended.cancel();
     following.abort();
+    drop(asking);
     noting.abort();
     greeting.abort();
     if let Some(serving) = serving {

@@ -104,11 +104,19 @@ impl Container {
         }
     }
 
-    /// The same on a port that is free, and reached from here alone.
+    /// The same on ports that are free, and reached from here alone.
     fn here(&self, config: &str) -> String {
         let listen = format!("listen: 0.0.0.0:{}", self.container_port());
-        assert!(config.contains(&listen), "{listen} in\n{config}");
-        config.replace(&listen, &format!("listen: 127.0.0.1:{}", self.port))
+        let api = "ports: 10250-10349\n".to_owned();
+        let mine = [
+            (listen, format!("listen: 127.0.0.1:{}", self.port)),
+            (api, "ports: 0\n  bindAddress: 127.0.0.1\n".to_owned()),
+        ];
+        mine.into_iter()
+            .fold(config.to_owned(), |config, (theirs, ours)| {
+                assert!(config.contains(&theirs), "{theirs} in\n{config}");
+                config.replace(&theirs, &ours)
+            })
     }
 
     fn container_port(&self) -> u64 {
@@ -142,8 +150,11 @@ impl Container {
             let value = if from["secretKeyRef"].is_object() {
                 text(&self.secret[text(&from["secretKeyRef"]["key"])]).to_owned()
             } else if from["fieldRef"].is_object() {
-                assert_eq!(from["fieldRef"]["fieldPath"], "metadata.uid");
-                "6f1f5c5e-6d43-4d4e-9d0a-8f6f0c1d2e3f".to_owned()
+                match text(&from["fieldRef"]["fieldPath"]) {
+                    "metadata.uid" => "6f1f5c5e-6d43-4d4e-9d0a-8f6f0c1d2e3f".to_owned(),
+                    "status.podIP" => "127.0.0.1".to_owned(),
+                    other => panic!("no such field here: {other}"),
+                }
             } else {
                 self.within(text(&variable["value"]))
             };
@@ -225,6 +236,15 @@ async fn the_container_of_the_manifest_becomes_ready_and_serves_its_probes() {
         let there = cluster.until(|c| c.get_value("nodes", "", node));
         let node = tokio::time::timeout(PATIENCE, there).await.unwrap();
         assert_eq!(node["spec"]["taints"][0]["value"], "flightctl", "{node}");
+        // It has the API of the manifest, at the pod's address.
+        let first = &node["status"]["addresses"][0];
+        assert_eq!(
+            *first,
+            json!({"type": "InternalIP", "address": "127.0.0.1"})
+        );
+        let port = &node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"];
+        let address = ("127.0.0.1", u16::try_from(port.as_u64().unwrap()).unwrap());
+        tokio::net::TcpStream::connect(address).await.unwrap();
     }
     let grace = &container.pod["spec"]["terminationGracePeriodSeconds"];
     let took = tokio::task::spawn_blocking(move || provider.terminate());
@@ -262,6 +282,9 @@ fn manifests_image_and_recipe_name_the_same_things() {
         deployment["spec"]["template"]["metadata"]["labels"]
     );
     assert_eq!(pod["serviceAccountName"], account["metadata"]["name"]);
+    let ports = items(&pod["containers"][0]["ports"]);
+    let api = ports.iter().find(|port| port["name"] == "kubelet-api");
+    assert_eq!(api.unwrap()["containerPort"], 10_250, "the default's first");
     for (binding, role) in [
         ("ClusterRoleBinding", "ClusterRole"),
         ("RoleBinding", "Role"),
@@ -273,6 +296,37 @@ fn manifests_image_and_recipe_name_the_same_things() {
         let bound = object("config/rbac.yaml", role);
         assert_eq!(binding["roleRef"]["name"], bound["metadata"]["name"]);
     }
+}
+
+#[test]
+fn the_nodes_api_is_given_the_two_roles_of_kubernetes_for_it_and_no_more() {
+    let account = object("config/rbac.yaml", "ServiceAccount");
+    let rbac = file("config/rbac.yaml");
+    let objects = rbac.split("\n---\n");
+    let objects = objects.map(|part| serde_saphyr::from_str::<Value>(part).unwrap());
+    let bindings = objects.filter(|object| text(&object["kind"]).ends_with("Binding"));
+    let mut bound = Vec::new();
+    for binding in bindings {
+        let subjects = items(&binding["subjects"]);
+        assert_eq!(subjects.len(), 1);
+        assert_eq!(subjects[0]["name"], account["metadata"]["name"]);
+        assert_eq!(subjects[0]["namespace"], account["metadata"]["namespace"]);
+        let place = binding["metadata"]["namespace"].as_str().unwrap_or("*");
+        let role = &binding["roleRef"];
+        bound.push(format!(
+            "{place} {} {}",
+            text(&role["kind"]),
+            text(&role["name"])
+        ));
+    }
+    bound.sort_unstable();
+    let wanted = [
+        "* ClusterRole system:auth-delegator",
+        "* ClusterRole vk-flightctl-provider",
+        "kube-node-lease Role vk-flightctl-provider",
+        "kube-system Role extension-apiserver-authentication-reader",
+    ];
+    assert_eq!(bound, wanted);
 }
 
 #[test]

@@ -51,6 +51,7 @@ fn provider(folder: &Path, url: &str, ca: &str, flightctl: &str) -> Child {
         .arg(kubeconfig)
         .env("FLIGHTCTL_API_URL", flightctl)
         .env("FLIGHTCTL_AUTH_TOKEN", "t")
+        .env_remove("POD_IP")
         .stderr(Stdio::piped())
         .spawn()
         .unwrap()

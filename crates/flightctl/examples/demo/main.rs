@@ -103,6 +103,7 @@ fn parts(cluster: &Cluster, flightctl: &FlightControl) -> Parts {
         poll: Duration::from_secs(5),
         cluster_agents: ClusterAgents::default(),
         workloads: Default::default(),
+        kubelet_api: None,
         clock: Clock::live(),
         identity: None,
         listener: None,

@@ -43,6 +43,8 @@ pub struct File {
     #[serde(default)]
     pub(super) workloads: Workloads,
     #[serde(default)]
+    pub(super) kubelet_api: KubeletApi,
+    #[serde(default)]
     pub(super) logging: Logging,
     pub(super) listen: Option<At<String>>,
     pub(super) on_shutdown: Option<At<String>>,
@@ -72,6 +74,22 @@ pub(super) struct Workloads {
     pub(super) api_server_ca: Option<At<String>>,
     #[serde(default)]
     pub(super) service_account_tokens: Vec<At<String>>,
+}
+
+/// The HTTPS API behind `kubectl logs`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct KubeletApi {
+    pub(super) enabled: Option<At<bool>>,
+    pub(super) address: Option<At<String>>,
+    pub(super) bind_address: Option<At<String>>,
+    pub(super) ports: Option<At<String>>,
+    pub(super) certificate: Option<At<String>>,
+    pub(super) cert_file: Option<At<String>>,
+    pub(super) key_file: Option<At<String>>,
+    #[serde(rename = "clientCA")]
+    pub(super) client_ca: Option<At<String>>,
+    pub(super) max_connections: Option<At<usize>>,
 }
 
 /// One fleet.
@@ -121,6 +139,7 @@ impl Default for File {
             status_poll_interval: None,
             cluster_agents: None,
             workloads: Workloads::default(),
+            kubelet_api: KubeletApi::default(),
             logging: Logging::default(),
             listen: None,
             on_shutdown: None,

@@ -7,6 +7,7 @@ mod connection;
 mod duration;
 mod file;
 mod grouping;
+mod kubelet_api;
 mod shutdown;
 mod workloads;
 
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::Uri;
+use virtual_kubelet::ApiSettings;
 
 use crate::client::{Tls, TokenSource};
 use crate::fleet::Rules;
@@ -126,6 +128,8 @@ pub struct Environment {
     pub on_shutdown: Option<String>,
     /// `POD_UID`: of the pod this process runs in.
     pub pod_uid: Option<String>,
+    /// `POD_IP`: the address of that pod.
+    pub pod_ip: Option<String>,
 }
 
 impl Environment {
@@ -141,6 +145,7 @@ impl Environment {
             log_level: read("LOG_LEVEL"),
             on_shutdown: read("ON_SHUTDOWN"),
             pod_uid: read("POD_UID"),
+            pod_ip: read("POD_IP"),
         }
     }
 }
@@ -166,6 +171,8 @@ pub struct Config {
     pub cluster_agents: ClusterAgents,
     /// What pods on devices are told of the cluster.
     pub workloads: Workloads,
+    /// The kubelet API of the nodes, if they have one.
+    pub kubelet_api: Option<ApiSettings>,
     /// Log filter.
     pub log_level: String,
     /// Log format.
@@ -210,6 +217,9 @@ impl Config {
             organization,
             requests_per_minute,
         } = Connection::of(environment, file)?;
+        let rules = grouping::rules(file, flag.or(variable))?;
+        // The fleets', and that of the devices in none.
+        let nodes = rules.fleets.len() + 1;
         let levels = [&cli.log_level, &environment.log_level, &file.logging.level];
         Ok(Self {
             url,
@@ -217,10 +227,11 @@ impl Config {
             token,
             organization,
             requests_per_minute,
-            rules: grouping::rules(file, flag.or(variable))?,
+            rules,
             poll: poll(file)?,
             cluster_agents: file.cluster_agents.unwrap_or_default(),
             workloads: workloads::workloads(file)?,
+            kubelet_api: kubelet_api::kubelet_api(environment, file, nodes)?,
             log_level: levels
                 .into_iter()
                 .flatten()

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use harness::control_plane::ControlPlane;
+use harness::control_plane::{ControlPlane, KUBELET_CLIENT};
 use harness::process::{Process, free_port};
 use service::Service;
 
@@ -64,6 +64,7 @@ async fn scenarios(tools: PathBuf, flightctl: Service) {
         let mut world = World::start(&tools, flightctl);
         world.nodes_are_there();
         world.s1_deploy();
+        world.the_nodes_api_answers();
         world.s2_fleet();
         world.s3_too_big();
         world.s4_update();
@@ -87,7 +88,8 @@ fn provider(plane: &ControlPlane, flightctl: &Service, health: u16) -> Process {
     let config = folder.join("provider.yaml");
     let quickstart = std::fs::read_to_string(repository().join("config/quickstart.yaml")).unwrap();
     let own = format!(
-        "flightctl:\n  caFile: {0}/flightctl-ca.crt\n  tokenFile: {0}/token\nlisten: 127.0.0.1:{health}\n",
+        "flightctl:\n  caFile: {0}/flightctl-ca.crt\n  tokenFile: {0}/token\nlisten: 127.0.0.1:{health}\n\
+         kubeletApi:\n  bindAddress: 127.0.0.1\n  ports: 0\n  certFile: {0}/server.crt\n  keyFile: {0}/server.key\n",
         folder.display()
     );
     std::fs::write(&config, quickstart + &own).unwrap();
@@ -101,6 +103,7 @@ fn provider(plane: &ControlPlane, flightctl: &Service, health: u16) -> Process {
         // For what must not be in its log.
         .args(["--log-level", "debug"])
         .env_remove("FLIGHTCTL_AUTH_TOKEN")
+        .env("POD_IP", "127.0.0.1")
         .env("FLIGHTCTL_API_URL", &flightctl.url);
     Process::start(folder, "provider", &mut command)
 }
@@ -185,6 +188,41 @@ impl World {
         }
         let uid = self.jsonpath("codeco", "nginx-edge", "{.metadata.uid}");
         assert_eq!(self.applications(4), [format!("vk-{uid}")]);
+    }
+
+    /// Under the rights of `config/rbac.yaml`: the API server's certificate is
+    /// known, what it may is asked, and what no device can do is refused in words.
+    fn the_nodes_api_answers(&mut self) {
+        let account = "--as=system:serviceaccount:default:vk-flightctl-provider";
+        for right in [
+            &["create", "tokenreviews.authentication.k8s.io"] as &[&str],
+            &["create", "subjectaccessreviews.authorization.k8s.io"],
+            &[
+                "get",
+                "configmap/extension-apiserver-authentication",
+                "-n",
+                "kube-system",
+            ],
+        ] {
+            self.plane
+                .ok(&[&["auth", "can-i", account], right].concat());
+        }
+        let (role, user) = (
+            "--clusterrole=system:kubelet-api-admin",
+            format!("--user={KUBELET_CLIENT}"),
+        );
+        let grant = ["create", "clusterrolebinding", KUBELET_CLIENT, role, &user];
+        self.plane.ok(&grant);
+        let forward = ["port-forward", "-n", "codeco", "pod/nginx-edge", ":80"];
+        self.until("the API server is told what no device can do", |w| {
+            let refused = w.plane.kubectl(&forward);
+            assert!(!refused.success, "{}", refused.text);
+            refused
+                .text
+                .contains("backend of this node has no port-forward")
+        });
+        let log = self.provider.log();
+        assert!(!log.contains("turns clients away"), "{log}");
     }
 
     fn s2_fleet(&mut self) {

@@ -126,6 +126,7 @@ impl Stage {
             poll: Duration::from_secs(30),
             cluster_agents: ClusterAgents::default(),
             workloads: self.workloads.clone(),
+            kubelet_api: None,
             clock: Clock::stepped(self.start.checked_add(self.begun.elapsed()).unwrap()),
             identity: None,
             listener: None,

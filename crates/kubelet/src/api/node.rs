@@ -1,5 +1,6 @@
 //! One node's listener.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -18,6 +19,11 @@ use super::tls::Shown;
 use super::{Shared, certificate, connection, tls};
 use crate::leadership::Leadership;
 use crate::node::NodeSettings;
+
+/// The node takes WebSockets as clients send them; to others the API server speaks
+/// SPDY in their place (pkg/registry/core/pod/rest/subresources.go, from 1.36 on).
+/// One name for exec, attach and port-forward.
+const WEBSOCKETS: &str = "ExtendWebSocketsToKubelet";
 
 /// The API of one node: what its requests are answered from.
 pub(crate) struct NodeApi {
@@ -58,6 +64,15 @@ impl NodeApi {
     /// Where it listens.
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Features of Kubernetes that a node with this API declares.
+    pub(crate) fn features(&self) -> BTreeSet<String> {
+        let backend = &self.shared.backend;
+        let streams = backend.exec().is_some()
+            || backend.attach().is_some()
+            || backend.port_forward().is_some();
+        streams.then(|| WEBSOCKETS.into()).into_iter().collect()
     }
 
     /// The pod of this name that is bound to the node.

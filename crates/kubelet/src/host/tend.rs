@@ -85,6 +85,11 @@ impl Tended {
                     (None, _) => settings.node.listen_port,
                 },
                 address: door.as_ref().and(api).and_then(Api::address),
+                features: {
+                    let served = door.as_ref().map(|door| door.features());
+                    let own = settings.node.features.iter().cloned();
+                    own.chain(served.into_iter().flatten()).collect()
+                },
                 ..settings.node.clone()
             },
             facts: told,

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeStatus, NodeSystemInfo
 use serde_json::{Map, Value, json};
 use vk_provider::quantity::Resources;
 
-use super::object::{KUBELETS, OWNED, Owned, Wanted, endpoints, record, taint_id};
+use super::object::{KUBELETS, OWNED, Owned, Wanted, endpoints, features, record, taint_id};
 
 impl Wanted {
     /// A merge patch of labels, annotations and taints; `None` if they are right.
@@ -146,6 +146,14 @@ impl Wanted {
                     json!(endpoints(p))
                 });
             body.insert("daemonEndpoints".into(), endpoints);
+        }
+        if features(have) != self.features {
+            // One value to the API: the list takes the place of the one before.
+            let declared = match &*self.features {
+                [] => Value::Null,
+                all => json!(all),
+            };
+            body.insert("declaredFeatures".into(), declared);
         }
         let info = NodeSystemInfo {
             swap: status.node_info.as_ref().and_then(|i| i.swap.clone()),

@@ -22,10 +22,13 @@ mod register;
 mod withheld;
 
 #[cfg(test)]
+mod declaring;
+#[cfg(test)]
 pub(crate) mod sandboxed;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,6 +85,11 @@ pub struct NodeSettings {
     /// Where the API server reaches that port: told as the first `InternalIP`, and
     /// no name with it that the API server would try before.
     pub address: Option<IpAddr>,
+    /// Features of Kubernetes that the node declares (`status.declaredFeatures`),
+    /// beside those that come with [`Settings::api`](crate::Settings::api). The
+    /// list is the node's own: what else is in it is taken out. API servers before
+    /// 1.35 know no such field and drop it.
+    pub features: BTreeSet<String>,
     /// Taints beside the backend's.
     pub taints: Vec<Taint>,
     /// Run the agents of the cluster's machines too: mirrors of static pods, and
@@ -109,6 +117,7 @@ impl NodeSettings {
             role: "agent".into(),
             listen_port: None,
             address: None,
+            features: BTreeSet::new(),
             taints: vec![Taint {
                 key: "virtual-kubelet.io/provider".into(),
                 value: Some(provider.into()),

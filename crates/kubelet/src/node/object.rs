@@ -66,6 +66,8 @@ pub(super) struct Wanted {
     pub(super) allocatable: Resources,
     pub(super) addresses: Vec<NodeAddress>,
     pub(super) port: Option<i32>,
+    /// Sorted, as the API wants them.
+    pub(super) features: Vec<String>,
     pub(super) info: NodeSystemInfo,
 }
 
@@ -86,6 +88,7 @@ impl Wanted {
             allocatable: facts.allocatable.clone(),
             addresses: addresses(settings, facts),
             port: settings.listen_port,
+            features: settings.features.iter().cloned().collect(),
             info: NodeSystemInfo {
                 architecture: facts.info.architecture.clone(),
                 operating_system: os.into(),
@@ -135,6 +138,7 @@ impl Wanted {
                 conditions: Some(self.conditions_since(None, now)),
                 daemon_endpoints: self.port.map(endpoints),
                 node_info: Some(self.info.clone()),
+                declared_features: Some(self.features.clone()).filter(|all| !all.is_empty()),
                 ..NodeStatus::default()
             }),
         }
@@ -314,6 +318,15 @@ pub(super) fn addresses(settings: &NodeSettings, facts: &NodeFacts) -> Vec<NodeA
         });
     }
     all
+}
+
+/// What a Node declares.
+pub(super) fn features(node: &Node) -> &[String] {
+    let declared = node
+        .status
+        .as_ref()
+        .and_then(|s| s.declared_features.as_deref());
+    declared.unwrap_or_default()
 }
 
 pub(super) fn endpoints(port: i32) -> NodeDaemonEndpoints {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use vk_provider::NodeFacts;
 
-use super::object::Wanted;
+use super::object::{Wanted, features};
 use super::recorded::is_foreign;
 use super::withheld::Withheld;
 use super::{CALL_DEADLINE, NodeTask, Registration, STATUS_EVERY, whole_seconds};
@@ -57,6 +57,8 @@ struct Keeper<'a> {
     written: Option<Instant>,
     registered: bool,
     withheld: Withheld,
+    /// The API server did not keep the features that the node declares.
+    undeclared: bool,
 }
 
 impl Drop for Keeper<'_> {
@@ -94,6 +96,7 @@ pub(super) async fn keep(task: &NodeTask, stop: CancellationToken) {
         written: None,
         registered: false,
         withheld: Withheld::default(),
+        undeclared: false,
     };
     let mut facts = task.facts.clone();
     let mut role = task.leadership.contend(name);
@@ -283,6 +286,7 @@ impl Keeper<'_> {
                     called("create", self.api.create(&PostParams::default(), &object)).await?;
                 self.written = Some(Instant::now());
                 wrote = true;
+                self.undeclared = features(&node) != want.features;
                 info!(node = self.name, operation = "register", "node registered");
                 node
             }
@@ -296,6 +300,11 @@ impl Keeper<'_> {
             wrote = true;
         }
         let refresh = self.written.is_none_or(|at| at.elapsed() >= STATUS_EVERY);
+        // Asked again with the next full status: servers are upgraded.
+        let held_back = self.undeclared && !refresh;
+        if held_back {
+            want.features = features(&node).to_vec();
+        }
         let now = whole_seconds(self.task.clock.now());
         if let Some(body) = want.status_patch(&node, refresh, now)
             && self.may_write()
@@ -304,6 +313,7 @@ impl Keeper<'_> {
             let call = self.api.patch_status(self.name, &params, &patch);
             let stored = called("patch status", call).await?;
             self.tell_turns(&want, &node);
+            self.undeclared = held_back || features(&stored) != want.features;
             self.written = Some(Instant::now());
             wrote = true;
             node = stored;

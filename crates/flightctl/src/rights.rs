@@ -1,0 +1,212 @@
+//! What the nodes' kubelet API needs of Kubernetes, asked for at the start: without
+//! it nodes come up all the same and every client is turned away, and whoever
+//! runs `kubectl logs` is not told what to apply.
+
+use std::time::Duration;
+
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
+use kube::api::PostParams;
+use kube::{Api, Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+use virtual_kubelet::{ApiSettings, ClientCa, ServingCertificate};
+
+/// Deadline of one question.
+const ASK_DEADLINE: Duration = Duration::from_secs(10);
+/// The users whose certificates the signer of kubelets signs.
+const NODES: &str = "system:node:";
+
+/// One thing that the process has to be allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Right {
+    verb: &'static str,
+    group: &'static str,
+    resource: &'static str,
+    /// Namespace and name; without them it is one of the cluster's.
+    object: Option<(&'static str, &'static str)>,
+}
+
+const fn create(group: &'static str, resource: &'static str) -> Right {
+    Right {
+        verb: "create",
+        group,
+        resource,
+        object: None,
+    }
+}
+
+/// For clients with a token.
+const TOKENS: Right = create("authentication.k8s.io", "tokenreviews");
+/// For every client.
+const ACCESS: Right = create("authorization.k8s.io", "subjectaccessreviews");
+/// For clients with a certificate; the API server is one.
+const CLIENT_CA: Right = Right {
+    verb: "get",
+    group: "",
+    resource: "configmaps",
+    object: Some(("kube-system", "extension-apiserver-authentication")),
+};
+/// For a serving certificate of the cluster.
+const SIGNING: Right = create("certificates.k8s.io", "certificatesigningrequests");
+
+impl std::fmt::Display for Right {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.verb, self.resource)?;
+        match (self.object, self.group) {
+            (Some((namespace, name)), _) => write!(f, " {namespace}/{name}"),
+            (None, "") => Ok(()),
+            (None, group) => write!(f, ".{group}"),
+        }
+    }
+}
+
+fn needed(api: &ApiSettings) -> Vec<Right> {
+    let mut all = vec![TOKENS, ACCESS];
+    if api.client_ca == ClientCa::Cluster {
+        all.push(CLIENT_CA);
+    }
+    if api.certificate == ServingCertificate::Requested {
+        all.push(SIGNING);
+    }
+    all
+}
+
+/// Says once what is missing. Nothing waits for it, and an API server that does
+/// not answer is no reason to complain: it is asked again with each client.
+pub(crate) async fn tell_missing(kube: Client, api: ApiSettings) {
+    let missing = missing(&kube, &api).await;
+    if !missing.is_empty() {
+        let named: Vec<String> = missing.iter().map(Right::to_string).collect();
+        warn!(
+            missing = named.join(", "),
+            "the nodes' kubelet API turns clients away, kubectl logs among them, until Kubernetes allows this process what is missing; apply config/rbac.yaml, or set kubeletApi.enabled to false"
+        );
+    }
+    if api.certificate != ServingCertificate::Requested {
+        return;
+    }
+    let name = user(&kube).await;
+    if let Some(user) = name.filter(|user| !user.starts_with(NODES)) {
+        warn!(
+            user,
+            "kubeletApi.certificate is requested, and Kubernetes signs it for the user {NODES}<node> alone, which this process is not: the nodes' API stays closed; set it to selfSigned, or set certFile and keyFile"
+        );
+    }
+}
+
+/// What is known to be missing.
+async fn missing(kube: &Client, api: &ApiSettings) -> Vec<Right> {
+    let mut missing = Vec::new();
+    for right in needed(api) {
+        if allowed(kube, right).await == Some(false) {
+            missing.push(right);
+        }
+    }
+    missing
+}
+
+/// `None` where that is not known.
+async fn allowed(kube: &Client, right: Right) -> Option<bool> {
+    let (namespace, name) = right.object.unzip();
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(ResourceAttributes {
+                verb: Some(right.verb.into()),
+                group: Some(right.group.into()),
+                resource: Some(right.resource.into()),
+                namespace: namespace.map(Into::into),
+                name: name.map(Into::into),
+                ..ResourceAttributes::default()
+            }),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    Some(ask(kube, &review).await?.status?.allowed)
+}
+
+async fn user(kube: &Client) -> Option<String> {
+    let review = ask(kube, &SelfSubjectReview::default()).await?;
+    review.status?.user_info?.username
+}
+
+async fn ask<K>(kube: &Client, review: &K) -> Option<K>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::ClusterResourceScope>
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + std::fmt::Debug,
+{
+    let api: Api<K> = Api::all(kube.clone());
+    let params = PostParams::default();
+    match timeout(ASK_DEADLINE, api.create(&params, review)).await {
+        Ok(Ok(answer)) => Some(answer),
+        Ok(Err(error)) => {
+            debug!(%error, "Kubernetes does not say what this process may");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Kubernetes that allows these resources, and is away for `configmaps`.
+    fn kubernetes(allows: &'static [&'static str]) -> Client {
+        let service = tower::service_fn(move |request: Request<Body>| async move {
+            let bytes = request.into_body().collect_bytes().await?;
+            let mut review: Value = serde_json::from_slice(&bytes)?;
+            let resource = review["spec"]["resourceAttributes"]["resource"].take();
+            let resource = resource.as_str().unwrap_or_default();
+            let mut answer = Response::new(Body::empty());
+            if resource == "configmaps" {
+                *answer.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+                return Ok(answer);
+            }
+            review["status"] = serde_json::json!({"allowed": allows.contains(&resource)});
+            *answer.body_mut() = Body::from(review.to_string().into_bytes());
+            Ok::<_, tower::BoxError>(answer)
+        });
+        Client::new(service, "default")
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_is_missing_and_what_is_not_known_is_not() {
+        let api = ApiSettings::new(0..=0);
+        let some = kubernetes(&["subjectaccessreviews"]);
+        assert_eq!(missing(&some, &api).await, [TOKENS]);
+        let none = kubernetes(&[]);
+        assert_eq!(missing(&none, &api).await, [TOKENS, ACCESS]);
+        let all = kubernetes(&["tokenreviews", "subjectaccessreviews"]);
+        assert_eq!(missing(&all, &api).await, []);
+    }
+
+    #[test]
+    fn what_is_needed_follows_the_settings_and_is_told_as_kubectl_names_it() {
+        let mut api = ApiSettings::new(0..=0);
+        let told = |api: &ApiSettings| needed(api).iter().map(Right::to_string).collect::<Vec<_>>();
+        let reviews = [
+            "create tokenreviews.authentication.k8s.io",
+            "create subjectaccessreviews.authorization.k8s.io",
+        ];
+        let client_ca = "get configmaps kube-system/extension-apiserver-authentication";
+        assert_eq!(told(&api), [&reviews[..], &[client_ca]].concat());
+        api.client_ca = ClientCa::Nobody;
+        assert_eq!(told(&api), reviews);
+        api.certificate = ServingCertificate::Requested;
+        let signing = "create certificatesigningrequests.certificates.k8s.io";
+        assert_eq!(told(&api), [&reviews[..], &[signing]].concat());
+    }
+}
