@@ -7,7 +7,8 @@ set -euo pipefail
 address=${VK_NODE_ADDRESS:-10.255.0.1}
 flags=(--net)
 [ "$(id -u)" = 0 ] || flags+=(--map-root-user)
-inside='ip link set lo up && ip address add "$0/32" dev lo && exec "$@"'
+# The API server wants a default route, to find its own address by it.
+inside='ip link set lo up && ip address add "$0/32" dev lo && ip route add default dev lo src "$0" && exec "$@"'
 if [ -z "${VK_NODE_ADDRESS:-}" ] && unshare "${flags[@]}" sh -c "$inside" "$address" true 2>/dev/null; then
   export VK_NODE_ADDRESS=$address
   exec unshare "${flags[@]}" sh -c "$inside" "$address" "$@"

@@ -54,12 +54,10 @@ pub(super) async fn answer(
     }
 }
 
-fn parted(
-    upgrade: Result<(Response<Body>, Session), Response<Body>>,
-) -> (Response<Body>, Option<Session>) {
+fn parted(upgrade: streams::Upgrade) -> (Response<Body>, Option<Session>) {
     match upgrade {
         Ok((answer, session)) => (answer, Some(session)),
-        Err(refusal) => (refusal, None),
+        Err(refusal) => (*refusal, None),
     }
 }
 

@@ -85,7 +85,7 @@ pub async fn reaches_into_pods(plane: Arc<ControlPlane>) {
     } else {
         proxied(&plane, &uid(&pod)).await;
     }
-    kubectl_streams::all(&plane, &world, &uid(&pod)).await;
+    Box::pin(kubectl_streams::all(&plane, &world, &uid(&pod))).await;
     followed(&plane, &world, &uid(&pod)).await;
     world.delete("web", None).await;
     world.emptied().await;

@@ -101,7 +101,7 @@ pub async fn all(plane: &Arc<ControlPlane>, world: &World, uid: &str) {
         copies(&kubectl, world).await;
         forwards(&kubectl, world, uid).await;
         alive(world, 0).await;
-        attaches(&kubectl, world).await;
+        Box::pin(attaches(&kubectl, world)).await;
     }
 }
 

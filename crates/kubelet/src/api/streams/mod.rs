@@ -66,8 +66,10 @@ enum Work {
     Forward(Forwarding),
 }
 
+/// The answer that refuses a request; in a box, because it is large.
+type Refused = Box<Response<Body>>;
 /// The answer behind which a session begins, or the one that refuses it.
-type Upgrade = Result<(Response<Body>, Session), Response<Body>>;
+pub(super) type Upgrade = Result<(Response<Body>, Session), Refused>;
 
 pub(super) fn exec(api: &NodeApi, place: InPod<'_>, request: &mut Request<Incoming>) -> Upgrade {
     let target = target::exec(api, place)?;
@@ -140,7 +142,7 @@ pub(super) fn port_forward(
     })
 }
 
-fn options(query: &str) -> Result<Options, Response<Body>> {
+fn options(query: &str) -> Result<Options, Refused> {
     let pairs = pairs(query);
     let pairs = pairs
         .iter()
@@ -152,17 +154,17 @@ fn accept<P: Copy>(
     request: &Request<Incoming>,
     negotiate: fn(&http::HeaderMap) -> Result<Accepted<P>, Refusal>,
     is_websocket: fn(P) -> bool,
-) -> Result<Accepted<P>, Response<Body>> {
+) -> Result<Accepted<P>, Refused> {
     if request.version() != Version::HTTP_11 {
         return Err(bad(
             "exec, attach and port-forward upgrade their connection: ask by HTTP/1.1\n",
         ));
     }
     let accepted = negotiate(request.headers());
-    let accepted = accepted.map_err(|refusal| refusal.response().map(Body::from))?;
+    let accepted = accepted.map_err(|refusal| Box::new(refusal.response().map(Body::from)))?;
     if is_websocket(accepted.protocol) && request.method() != Method::GET {
         let text = "a WebSocket begins with GET\n";
-        return Err(answer::text(StatusCode::METHOD_NOT_ALLOWED, text));
+        return Err(refuse(StatusCode::METHOD_NOT_ALLOWED, text));
     }
     Ok(accepted)
 }
@@ -177,7 +179,7 @@ fn upgrade<P>(
     let Ok(one_of) = Arc::clone(sessions).try_acquire_owned() else {
         let text = "this node's virtual kubelet serves as many execs, attaches and port-forwards \
                     as it can: try again when some have ended\n";
-        return Err(answer::text(StatusCode::TOO_MANY_REQUESTS, text));
+        return Err(refuse(StatusCode::TOO_MANY_REQUESTS, text));
     };
     debug!(
         node = &*api.name,
@@ -192,8 +194,12 @@ fn upgrade<P>(
     Ok((accepted.response.map(|()| Body::empty()), session))
 }
 
-fn bad(text: impl Into<String>) -> Response<Body> {
-    answer::text(StatusCode::BAD_REQUEST, text)
+fn refuse(status: StatusCode, text: impl Into<String>) -> Refused {
+    Box::new(answer::text(status, text))
+}
+
+fn bad(text: impl Into<String>) -> Refused {
+    refuse(StatusCode::BAD_REQUEST, text)
 }
 
 impl Session {

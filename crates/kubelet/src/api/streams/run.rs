@@ -11,7 +11,7 @@ use super::super::limits::RUN_OUTPUT;
 use super::super::node::NodeApi;
 use super::super::query::values;
 use super::super::route::InPod;
-use super::{bad, process, target};
+use super::{bad, lacks, process, target};
 
 /// Bytes between the process and what holds its output.
 const PIPE: usize = 8 << 10;
@@ -21,13 +21,13 @@ const PIPE: usize = 8 << 10;
 pub(in super::super) async fn run(api: &NodeApi, place: InPod<'_>, query: &str) -> Response<Body> {
     let target = match target::exec(api, place) {
         Ok(target) => target,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let Ok(commands) = values(query, "cmd") else {
-        return bad("query parameter cmd is not UTF-8\n");
+        return *bad("query parameter cmd is not UTF-8\n");
     };
     let Some(command) = commands.first().filter(|command| !command.is_empty()) else {
-        return bad("query parameter cmd is required\n");
+        return *bad("query parameter cmd is required\n");
     };
     let request = ExecRequest {
         pod: target.pod,
@@ -36,7 +36,8 @@ pub(in super::super) async fn run(api: &NodeApi, place: InPod<'_>, query: &str) 
         tty: false,
     };
     let Some(exec) = api.shared.backend.exec() else {
-        return bad(super::lacks(&*api.shared.backend, "exec"));
+        let sentence = lacks(&*api.shared.backend, "exec");
+        return answer::text(StatusCode::NOT_IMPLEMENTED, sentence);
     };
     let ((out, stdout), (err, stderr)) = (duplex(PIPE), duplex(PIPE));
     let io = ProcessIo {

@@ -1,14 +1,16 @@
 //! What is asked for: whether it is there and runs, in the kubelet's words and codes
 //! where not (pkg/kubelet/server/server.go, pkg/kubelet/kubelet_pods.go).
 
-use axum::body::Body;
-use http::{Response, StatusCode};
+use std::sync::Arc;
+
+use http::StatusCode;
 use k8s_openapi::api::core::v1::Pod;
 use vk_provider::{ContainerState, PodFacts, PodKey};
 
 use super::super::answer;
 use super::super::node::NodeApi;
 use super::super::route::InPod;
+use super::{Refused, refuse};
 
 /// A container that may be asked for.
 #[derive(Debug)]
@@ -24,12 +26,12 @@ pub(super) struct Terminal {
     pub(super) tty: bool,
 }
 
-pub(super) fn exec(api: &NodeApi, place: InPod<'_>) -> Result<Target, Response<Body>> {
+pub(super) fn exec(api: &NodeApi, place: InPod<'_>) -> Result<Target, Refused> {
     let has = api.shared.backend.exec().is_some();
     container(api, place, has, "exec", || exec_words(place))
 }
 
-pub(super) fn attach(api: &NodeApi, place: InPod<'_>) -> Result<Target, Response<Body>> {
+pub(super) fn attach(api: &NodeApi, place: InPod<'_>) -> Result<Target, Refused> {
     let has = api.shared.backend.attach().is_some();
     container(api, place, has, "attach", || {
         let InPod { namespace, pod, .. } = place;
@@ -40,10 +42,10 @@ pub(super) fn attach(api: &NodeApi, place: InPod<'_>) -> Result<Target, Response
     })
 }
 
-pub(super) fn port_forward(api: &NodeApi, place: InPod<'_>) -> Result<PodKey, Response<Body>> {
+pub(super) fn port_forward(api: &NodeApi, place: InPod<'_>) -> Result<PodKey, Refused> {
     let (pod, key) = pod(api, place)?;
     if place.uid.is_some_and(|uid| uid != key.uid.as_str()) {
-        return Err(answer::text(StatusCode::NOT_FOUND, "pod not found"));
+        return Err(refuse(StatusCode::NOT_FOUND, "pod not found"));
     }
     if api.shared.backend.port_forward().is_none() {
         return Err(lacking(api, "port-forward"));
@@ -53,7 +55,7 @@ pub(super) fn port_forward(api: &NodeApi, place: InPod<'_>) -> Result<PodKey, Re
         let InPod { namespace, .. } = place;
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let words = format!("pod not found (\"{name}_{namespace}\")");
-        return Err(answer::text(StatusCode::INTERNAL_SERVER_ERROR, words));
+        return Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, words));
     }
     Ok(key)
 }
@@ -68,7 +70,7 @@ fn container(
     has: bool,
     what: &str,
     words: impl FnOnce() -> String,
-) -> Result<Target, Response<Body>> {
+) -> Result<Target, Refused> {
     let (pod, key) = pod(api, place)?;
     if !has {
         return Err(lacking(api, what));
@@ -79,19 +81,22 @@ fn container(
     let might = facts.is_none_or(|facts| might_run(&facts, Some(place.container)));
     match terminal.filter(|_| might) {
         Some(terminal) => Ok(Target { pod: key, terminal }),
-        None => Err(answer::text(StatusCode::INTERNAL_SERVER_ERROR, words())),
+        None => Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, words())),
     }
 }
 
-fn pod(api: &NodeApi, place: InPod<'_>) -> Result<(std::sync::Arc<Pod>, PodKey), Response<Body>> {
+fn pod(api: &NodeApi, place: InPod<'_>) -> Result<(Arc<Pod>, PodKey), Refused> {
     let found = api.pod(place);
     let found = found.and_then(|pod| PodKey::of(&pod).map(|key| (pod, key)));
-    found.ok_or_else(|| answer::text(StatusCode::NOT_FOUND, "pod does not exist"))
+    found.ok_or_else(|| refuse(StatusCode::NOT_FOUND, "pod does not exist"))
 }
 
-fn lacking(api: &NodeApi, what: &str) -> Response<Body> {
+fn lacking(api: &NodeApi, what: &str) -> Refused {
     let name = api.shared.backend.capabilities().name;
-    answer::not_implemented(name, &format!("{what} (kubectl {what})"))
+    Box::new(answer::not_implemented(
+        name,
+        &format!("{what} (kubectl {what})"),
+    ))
 }
 
 /// What the spec gives a container; `None` where it has none of this name.
