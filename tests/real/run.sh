@@ -18,7 +18,8 @@ if [ "$(id -u)" = 0 ]; then
 else
   echo "SKIPPED: Podman's generator (its root needs to be made as root)"
 fi
-"$cargo" test --locked -p virtual-kubelet --test real -- --nocapture
+"$cargo" test --locked -p virtual-kubelet --test real --no-run
+tests/real/isolated.sh "$cargo" test --locked --offline -p virtual-kubelet --test real -- --nocapture
 "$cargo" build --locked -p virtual-kubelet --example mock
 "$cargo" test --locked -p virtual-kubelet --test real_processes -- --nocapture
 "$cargo" test --locked -p virtual-kubelet --test real_nodes -- --nocapture

@@ -12,6 +12,8 @@
 mod harness;
 #[path = "real/kubectl.rs"]
 mod kubectl;
+#[path = "real/kubectl_streams.rs"]
+mod kubectl_streams;
 mod suite;
 
 use std::sync::Arc;
@@ -64,8 +66,8 @@ async fn the_lifecycle_suite_holds_on_a_real_control_plane() {
     let plane = Arc::new(plane);
     let mut tasks = checks(&plane);
     tasks.push((
-        "kubectl_reads_the_logs_of_a_node_with_a_certificate_of_the_cluster",
-        tokio::spawn(kubectl::reads_logs(plane.clone())),
+        "kubectl_reaches_into_pods_of_a_node_with_a_certificate_of_the_cluster",
+        tokio::spawn(kubectl::reaches_into_pods(plane.clone())),
     ));
     let mut failed = Vec::new();
     for (name, task) in tasks {

@@ -144,12 +144,20 @@ impl ControlPlane {
         }
     }
 
-    fn kubectl_with(&self, args: &[&str], input: &str) -> Output {
-        let mut child = Command::new(self.tools.join("kubectl"))
+    /// kubectl as the administrator, to be started.
+    pub fn kubectl_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.tools.join("kubectl"));
+        command
             .arg("--kubeconfig")
             .arg(self.kubeconfig())
             .args(args)
-            .env("KUBECACHEDIR", self.path("kubectl-cache"))
+            .env("KUBECACHEDIR", self.path("kubectl-cache"));
+        command
+    }
+
+    fn kubectl_with(&self, args: &[&str], input: &str) -> Output {
+        let mut child = self
+            .kubectl_command(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

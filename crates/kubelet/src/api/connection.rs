@@ -15,12 +15,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::counters::UnderWay;
 use super::limits::{ENDING, HANDSHAKE, HEADER_BYTES, HEADER_LINES, STREAMS};
 use super::node::NodeApi;
 use super::pulse::{Busy, Place, Pulse};
@@ -28,7 +30,8 @@ use super::tls;
 use crate::holding::Holding;
 
 /// Serves a connection until it ends, is quiet for too long, has to make room, or
-/// `stop`: then requests under way have [`ENDING`].
+/// `stop`: then requests under way have [`ENDING`]. Behind an upgrade the same
+/// place and the same task serve the session, which is never quiet.
 pub(super) async fn serve(
     api: Arc<NodeApi>,
     socket: TcpStream,
@@ -65,11 +68,21 @@ async fn answer(
     let shown: Arc<[CertificateDer<'static>]> =
         session.peer_certificates().unwrap_or_default().into();
     let pulse = place.pulse.clone();
+    let (upgraded, mut session) = mpsc::channel(1);
     let service = service_fn(move |request: Request<Incoming>| {
         let (api, shown, busy) = (api.clone(), shown.clone(), pulse.request());
+        let upgraded = upgraded.clone();
         async move {
-            let answer = super::request::answer(&api, &shown, request).await;
-            Ok::<_, Infallible>(held(answer, busy))
+            let reply = super::request::answer(&api, &shown, request).await;
+            let held = (busy, reply.under_way);
+            Ok::<_, Infallible>(match reply.session {
+                None => holding(reply.answer, held),
+                Some(session) => {
+                    // There is room: nothing is read as HTTP behind an upgrade.
+                    let _ = upgraded.try_send((session, held));
+                    reply.answer
+                }
+            })
         }
     });
     // What comes in between two requests on HTTP/2 need not be a third.
@@ -94,6 +107,9 @@ async fn answer(
     if let Err(error) = ended {
         debug!(%error, "a connection failed");
     }
+    if let Ok((session, _held)) = session.try_recv() {
+        session.run(&stop).await;
+    }
 }
 
 /// Drives a connection to its end.
@@ -113,8 +129,8 @@ async fn finish<F: Future<Output = hyper::Result<()>>>(
 }
 
 /// An answer that counts as under way until it is told to its end or dropped.
-fn held(answer: Response<Body>, busy: Busy) -> Response<Body> {
-    answer.map(|body| Body::new(Holding::new(body, busy)))
+fn holding(answer: Response<Body>, held: (Busy, UnderWay)) -> Response<Body> {
+    answer.map(|body| Body::new(Holding::new(body, held)))
 }
 
 /// A stream that tells when something came in.

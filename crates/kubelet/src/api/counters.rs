@@ -13,9 +13,25 @@ struct Answered {
     code: u16,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Inflight {
+    endpoint: &'static str,
+}
+
+/// A request that is under way, until it is dropped.
+#[derive(Debug)]
+pub(super) struct UnderWay(Gauge<i64>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counters {
     answered: Family<Answered, Counter>,
+    inflight: Family<Inflight, Gauge<i64>>,
     connections: Gauge<i64>,
     refused: Counter,
 }
@@ -28,6 +44,11 @@ impl Counters {
                 "http_requests",
                 "Requests to the kubelet API of any node that were answered",
                 counters.answered.clone(),
+            );
+            registry.register(
+                "http_inflight_requests",
+                "Requests to the kubelet API of any node that are under way, sessions of exec, attach and port-forward among them",
+                counters.inflight.clone(),
             );
             registry.register(
                 "http_connections",
@@ -46,6 +67,12 @@ impl Counters {
     pub(super) fn answered(&self, endpoint: &'static str, code: u16) {
         let labels = Answered { endpoint, code };
         self.answered.get_or_create(&labels).inc();
+    }
+
+    pub(super) fn under_way(&self, endpoint: &'static str) -> UnderWay {
+        let gauge = self.inflight.get_or_create_owned(&Inflight { endpoint });
+        gauge.inc();
+        UnderWay(gauge)
     }
 
     pub(super) fn connections(&self, number: usize) {

@@ -6,6 +6,15 @@ use std::time::Duration;
 /// each node for logs, and one for each exec or port-forward: room for 500 nodes
 /// and a thousand streams, well below the open files a service may have.
 pub(super) const CONNECTIONS: usize = 2048;
+/// One connection of so many may be an exec, attach or port-forward: these are never
+/// quiet, and logs and measurements must find a place beside them.
+const CONNECTIONS_PER_SESSION: usize = 2;
+
+/// How many sessions there may be where there may be so many connections.
+pub(super) fn sessions(connections: usize) -> usize {
+    (connections / CONNECTIONS_PER_SESSION).max(1)
+}
+
 /// For the TLS handshake: a few round trips over a slow line.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
 /// From a request's first byte, or the connection's begin, to the end of its
@@ -23,6 +32,8 @@ pub(super) const HEADER_LINES: usize = 100;
 pub(super) const STREAMS: u32 = 100;
 /// For requests under way when the node ends; the process has 5 s for all.
 pub(super) const ENDING: Duration = Duration::from_secs(2);
+/// For telling a client that its session was cut off, behind [`ENDING`].
+pub(super) const LAST_WORD: Duration = Duration::from_secs(1);
 /// Between two tries to accept, when the system has no more open files.
 pub(super) const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// A peer that is gone without a word is noticed after five of these.
@@ -35,6 +46,12 @@ pub(super) const LOG_OPEN: Duration = Duration::from_secs(30);
 /// What the framework holds to find the last lines of a log. Users who want more
 /// of the end than this read all.
 pub(super) const TAIL_BYTES: usize = 8 << 20;
+/// For the backend to connect to a port of a pod.
+pub(super) const FORWARD_CONNECT: Duration = Duration::from_secs(30);
+/// Bytes that a port-forward moves at once: what Go's `io.Copy` does.
+pub(super) const FORWARD_CHUNK: usize = 32 << 10;
+/// What `/run` answers at most of each of the two outputs; `exec` streams any amount.
+pub(super) const RUN_OUTPUT: usize = 1 << 20;
 /// For the backend's measurements; metrics-server gives up after 10 s.
 pub(super) const STATS: Duration = Duration::from_secs(9);
 

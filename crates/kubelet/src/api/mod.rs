@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! API server ──TLS──▶ connection ──▶ request ──▶ auth ──▶ route ──▶ logs, pods, stats …
+//!                          └─ behind an upgrade ─▶ streams ──▶ exec, attach, port-forward
 //! ```
 //!
 //! Each node has a listener of its own (`node`), on a port of a range (`ports`)
@@ -16,8 +17,8 @@
 //! connection ends with one that does.
 //!
 //! # Tasks
-//! Per node the listener and its certificate, per connection one; for the process
-//! one that reads the cluster's client CA.
+//! Per node the listener and its certificate; per connection one, which goes on as
+//! its session behind an upgrade; for the process one that reads the cluster's client CA.
 
 mod answer;
 mod auth;
@@ -32,6 +33,7 @@ mod node;
 mod pods;
 mod ports;
 mod pulse;
+mod query;
 mod request;
 mod route;
 mod settings;
@@ -42,6 +44,7 @@ mod tls;
 use std::sync::Arc;
 
 use kube::Client;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 use vk_provider::{Backend, Clock};
@@ -65,6 +68,7 @@ pub(crate) struct Shared {
     clock: Clock,
     auth: Auth,
     connections: Arc<Connections>,
+    sessions: Arc<Semaphore>,
     counters: Counters,
 }
 
@@ -84,6 +88,7 @@ impl Api {
         let auth = Auth::new(client.clone(), settings.client_ca.clone(), clock.clone());
         Self(Arc::new(Shared {
             connections: Connections::new(settings.connections),
+            sessions: Arc::new(Semaphore::new(limits::sessions(settings.connections))),
             counters: Counters::new(&metrics),
             auth,
             settings,

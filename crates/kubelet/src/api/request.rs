@@ -7,31 +7,58 @@ use hyper::body::Incoming;
 use rustls::pki_types::CertificateDer;
 
 use super::auth::Refused;
+use super::counters::UnderWay;
 use super::node::NodeApi;
-use super::route::{Route, needs, route};
+use super::route::{NoRoute, Route, needs, route};
+use super::streams::Session;
 use super::{answer, configz, health, logs, pods, stats, streams};
 use crate::metrics;
+
+/// What a request comes to.
+pub(super) struct Reply {
+    pub(super) answer: Response<Body>,
+    /// What the connection goes on as, behind the answer.
+    pub(super) session: Option<Session>,
+    pub(super) under_way: UnderWay,
+}
 
 /// The answer to a request whose sender showed these certificates.
 pub(super) async fn answer(
     api: &NodeApi,
     shown: &[CertificateDer<'static>],
-    request: Request<Incoming>,
-) -> Response<Body> {
-    let (method, uri) = (request.method(), request.uri());
-    let routed = route(method, uri.path());
-    let answer = match permitted(api, shown, &request).await {
-        Err(refusal) => refusal,
-        Ok(()) => match &routed {
-            Ok(route) => serve(api, route, uri.query().unwrap_or_default()).await,
-            Err(why) => answer::no_route(*why),
-        },
-    };
+    mut request: Request<Incoming>,
+) -> Reply {
+    let uri = request.uri().clone();
+    let routed = route(request.method(), uri.path());
     let endpoint = routed.as_ref().map_or("other", Route::name);
-    api.shared
-        .counters
-        .answered(endpoint, answer.status().as_u16());
-    answer
+    let counters = &api.shared.counters;
+    let under_way = counters.under_way(endpoint);
+    let (answer, session) = match (permitted(api, shown, &request).await, &routed) {
+        (Err(refusal), _) => (refusal, None),
+        (Ok(()), Err(why)) => (answer::no_route(*why), None),
+        (Ok(()), Ok(Route::Exec(place))) => parted(streams::exec(api, *place, &mut request)),
+        (Ok(()), Ok(Route::Attach(place))) => parted(streams::attach(api, *place, &mut request)),
+        (Ok(()), Ok(Route::PortForward(place))) => {
+            parted(streams::port_forward(api, *place, &mut request))
+        }
+        (Ok(()), Ok(route)) => {
+            let query = uri.query().unwrap_or_default();
+            (serve(api, route, query).await, None)
+        }
+    };
+    counters.answered(endpoint, answer.status().as_u16());
+    Reply {
+        answer,
+        session,
+        under_way,
+    }
+}
+
+fn parted(upgrade: streams::Upgrade) -> (Response<Body>, Option<Session>) {
+    match upgrade {
+        Ok((answer, session)) => (answer, Some(session)),
+        Err(refusal) => (*refusal, None),
+    }
 }
 
 async fn permitted(
@@ -57,8 +84,10 @@ async fn permitted(
 async fn serve(api: &NodeApi, route: &Route<'_>, query: &str) -> Response<Body> {
     match route {
         Route::Logs(place) => logs::serve(api, *place, query).await,
-        Route::Exec(_) | Route::Attach(_) | Route::Run(_) | Route::PortForward(_) => {
-            streams::serve(api, route)
+        Route::Run(place) => streams::run(api, *place, query).await,
+        // They go on behind their answer.
+        Route::Exec(_) | Route::Attach(_) | Route::PortForward(_) => {
+            answer::no_route(NoRoute::Method)
         }
         Route::Pods => pods::all(api),
         Route::RunningPods => pods::running(api),

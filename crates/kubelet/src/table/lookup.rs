@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
-use vk_provider::{ContainerState, PodFacts};
+use vk_provider::{ContainerState, PodFacts, Uid};
 
 use super::{Record, Table};
 use crate::lean::PodText;
@@ -25,6 +25,11 @@ impl Table {
             record.api.is_some() && &*record.key.namespace == namespace && &*record.key.name == name
         };
         of_node.find(is)?.pod()
+    }
+
+    /// What the remote last showed of a pod.
+    pub(crate) fn facts(&self, uid: &Uid) -> Option<Arc<PodFacts>> {
+        self.lock().records.get(uid)?.facts.clone()
     }
 
     /// The pods that Kubernetes has on this node, in order of their names.

@@ -187,13 +187,20 @@ impl Rig {
 
     /// A pod that runs.
     pub async fn runs(&self, name: &str) -> String {
+        self.runs_with(name, false).await
+    }
+
+    /// The same, with an input and a terminal or without.
+    pub async fn runs_with(&self, name: &str, terminal: bool) -> String {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), "default");
         let pod = json!({
             "metadata": {"name": name, "namespace": "default"},
             "spec": {
                 "nodeName": NODE,
                 "automountServiceAccountToken": false,
-                "containers": [{"name": "app", "image": "app:1"}],
+                "containers": [
+                    {"name": "app", "image": "app:1", "stdin": terminal, "tty": terminal},
+                ],
             },
         });
         let pod: Pod = serde_json::from_value(pod).unwrap();

@@ -1,5 +1,5 @@
-//! `kubectl logs` and what else goes through the API server to the node, whose
-//! certificate the cluster issues.
+//! `kubectl logs`, exec and the like, and what else goes through the API server to
+//! the node, whose certificate the cluster issues.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,9 +14,10 @@ use virtual_kubelet::{ApiSettings, ServingCertificate};
 use vk_provider::{Clock, LogSource};
 
 use crate::harness::control_plane::{ControlPlane, KUBELET_CLIENT, Output};
+use crate::kubectl_streams;
 use crate::suite::world::{World, eventually, uid};
 
-const NAMESPACE: &str = "kubectl";
+pub const NAMESPACE: &str = "kubectl";
 const NODE: &str = "vk-kubectl";
 const USER: &str = "system:node:vk-kubectl";
 
@@ -55,7 +56,7 @@ async fn logs(plane: &Arc<ControlPlane>, flags: &[&str]) -> Output {
     kubectl(plane, &args).await
 }
 
-pub async fn reads_logs(plane: Arc<ControlPlane>) {
+pub async fn reaches_into_pods(plane: Arc<ControlPlane>) {
     plane.ok(&["create", "namespace", NAMESPACE]);
     // A node of its own may list its own pods only; ours are listed together.
     let (role, user) = ("--clusterrole=cluster-admin", format!("--user={USER}"));
@@ -84,11 +85,11 @@ pub async fn reads_logs(plane: Arc<ControlPlane>) {
     } else {
         proxied(&plane, &uid(&pod)).await;
     }
-    refused(&plane).await;
+    Box::pin(kubectl_streams::all(&plane, &world, &uid(&pod))).await;
     followed(&plane, &world, &uid(&pod)).await;
     world.delete("web", None).await;
     world.emptied().await;
-    world.stop().await;
+    kubectl_streams::stops(&plane, &mut world).await;
 }
 
 /// Nothing waits for the certificate, and nothing is served without it.
@@ -185,25 +186,6 @@ async fn proxied(plane: &Arc<ControlPlane>, uid: &str) {
     );
     let refused = raw("/debug/pprof/").await;
     assert!(!refused.success, "{}", refused.text);
-}
-
-/// In words.
-async fn refused(plane: &Arc<ControlPlane>) {
-    for (verb, args) in [
-        (
-            "exec",
-            &["exec", "web", "-n", NAMESPACE, "--", "true"] as &[&str],
-        ),
-        ("attach", &["attach", "web", "-n", NAMESPACE]),
-    ] {
-        let answer = kubectl(plane, args).await;
-        let words = format!("the memory backend of this node has no {verb}");
-        assert!(
-            !answer.success && answer.text.contains(&words),
-            "{}",
-            answer.text
-        );
-    }
 }
 
 async fn followed(plane: &Arc<ControlPlane>, world: &World, uid: &str) {

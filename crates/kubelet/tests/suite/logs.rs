@@ -59,7 +59,7 @@ impl Remote {
     }
 
     /// What a follower has not heard yet, and whether more can come.
-    fn after(&self, query: &LogQuery, told: usize) -> (Vec<LogChunk>, bool) {
+    pub(super) fn after(&self, query: &LogQuery, told: usize) -> (Vec<LogChunk>, bool) {
         let key = (query.pod.uid.clone(), query.container.clone());
         let state = self.lock();
         let runs = state.logs.get(&key);
@@ -106,7 +106,11 @@ impl Logs for Remote {
 }
 
 impl Remote {
-    fn follow(self, query: LogQuery, told: usize) -> impl futures::Stream<Item = LogItem> {
+    pub(super) fn follow(
+        self,
+        query: LogQuery,
+        told: usize,
+    ) -> impl futures::Stream<Item = LogItem> {
         let news = stream::unfold((self, query, told), |(remote, query, told)| async move {
             loop {
                 let changed = remote.changed.clone();

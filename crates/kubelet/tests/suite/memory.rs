@@ -5,6 +5,8 @@
 pub mod given;
 #[path = "logs.rs"]
 mod logs;
+#[path = "processes.rs"]
+pub mod processes;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,6 +64,7 @@ struct State {
     /// What each pod was given, where that is wanted.
     given: HashMap<Uid, Given>,
     logs: logs::Written,
+    processes: processes::Processes,
 }
 
 /// More calls than any test comes to.
@@ -424,6 +427,18 @@ impl Backend for Remote {
 
     fn logs(&self) -> Option<&dyn vk_provider::Logs> {
         Some(self)
+    }
+
+    fn exec(&self) -> Option<&dyn vk_provider::Exec> {
+        self.has_streams().then_some(self)
+    }
+
+    fn attach(&self) -> Option<&dyn vk_provider::Attach> {
+        self.has_streams().then_some(self)
+    }
+
+    fn port_forward(&self) -> Option<&dyn vk_provider::PortForward> {
+        self.has_streams().then_some(self)
     }
 
     async fn list(&self) -> Result<Listing, BackendError> {

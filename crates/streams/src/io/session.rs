@@ -40,7 +40,8 @@ pub enum AcceptError {
 
 impl Session {
     /// Waits for the streams that `options` ask for; WebSocket has them from the start.
-    /// Streams beyond that are refused. Not cancel-safe: dropping it ends the connection.
+    /// Streams beyond that are refused. Not cancel-safe: dropping it ends the connection
+    /// and tells the client that it failed.
     ///
     /// # Errors
     /// When the streams do not come; the connection is closed.
@@ -58,13 +59,20 @@ impl Session {
                 Ok(Self::new(handle, version, streams))
             }
             Remote::Spdy(_) => {
-                let mut handle = handle;
-                let mut streams = Kind::ALL.map(|_| None);
-                let all = collect(&mut handle, expected, &mut streams);
+                let mut coming = Coming {
+                    handle: Some(handle),
+                    version,
+                    streams: Kind::ALL.map(|_| None),
+                };
+                let all = coming.collect(expected);
                 let in_time = timeout(STREAM_CREATION_TIMEOUT, all).await;
                 let result = in_time.unwrap_or(Err(AcceptError::TimedOut));
-                handle.refuse_incoming();
-                let session = Self::new(handle, version, streams);
+                let Some(session) = coming.session() else {
+                    return Err(AcceptError::Gone);
+                };
+                if let Some(open) = &session.ending.open {
+                    open.handle.refuse_incoming();
+                }
                 if let Err(error) = result {
                     session.ending.fail(&error.to_string());
                     return Err(error);
@@ -112,30 +120,48 @@ impl Session {
     }
 }
 
-/// Fills in the expected streams, by kind, until all are there.
-async fn collect(
-    handle: &mut Handle,
-    expected: [bool; 5],
-    streams: &mut [Option<Stream>; 5],
-) -> Result<(), AcceptError> {
-    while Kind::ALL
-        .iter()
-        .any(|kind| expected[*kind as usize] && streams[*kind as usize].is_none())
-    {
-        let incoming = handle.incoming().await.ok_or(AcceptError::Gone)?;
-        let kind = incoming
-            .headers()
-            .get(Kind::HEADER)
-            .and_then(Kind::from_name);
-        // Anything else, or a second one, is refused by being dropped.
-        if let Some(kind) = kind.filter(|kind| expected[*kind as usize]) {
-            let place = &mut streams[kind as usize];
-            if place.is_none() {
-                *place = Some(incoming.accept());
+/// A session whose streams are awaited. Dropped, it is one that ends without an outcome.
+struct Coming {
+    handle: Option<Handle>,
+    version: Version,
+    streams: [Option<Stream>; 5],
+}
+
+impl Coming {
+    /// Fills in the expected streams, by kind, until all are there.
+    async fn collect(&mut self, expected: [bool; 5]) -> Result<(), AcceptError> {
+        while Kind::ALL
+            .iter()
+            .any(|kind| expected[*kind as usize] && self.streams[*kind as usize].is_none())
+        {
+            let handle = self.handle.as_mut().ok_or(AcceptError::Gone)?;
+            let incoming = handle.incoming().await.ok_or(AcceptError::Gone)?;
+            let kind = incoming
+                .headers()
+                .get(Kind::HEADER)
+                .and_then(Kind::from_name);
+            // Anything else, or a second one, is refused by being dropped.
+            if let Some(kind) = kind.filter(|kind| expected[*kind as usize]) {
+                let place = &mut self.streams[kind as usize];
+                if place.is_none() {
+                    *place = Some(incoming.accept());
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
+
+    /// With the streams that came; once.
+    fn session(&mut self) -> Option<Session> {
+        let streams = std::mem::replace(&mut self.streams, Kind::ALL.map(|_| None));
+        Some(Session::new(self.handle.take()?, self.version, streams))
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        drop(self.session());
+    }
 }
 
 /// Sizes of the terminal, as they change.

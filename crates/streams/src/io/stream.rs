@@ -117,25 +117,32 @@ impl AsyncWrite for Writer {
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.shared.with(|state| {
-            if let Some(end) = &state.end {
-                return Poll::Ready(Err(end.error()));
-            }
-            if state.closing {
-                // It would not go out any more.
-                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-            }
-            match state.protocol.send(self.id, data) {
-                Ok(0) if !data.is_empty() => {
-                    if let Some(slot) = state.streams.get_mut(&self.id) {
-                        slot.writer = Some(cx.waker().clone());
-                    }
-                    Poll::Pending
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        if let Some(end) = &state.end {
+            return Poll::Ready(Err(end.error()));
+        }
+        if state.closing {
+            // It would not go out any more.
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        match state.protocol.send(self.id, data) {
+            Ok(0) if !data.is_empty() => {
+                if let Some(slot) = state.streams.get_mut(&self.id) {
+                    slot.writer = Some(cx.waker().clone());
                 }
-                Ok(len) => Poll::Ready(Ok(len)),
-                Err(error) => Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, error))),
+                // The driver has nothing new to do. Woken for that, it would go round
+                // for ever where it shares a task with the writer.
+                Poll::Pending
             }
-        })
+            Ok(len) => {
+                let driver = state.driver.take();
+                drop(guard);
+                super::state::wake(driver);
+                Poll::Ready(Ok(len))
+            }
+            Err(error) => Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, error))),
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -17,7 +17,7 @@ use vk_provider::{BackendError, LogItem, LogQuery, LogStream, PodKey};
 
 use self::lines::{Shown, Tail, TooLong};
 use self::query::{BadQuery, Options};
-pub(super) use self::started::is_in_spec;
+use self::started::is_in_spec;
 use super::answer;
 use super::limits::{LOG_OPEN, TAIL_BYTES};
 use super::node::NodeApi;

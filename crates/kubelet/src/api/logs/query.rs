@@ -2,8 +2,9 @@
 //! `PodLogOptions`, the first of repeated ones, unknown ones ignored. Pure.
 
 use jiff::{SignedDuration, Timestamp};
-use percent_encoding::percent_decode_str;
 use vk_provider::LogSource;
+
+use super::super::query::pairs;
 
 /// What of a log is shown, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,21 +65,6 @@ pub(super) fn parse(query: &str, now: Timestamp) -> Result<Options, BadQuery> {
         limit: limit.and_then(|bytes| bytes.try_into().ok()),
         source,
     })
-}
-
-/// Parts that cannot be decoded are read as far as they can.
-fn pairs(query: &str) -> Vec<(String, String)> {
-    let decode = |text: &str| {
-        let spaced = text.replace('+', " ");
-        percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
-    };
-    let parts = query.split('&').filter(|part| !part.is_empty());
-    parts
-        .map(|part| {
-            let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            (decode(name), decode(value))
-        })
-        .collect()
 }
 
 /// Anything but absence, `0` and `false` is a yes.

@@ -5,7 +5,7 @@
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 /// Whether a container of this name is in the pod's spec.
-pub(in super::super) fn is_in_spec(pod: &Pod, container: &str) -> bool {
+pub(super) fn is_in_spec(pod: &Pod, container: &str) -> bool {
     let Some(spec) = &pod.spec else {
         return false;
     };

@@ -1,3 +1,9 @@
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Poll;
+
+use tokio::io::AsyncWrite;
+
 use super::*;
 
 /// A command that sends back its input and says how much there was.
@@ -191,6 +197,23 @@ async fn a_client_that_does_not_create_its_streams_in_time_is_sent_away() {
         panic!("{data:?}")
     };
     assert!(String::from_utf8_lossy(status).contains("did not create its streams"));
+    assert_eq!(rest.last(), Some(&Event::GoAway));
+    drop(client);
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_session_that_is_given_up_before_it_began_is_told_as_a_failure() {
+    let (handle, running, mut client) = start_spdy(ALL);
+    let session = tokio::spawn(Session::accept(handle, SPDY, ALL));
+    let [error] = client.open_kinds([Kind::Error]).await;
+    session.abort();
+    let (data, rest) = client.drain().await;
+    let [(stream, status)] = &data[..] else {
+        panic!("{data:?}")
+    };
+    assert_eq!(*stream, error);
+    assert!(String::from_utf8_lossy(status).contains(r#""status":"Failure""#));
     assert_eq!(rest.last(), Some(&Event::GoAway));
     drop(client);
     running.await.unwrap().unwrap();
@@ -392,6 +415,24 @@ async fn a_reader_that_is_dropped_takes_everything() {
     for _ in 0..10 * taken / 1024 {
         client.send(stdin, &[7; 1024]).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_waits_rests_in_one_task_with_its_driver() {
+    let (ours, _theirs) = duplex(4096);
+    let (handle, mut driver) = connect(ALL.connection(V5), ours);
+    let mut session = Session::accept(handle, V5, ALL).await.unwrap();
+    let mut stdout = session.stdout.take().unwrap();
+    let mut times = 0;
+    let both = std::future::poll_fn(|cx| {
+        times += 1;
+        assert!(times < 1000, "they wake each other for ever");
+        let _ = Pin::new(&mut driver).poll(cx);
+        while Pin::new(&mut stdout).poll_write(cx, &[7; 4096]).is_ready() {}
+        Poll::<()>::Pending
+    });
+    let waited = tokio::time::timeout(Duration::from_secs(1), both).await;
+    assert!(waited.is_err());
 }
 
 #[tokio::test(start_paused = true)]
