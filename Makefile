@@ -16,8 +16,8 @@ build: ## Binaries in bin/
 	mkdir -p bin
 	cp "$$($(CARGO) metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/vk-flightctl-provider" bin/
 
-demo: ## The whole journey in one process: no cluster, no Flight Control, no device
-	$(CARGO) run --quiet --locked -p vk-flightctl --example demo
+demo: ## The whole journey in one process: no cluster, no device; KEEP=1 stays for kubectl
+	$(CARGO) run --quiet --locked -p vk-flightctl --example demo -- $(if $(KEEP),--keep)
 
 test: ## Unit, property and sandbox tests; needs nothing but cargo
 	$(CARGO) test --locked --workspace

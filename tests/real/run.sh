@@ -27,6 +27,9 @@ tests/real/isolated.sh "$cargo" test --locked --offline -p virtual-kubelet --tes
 "$cargo" test --locked -p virtual-kubelet --test real_api -- --nocapture
 "$cargo" test --locked -p virtual-kubelet --test status real -- --nocapture
 "$cargo" test --locked -p virtual-kubelet --test podspec real -- --nocapture
+"$cargo" test --locked -p vk-sandbox --test proxy kubectl -- --nocapture
+"$cargo" build --locked -p vk-flightctl --example demo
+"$cargo" test --locked -p vk-flightctl --test demo -- --nocapture
 "$cargo" test --locked -p vk-flightctl --test real -- --nocapture --test-threads 1
 if [ -n "${VK_DEVICE_ROOT:-}" ]; then
   "$cargo" test --locked -p vk-flightctl --test generator -- --nocapture

@@ -8,7 +8,8 @@
 //! with a stepped [`clock`], or on loopback with TLS and the live one.
 //! [`faults`] can be switched on for either, at `/_sandbox/faults`; the time is
 //! at `/_sandbox/clock`, and a stepped clock is stepped there ([`control`]). The sandbox is the referee: it
-//! depends on no product crate, and an unsupported verb is answered 501 by name.
+//! depends on no product crate (of this repository on the codecs of
+//! `kubelet-streams` alone), and an unsupported verb is answered 501 by name.
 
 pub mod clock;
 pub mod control;

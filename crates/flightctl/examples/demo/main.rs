@@ -3,7 +3,7 @@
 //! The sandbox's Kubernetes API and Flight Control, four simulated devices in
 //! two fleets, and the real provider between them, on the live clock. In a
 //! terminal a picture of nodes, devices and pods is kept up to date; otherwise
-//! one line a step is printed.
+//! one line a step is printed. With `--keep` it all stays, for kubectl.
 
 #![allow(
     unreachable_pub,
@@ -11,8 +11,10 @@
     reason = "modules of one test or example"
 )]
 
+mod keep;
 mod picture;
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -24,6 +26,7 @@ use kube::client::middleware::BaseUriLayer;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
+use virtual_kubelet::ApiSettings;
 use vk_flightctl::client::{Client, TokenSource};
 use vk_flightctl::config::{ClusterAgents, default_rules};
 use vk_flightctl::run::{Parts, run};
@@ -31,6 +34,7 @@ use vk_provider::Clock;
 use vk_sandbox::flightctl::{Device, DeviceSpec, FlightControl, Options};
 use vk_sandbox::kubernetes::Cluster;
 
+use keep::Open;
 use picture::Picture;
 
 /// The story is told well within a minute; a step that takes longer has failed.
@@ -45,6 +49,11 @@ const AWAY: Duration = Duration::from_secs(4);
 #[tokio::main]
 async fn main() -> Result<()> {
     let cluster = Cluster::new(vk_sandbox::clock::Clock::live());
+    let mut open = match std::env::args().nth(1).as_deref() {
+        None => None,
+        Some("--keep") => Some(Open::new(&cluster).await?),
+        Some(other) => anyhow::bail!("{other:?} is not known; the only option is --keep"),
+    };
     let controllers = cluster.start_controllers();
     let flightctl = FlightControl::new(vk_sandbox::clock::Clock::live(), Options::default());
     let devices: Vec<Device> = [
@@ -65,7 +74,7 @@ async fn main() -> Result<()> {
         picture: Picture::new(cluster, devices.clone()),
     };
     let told = tokio::select! {
-        told = story.tell(&devices) => told,
+        told = tell(&story, &devices, open.as_mut()) => told,
         ended = provider => {
             ended??;
             anyhow::bail!("the provider ended before the story did")
@@ -73,7 +82,24 @@ async fn main() -> Result<()> {
     };
     stop.cancel();
     drop(controllers);
-    told
+    match open {
+        Some(open) => told.and(open.close().await),
+        None => told,
+    }
+}
+
+/// The story; then, where it stays open, whatever the user does.
+async fn tell(story: &Story, devices: &[Device], open: Option<&mut Open>) -> Result<()> {
+    let Some(open) = open else {
+        return story.tell(devices).await;
+    };
+    tokio::select! {
+        told = story.tell(devices) => told?,
+        () = open.signalled() => return Ok(()),
+    }
+    open.invite();
+    open.signalled().await;
+    Ok(())
 }
 
 fn device(number: usize, fleet: &str) -> DeviceSpec {
@@ -103,10 +129,20 @@ fn parts(cluster: &Cluster, flightctl: &FlightControl) -> Parts {
         poll: Duration::from_secs(5),
         cluster_agents: ClusterAgents::default(),
         workloads: Default::default(),
-        kubelet_api: None,
+        kubelet_api: Some(kubelet_api()),
         clock: Clock::live(),
         identity: None,
         listener: None,
+    }
+}
+
+/// On loopback, where the sandbox's API server reaches it.
+fn kubelet_api() -> ApiSettings {
+    let loopback = Ipv4Addr::LOCALHOST.into();
+    ApiSettings {
+        bind: loopback,
+        address: Some(loopback),
+        ..ApiSettings::new(0..=0)
     }
 }
 

@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::LogParams;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
+use virtual_kubelet::ClientCa;
 use vk_provider::LogSource;
 
 use crate::rig::{Rig, request};
@@ -164,4 +168,25 @@ async fn until(line: &mut crate::wire::Line, heard: &mut String, text: &str) {
     };
     let hearing = timeout(Duration::from_secs(10), hearing);
     hearing.await.expect("hears it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_reads_a_log_with_a_certificate_of_the_cluster() {
+    let rig = Rig::with(|api| api.client_ca = ClientCa::Cluster).await;
+    let uid = rig.runs("web").await;
+    write(&rig, &uid);
+    let pods: Api<Pod> = Api::namespaced(rig.client.clone(), "default");
+    let tail = LogParams {
+        tail_lines: Some(2),
+        ..LogParams::default()
+    };
+    // The authority is read by a task beside the listener.
+    let shown = eventually("the certificate is known", async || {
+        pods.logs("web", &tail).await.ok()
+    })
+    .await;
+    assert_eq!(shown, "zwölf\nopen");
+    let user = "kube-apiserver-kubelet-client proxy".to_owned();
+    assert!(rig.reviews.asked().contains(&user), "by its own name");
+    rig.end().await;
 }

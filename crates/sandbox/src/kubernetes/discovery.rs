@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::resource::{ALL, AUTHENTICATION_GROUP, EVENTS, EVENTS_GROUP, Resource, TOKEN_REVIEWS};
+use super::resource::{ALL, AUTHENTICATION_GROUP, EVENTS, EVENTS_GROUP, REVIEWS, Resource};
 
 /// The version this API speaks; the kubelet's version is derived from it.
 const VERSION: &str = "v1.36.3";
@@ -54,8 +54,9 @@ fn version() -> Value {
 }
 
 fn groups() -> BTreeSet<&'static str> {
-    let named = ALL.iter().map(|r| r.group).filter(|g| !g.is_empty());
-    named.chain([AUTHENTICATION_GROUP, EVENTS_GROUP]).collect()
+    let all = ALL.iter().chain(&REVIEWS).map(|r| r.group);
+    let named = all.filter(|group| !group.is_empty());
+    named.chain([EVENTS_GROUP]).collect()
 }
 
 fn group(name: &str) -> Value {
@@ -67,10 +68,8 @@ fn of_group(group: &str) -> Vec<&'static Resource> {
     if group == EVENTS_GROUP {
         return vec![&EVENTS];
     }
-    if group == AUTHENTICATION_GROUP {
-        return vec![&TOKEN_REVIEWS];
-    }
-    ALL.into_iter().filter(|r| r.group == group).collect()
+    let all = ALL.into_iter().chain(REVIEWS);
+    all.filter(|r| r.group == group).collect()
 }
 
 fn resources(group: &str) -> Value {
@@ -79,7 +78,7 @@ fn resources(group: &str) -> Value {
         let verbs: Vec<&str> = VERBS
             .into_iter()
             .filter(|verb| *verb != "deletecollection" || super::delete::in_collections(resource))
-            .filter(|verb| *verb == "create" || group != AUTHENTICATION_GROUP)
+            .filter(|verb| *verb == "create" || resource.is_stored())
             .collect();
         list.push(
             json!({"name": resource.plural, "singularName": resource.singular,
@@ -87,10 +86,12 @@ fn resources(group: &str) -> Value {
             "shortNames": resource.short, "categories": resource.categories}),
         );
         for (name, kind) in resource.subresources {
-            let verbs = if matches!(*name, "binding" | "eviction" | "token") {
-                json!(["create"])
-            } else {
-                json!(["get", "patch", "update"])
+            let verbs = match *name {
+                "binding" | "eviction" | "token" => json!(["create"]),
+                "log" => json!(["get"]),
+                "attach" | "exec" | "portforward" => json!(["create", "get"]),
+                "proxy" => json!(["create", "delete", "get", "patch", "update"]),
+                _ => json!(["get", "patch", "update"]),
             };
             let mut entry = json!({"name": format!("{}/{name}", resource.plural), "singularName": "",
                 "namespaced": resource.namespaced, "kind": kind, "verbs": verbs});
@@ -130,8 +131,7 @@ fn openapi_index() -> Value {
 /// `fieldValidation`, so that it leaves validation to the server.
 fn openapi(group: &str) -> Value {
     let mut paths = json!({});
-    let stored = |r: &&Resource| r.group != AUTHENTICATION_GROUP;
-    for resource in of_group(group).into_iter().filter(stored) {
+    for resource in of_group(group).into_iter().filter(|r| r.is_stored()) {
         let prefix = if group.is_empty() {
             "/api/v1".into()
         } else {

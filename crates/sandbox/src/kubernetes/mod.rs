@@ -11,7 +11,8 @@
 //! Objects live as JSON in `store`; a write normalises them through their
 //! typed form, fills in `defaults`, and passes `validate`. `create`,
 //! `update` and `delete` are the operations; `list` and `watch` the
-//! readings; `routes` is the way from HTTP to both. Not here, though a real
+//! readings; `routes` is the way from HTTP to both, and `proxy` the way on to a
+//! node. Not here, though a real
 //! cluster has it: node leases that expire, pod garbage collection after a
 //! node is gone, NoExecute evictions, server-side apply, RBAC; and tokens of
 //! ServiceAccounts are issued and reviewed, but do not open the API.
@@ -30,9 +31,11 @@ mod list;
 mod names;
 mod object;
 mod patch;
+mod proxy;
 mod quantity;
 mod reads;
 mod resource;
+mod reviews;
 mod rights;
 mod routes;
 mod scheduler;
@@ -41,6 +44,7 @@ mod services;
 mod statefulsets;
 mod status;
 mod store;
+mod strict;
 mod table;
 mod tokens;
 mod update;
@@ -62,12 +66,17 @@ pub use status::ApiError;
 
 use crate::clock::Clock;
 use crate::faults::Faults;
+use crate::tls::TlsError;
 use crate::transport::Endpoint;
 use names::Names;
+use proxy::Dialer;
 use reads::Reads;
 use resource::{CONFIG_MAPS, EVENTS, NAMESPACES, Resource, SERVICES};
 use rights::Denials;
 use store::Store;
+
+/// Where nodes find the authority of the API server's client certificate.
+const CLIENT_CA: &str = "extension-apiserver-authentication";
 
 /// A Kubernetes API with everything in memory; clones share it.
 #[derive(Clone, Debug)]
@@ -86,6 +95,8 @@ struct Shared {
     denials: Denials,
     signing_key: hmac::Key,
     ca: OnceLock<String>,
+    /// Towards nodes; an error where no certificate could be made.
+    dialer: Result<Dialer, TlsError>,
 }
 
 impl Cluster {
@@ -104,6 +115,7 @@ impl Cluster {
                 denials: Denials::default(),
                 signing_key,
                 ca: OnceLock::new(),
+                dialer: Dialer::new(),
             }),
             token: None,
         };
@@ -113,6 +125,10 @@ impl Cluster {
             let _ = cluster.create_object(&NAMESPACES, "", namespace);
         }
         let _ = cluster.create_object(&SERVICES, "default", services::of_the_api());
+        if let Ok(dialer) = cluster.dialer() {
+            let map = json!({"metadata": {"name": CLIENT_CA}, "data": {"client-ca-file": dialer.ca_pem()}});
+            let _ = cluster.create_object(&CONFIG_MAPS, "kube-system", map);
+        }
         cluster
     }
 
@@ -197,6 +213,12 @@ impl Cluster {
     pub(crate) fn token(&self) -> Option<String> {
         let token = self.token.as_ref()?.lock();
         Some(token.unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// By which nodes are reached.
+    pub(crate) fn dialer(&self) -> Result<&Dialer, ApiError> {
+        let dialer = self.shared.dialer.as_ref();
+        dialer.map_err(|error| ApiError::internal(&error.to_string()))
     }
 
     pub(crate) fn clock(&self) -> &Clock {

@@ -1,6 +1,6 @@
 //! The resources this API knows, as one table.
 
-use k8s_openapi::api::{apps, authentication, batch, coordination, core};
+use k8s_openapi::api::{apps, authentication, authorization, batch, coordination, core};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -52,9 +52,13 @@ pub(crate) static PODS: Resource = Resource {
     short: &["po"],
     categories: &["all"],
     subresources: &[
+        ("attach", "PodAttachOptions"),
         ("binding", "Binding"),
         ("ephemeralcontainers", "Pod"),
         ("eviction", "Eviction"),
+        ("exec", "PodExecOptions"),
+        ("log", "Pod"),
+        ("portforward", "PodPortForwardOptions"),
         ("resize", "Pod"),
         ("status", "Pod"),
     ],
@@ -68,7 +72,7 @@ pub(crate) static NODES: Resource = Resource {
     kind: "Node",
     namespaced: false,
     short: &["no"],
-    subresources: &[("status", "Node")],
+    subresources: &[("proxy", "NodeProxyOptions"), ("status", "Node")],
     typed: typed::<core::v1::Node>,
     ..BASE
 };
@@ -213,6 +217,50 @@ pub(crate) static TOKEN_REQUESTS: Resource = Resource {
     ..BASE
 };
 
+/// Asked and answered, never stored.
+pub(crate) static SUBJECT_ACCESS_REVIEWS: Resource = Resource {
+    group: AUTHORIZATION_GROUP,
+    plural: "subjectaccessreviews",
+    singular: "subjectaccessreview",
+    kind: "SubjectAccessReview",
+    namespaced: false,
+    typed: typed::<authorization::v1::SubjectAccessReview>,
+    ..BASE
+};
+/// Asked and answered, never stored.
+pub(crate) static SELF_SUBJECT_ACCESS_REVIEWS: Resource = Resource {
+    group: AUTHORIZATION_GROUP,
+    plural: "selfsubjectaccessreviews",
+    singular: "selfsubjectaccessreview",
+    kind: "SelfSubjectAccessReview",
+    namespaced: false,
+    typed: typed::<authorization::v1::SelfSubjectAccessReview>,
+    ..BASE
+};
+/// Asked and answered, never stored.
+pub(crate) static SELF_SUBJECT_REVIEWS: Resource = Resource {
+    group: AUTHENTICATION_GROUP,
+    plural: "selfsubjectreviews",
+    singular: "selfsubjectreview",
+    kind: "SelfSubjectReview",
+    namespaced: false,
+    typed: typed::<authentication::v1::SelfSubjectReview>,
+    ..BASE
+};
+/// The query of `pods/log`, as refusals name it.
+pub(crate) static LOG_OPTIONS: Resource = Resource {
+    kind: "PodLogOptions",
+    ..BASE
+};
+
+/// What is asked and answered.
+pub(crate) static REVIEWS: [&Resource; 4] = [
+    &SELF_SUBJECT_REVIEWS,
+    &TOKEN_REVIEWS,
+    &SELF_SUBJECT_ACCESS_REVIEWS,
+    &SUBJECT_ACCESS_REVIEWS,
+];
+
 /// All that are stored, in the order discovery lists them.
 pub(crate) static ALL: [&Resource; 14] = [
     &CONFIG_MAPS,
@@ -237,17 +285,23 @@ pub(crate) const EVENTS_GROUP: &str = "events.k8s.io";
 /// The group of what is asked about tokens.
 pub(crate) const AUTHENTICATION_GROUP: &str = "authentication.k8s.io";
 
+/// The group of what is asked about rights.
+pub(crate) const AUTHORIZATION_GROUP: &str = "authorization.k8s.io";
+
 impl Resource {
     /// The resource of that name in that group.
     pub(crate) fn find(group: &str, plural: &str) -> Option<&'static Self> {
         if group == EVENTS_GROUP && plural == EVENTS.plural {
             return Some(&EVENTS);
         }
-        if group == AUTHENTICATION_GROUP && plural == TOKEN_REVIEWS.plural {
-            return Some(&TOKEN_REVIEWS);
-        }
         ALL.into_iter()
+            .chain(REVIEWS)
             .find(|r| r.group == group && r.plural == plural)
+    }
+
+    /// Whether objects of it are kept.
+    pub(crate) fn is_stored(&self) -> bool {
+        !REVIEWS.iter().any(|review| review.kind == self.kind)
     }
 
     /// The resource of a typed object.
@@ -275,6 +329,11 @@ impl Resource {
         } else {
             format!("{}/v1", self.group)
         }
+    }
+
+    /// What the type keeps of an object.
+    pub(crate) fn typed(&self, body: Value) -> serde_json::Result<Value> {
+        (self.typed)(body)
     }
 
     pub(crate) fn has_status(&self) -> bool {

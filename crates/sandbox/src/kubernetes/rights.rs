@@ -11,6 +11,9 @@ use super::status::ApiError;
 /// Who asks, in refusals and in reviews of the cluster's own token.
 pub(crate) const USER: &str = "admin";
 
+/// To which groups that user belongs.
+pub(crate) const GROUPS: [&str; 2] = ["system:masters", "system:authenticated"];
+
 /// One request.
 #[derive(Debug)]
 pub(crate) struct Asked<'a> {
@@ -35,13 +38,13 @@ struct Denial {
 pub(crate) struct Denials(Mutex<Vec<Denial>>);
 
 impl Denial {
-    fn covers(&self, asked: &Asked<'_>) -> bool {
+    fn covers(&self, verb: &str, resource: &str, namespace: Option<&str>) -> bool {
         // Rights only add up: who may do it everywhere may do it here.
-        let here = match (&self.namespace, asked.namespace) {
+        let here = match (&self.namespace, namespace) {
             (Some(denied), Some(asked)) => denied == asked,
             _ => true,
         };
-        here && (self.verb == "*" || self.verb == asked.verb) && self.resource == asked.what()
+        here && (self.verb == "*" || self.verb == verb) && self.resource == resource
     }
 }
 
@@ -106,10 +109,16 @@ impl Cluster {
             let is_watch = asked.verb == "watch";
             self.reads().unnamed(asked.resource.plural, is_watch);
         }
-        if self.denials().lock().iter().any(|d| d.covers(asked)) {
+        if self.denies(asked.verb, &asked.what(), asked.namespace) {
             return Err(asked.refused());
         }
         Ok(())
+    }
+
+    /// Whether that was forbidden.
+    pub(crate) fn denies(&self, verb: &str, resource: &str, namespace: Option<&str>) -> bool {
+        let denials = self.denials().lock();
+        denials.iter().any(|d| d.covers(verb, resource, namespace))
     }
 }
 

@@ -12,13 +12,14 @@ use serde_json::{Value, json};
 use super::delete::{DeleteOptions, in_collections};
 use super::list::{ListOptions, Scope, is_set};
 use super::patch::{self, PatchKind};
-use super::resource::{Resource, TOKEN_REVIEWS};
+use super::proxy::{self, Connect};
+use super::resource::Resource;
 use super::rights::Asked;
 use super::selector::Fields;
 use super::status::ApiError;
 use super::update::Part;
 use super::view::View;
-use super::{Cluster, discovery, object};
+use super::{Cluster, discovery, object, strict};
 
 /// The largest request: etcd refuses more than 1.5 MiB, the API server 3 MiB.
 const MAX_BODY: usize = 3 << 20;
@@ -79,21 +80,24 @@ async fn serve(State(cluster): State<Cluster>, request: Request) -> Response {
 }
 
 async fn answer(cluster: &Cluster, request: Request) -> Result<Response, ApiError> {
-    let (head, body) = request.into_parts();
-    let path = head.uri.path();
-    if matches!(path, "/healthz" | "/livez" | "/readyz") {
+    let path = request.uri().path().to_owned();
+    if matches!(&*path, "/healthz" | "/livez" | "/readyz") {
         return Ok("ok".into_response());
     }
-    if !authorized(cluster.token().as_deref(), &head.headers) {
+    if !authorized(cluster.token().as_deref(), request.headers()) {
         return Err(ApiError::unauthorized());
     }
+    if let Some(connect) = Connect::of(&path) {
+        return proxy::serve(cluster, connect, request).await;
+    }
+    let (head, body) = request.into_parts();
     if head.method == Method::GET
-        && let Some(found) = discovery::answer(path)
+        && let Some(found) = discovery::answer(&path)
     {
         return Ok(Json(found).into_response());
     }
     let verb = head.method.as_str();
-    let target = target(path).ok_or_else(|| ApiError::not_implemented(verb, path))?;
+    let target = target(&path).ok_or_else(|| ApiError::not_implemented(verb, &path))?;
     let body = axum::body::to_bytes(body, MAX_BODY)
         .await
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
@@ -132,6 +136,7 @@ struct WriteOptions {
     grace_period_seconds: Option<i64>,
     propagation_policy: Option<String>,
     dry_run: Option<String>,
+    field_validation: Option<String>,
 }
 
 impl Call<'_> {
@@ -147,6 +152,14 @@ impl Call<'_> {
             return Err(ApiError::unsupported_media_type());
         }
         serde_json::from_slice(&self.body).map_err(|error| ApiError::bad_request(error.to_string()))
+    }
+
+    /// The object, unless the client wants to hear of fields that nobody knows.
+    fn checked(&self, resource: &Resource, object: Value) -> Result<Value, ApiError> {
+        if self.query::<WriteOptions>()?.field_validation.as_deref() == Some("Strict") {
+            strict::check(resource, &object)?;
+        }
+        Ok(object)
     }
 
     fn dispatch(&self, method: &Method, target: &Target<'_>) -> Result<Response, ApiError> {
@@ -178,11 +191,11 @@ impl Call<'_> {
                 &what,
             ));
         }
-        if resource.plural == TOKEN_REVIEWS.plural {
+        if !resource.is_stored() {
             if (method, target.namespace, target.name) != (&Method::POST, None, None) {
                 return refuse();
             }
-            let reviewed = self.cluster.review_token(self.json()?)?;
+            let reviewed = self.cluster.review(resource, self.json()?)?;
             return Ok((StatusCode::CREATED, Json(reviewed)).into_response());
         }
         let view = View::new(resource, target.group, self.accept);
@@ -302,7 +315,7 @@ impl Call<'_> {
                 Ok(Json(view.tabulate(list, self.cluster.now())).into_response())
             }
             Method::POST => {
-                let body = view.read(self.json()?);
+                let body = self.checked(resource, view.read(self.json()?))?;
                 let made =
                     self.cluster
                         .create_object(resource, namespace.unwrap_or_default(), body)?;
@@ -351,7 +364,7 @@ impl Call<'_> {
         part: Part,
         view: &View,
     ) -> Result<Response, ApiError> {
-        let body = view.read(self.json()?);
+        let body = self.checked(resource, view.read(self.json()?))?;
         let stored = self.cluster.put_object(resource, at, part, body)?;
         Ok(Json(view.one(Value::clone(&stored), self.cluster.now())).into_response())
     }
@@ -366,7 +379,7 @@ impl Call<'_> {
         let kind = PatchKind::from_content_type(self.content_type)?;
         let stored = self.cluster.revise(resource, at, part, |old| {
             let shown = view.object(old.clone());
-            Ok(view.read(patch::apply(kind, &shown, &self.body)?))
+            self.checked(resource, view.read(patch::apply(kind, &shown, &self.body)?))
         })?;
         Ok(Json(view.one(Value::clone(&stored), self.cluster.now())).into_response())
     }

@@ -13,7 +13,8 @@ use super::resource::Resource;
 pub struct ApiError {
     /// The HTTP status.
     pub code: u16,
-    /// The machine-readable reason (`NotFound`, `Conflict`, …).
+    /// The machine-readable reason (`NotFound`, `Conflict`, …); empty where the
+    /// real server gives none.
     pub reason: &'static str,
     /// The text kubectl shows.
     pub message: String,
@@ -177,6 +178,73 @@ impl ApiError {
         error
     }
 
+    /// An error that the real server does not classify.
+    pub(crate) fn unknown(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "", message)
+    }
+
+    pub(crate) fn service_unavailable(message: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ServiceUnavailable",
+            message,
+        )
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
+        let message = "the server does not allow this method on the requested resource";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
+    }
+
+    /// What another server answered about `resource` `name`, as
+    /// `NewGenericServerResponse` of apimachinery words it.
+    pub(crate) fn of_a_server(
+        status: StatusCode,
+        (resource, name): (&str, &str),
+        said: &str,
+    ) -> Self {
+        let code = status.as_u16();
+        let (reason, message) = match code {
+            401 => (
+                "Unauthorized",
+                "the server has asked for the client to provide credentials".to_owned(),
+            ),
+            403 => ("Forbidden", said.to_owned()),
+            404 => (
+                "NotFound",
+                "the server could not find the requested resource".to_owned(),
+            ),
+            405 => ("MethodNotAllowed", Self::method_not_allowed().message),
+            409 => ("Conflict", "the server reported a conflict".to_owned()),
+            422 => ("Invalid", Self::unprocessable().message),
+            429 => (
+                "TooManyRequests",
+                "the server has received too many requests and has asked us to try again later"
+                    .to_owned(),
+            ),
+            503 => (
+                "ServiceUnavailable",
+                "the server is currently unable to handle the request".to_owned(),
+            ),
+            504 => (
+                "Timeout",
+                "the server was unable to return a response in the time allotted, but may still be processing the request"
+                    .to_owned(),
+            ),
+            500.. => (
+                "InternalError",
+                format!("an error on the server ({said:?}) has prevented the request from succeeding"),
+            ),
+            _ => (
+                "",
+                format!("the server responded with the status code {code} but did not return more information"),
+            ),
+        };
+        let mut error = Self::new(status, reason, format!("{message} ( {resource} {name})"));
+        error.details = json!({"kind": resource, "name": name});
+        error
+    }
+
     pub(crate) fn internal(why: &str) -> Self {
         let message = format!("Internal error occurred: {why}");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
@@ -187,7 +255,7 @@ impl ApiError {
     }
 
     pub(crate) fn unsupported_media_type() -> Self {
-        let message = "415: Unsupported Media Type";
+        let message = "the body of the request was in an unknown format - accepted media types include: application/json (the sandbox reads no protobuf, which kubectl create sends for some kinds; kubectl apply sends JSON)";
         Self::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "UnsupportedMediaType",
@@ -205,8 +273,11 @@ impl ApiError {
     pub(crate) fn body(&self) -> Value {
         let mut body = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
+            "message": self.message, "code": self.code,
         });
+        if !self.reason.is_empty() {
+            body["reason"] = json!(self.reason);
+        }
         if !self.details.is_null() {
             body["details"] = self.details.clone();
         }

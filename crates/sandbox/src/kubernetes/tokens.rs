@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::resource::{
     NAMESPACES, NODES, PODS, Resource, SERVICE_ACCOUNTS, TOKEN_REQUESTS, TOKEN_REVIEWS,
 };
-use super::rights::USER;
+use super::rights::{GROUPS, USER};
 use super::status::{ApiError, FieldError};
 use super::store::State;
 use super::{Cluster, object};
@@ -130,7 +130,7 @@ impl Cluster {
         let own = for_the_api && self.token().is_some_and(|own| own == token);
         review["status"] = if own {
             json!({"authenticated": true, "audiences": [ISSUER],
-                "user": {"username": USER, "groups": ["system:masters", "system:authenticated"]}})
+                "user": {"username": USER, "groups": GROUPS}})
         } else {
             let now = self.now();
             let judged = claims(self.signing_key(), &token).and_then(|claims| {

@@ -4,6 +4,7 @@
 //! writes what passes into the `log` crate's log, users' bytes included.
 
 mod channels;
+mod pipe;
 mod socket;
 mod tunnel;
 
@@ -11,5 +12,6 @@ mod tunnel;
 mod tests;
 
 pub use channels::{Channels, Direction, Encoding};
+pub use pipe::Pipe;
 pub use socket::{Role, SocketError};
 pub use tunnel::Tunnel;

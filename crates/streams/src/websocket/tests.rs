@@ -1,7 +1,7 @@
 use bytes::BytesMut;
 use proptest::prelude::*;
 
-use super::{Channels, Direction, Encoding, Role, SocketError, Tunnel};
+use super::{Channels, Direction, Encoding, Pipe, Role, SocketError, Tunnel};
 use crate::negotiate::Version;
 use crate::protocol::{Event, NotOpen, Protocol, ProtocolError};
 use crate::remote::Options;
@@ -377,6 +377,45 @@ fn the_tunnel_carries_spdy_however_the_messages_are_cut() {
     assert_eq!(
         feed(&mut server, &wire),
         Ok(vec![Event::Opened { stream, headers }])
+    );
+}
+
+#[test]
+fn a_pipe_carries_bytes_however_the_messages_are_cut_and_ends_with_the_goodbye() {
+    let (mut client, mut server) = (Pipe::new(Role::Client), Pipe::new(Role::Server));
+    assert_eq!(server.initial(), [Pipe::STREAM]);
+    let sent = vec![7; 100_000];
+    let mut rest = &sent[..];
+    while !rest.is_empty() {
+        let len = client.send(Pipe::STREAM, rest).unwrap();
+        rest = &rest[len..];
+    }
+    let mut got = Vec::new();
+    for event in pass(&mut client, &mut server) {
+        let Event::Data { stream, data } = event else {
+            panic!("{event:?}")
+        };
+        assert_eq!(stream, Pipe::STREAM);
+        got.extend_from_slice(&data);
+    }
+    assert!(got == sent);
+    server.send(Pipe::STREAM, b"last").unwrap();
+    server.close();
+    assert_eq!(server.send(Pipe::STREAM, b"x"), Err(NotOpen(Pipe::STREAM)));
+    let expected = [
+        Event::Data {
+            stream: Pipe::STREAM,
+            data: "last".into(),
+        },
+        Event::Finished {
+            stream: Pipe::STREAM,
+        },
+        Event::Closed,
+    ];
+    assert_eq!(pass(&mut server, &mut client), expected);
+    assert_eq!(
+        feed(&mut Pipe::new(Role::Server), &masked(1, b"x")),
+        Err(SocketError::Text.into())
     );
 }
 
