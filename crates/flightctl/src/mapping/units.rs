@@ -9,12 +9,10 @@
 use super::container::container;
 use super::expected::{Policy, Role};
 use super::shape::{Part, Shape};
-use super::volumes::keep_file;
 use crate::quadlet::{Key, TextError, Unit, Value};
 use crate::types::InlineFile;
 use vk_provider::BackendError;
 use vk_provider::podspec::Refusal;
-use vk_provider::volumes::Volume;
 
 /// Between two runs of a container, in seconds.
 const RESTART: &str = "5";
@@ -51,10 +49,6 @@ pub(super) fn files(shape: &Shape<'_>) -> Result<Files, BackendError> {
             format!("{}.container", part.name()),
             unit.text(),
         ));
-    }
-    let volumes = shape.volumes.iter();
-    for (name, _) in volumes.filter(|(_, volume)| matches!(volume, Volume::Empty(_))) {
-        files.push(InlineFile::new(keep_file(name), "."));
     }
     Ok(Files {
         inline: files,

@@ -11,6 +11,7 @@ use vk_provider::volumes::{Files, Mount, Volume};
 use super::env::given;
 use super::payload::{folder as pod_folder, nothing_of, volume_folder};
 use super::shape::{Part, Shape};
+use crate::items::ROOT;
 use crate::quadlet::{Key, TextError, Unit, Value, is_name};
 
 /// Folder of emptyDirs in the application's folder.
@@ -78,11 +79,6 @@ fn part_of_a_mount(path: &str) -> Result<(), TextError> {
     }
 }
 
-/// The file that makes an emptyDir's folder.
-pub(super) fn keep_file(name: &str) -> String {
-    format!("{}/.keep", folder(name))
-}
-
 /// Folder of an emptyDir on the device, below the application's.
 fn folder(name: &str) -> String {
     format!("{FOLDER}/{name}")
@@ -113,9 +109,10 @@ pub(super) fn write(
                 let line = format!("{source}:{}:{options}", mount.mount_path);
                 set(unit, Key::Volume, line, &path)?;
                 // Writable for everyone, as in Kubernetes: images run as users of
-                // their own.
+                // their own. Not by a file in it, which the container would find,
+                // nor again at each start: the mode is the containers' then.
                 let folder = format!("{}/{}", shape.folder(), folder(&mount.volume));
-                command(unit, format!("-/bin/chmod 0777 {folder}"), &path)?;
+                command(unit, format!("/bin/mkdir -p --mode=0777 {folder}"), &path)?;
             }
             Some(Volume::Files(files)) => {
                 let source = source(shape, part, files, declared, mount, &path)?;
@@ -133,11 +130,23 @@ pub(super) fn write(
 }
 
 /// Keeps the folder of a pod's files to the device's own user, in a unit that
-/// needs any of them.
+/// needs any of them, and sweeps.
 pub(super) fn close(shape: &Shape<'_>, unit: &mut Unit) -> Result<(), TextError> {
     let folder = pod_folder(&shape.app);
     let value = Value::ours(format!("/bin/chmod 0700 {folder}"))?;
-    unit.set(Key::ExecStartPre, value)
+    unit.set(Key::ExecStartPre, value)?;
+    unit.set(Key::ExecStartPre, Value::ours(sweep())?)
+}
+
+/// Takes away the folders of pods that are gone: the agent removes files, and not
+/// the folders that it made for them.
+///
+/// What is younger than a minute may be of a pod that is just coming: its files
+/// are there before its application.
+fn sweep() -> String {
+    format!(
+        r#"-/bin/sh -c 'cd {ROOT} && for f in *; do [ -e "%E/containers/systemd/vk-$$f" ] || find "$$f" -depth -type d -empty -mmin +1 -delete; done'"#
+    )
 }
 
 /// Each mount with its path in the pod and as the pod declares it.

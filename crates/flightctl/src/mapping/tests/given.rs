@@ -57,6 +57,9 @@ fn secret(name: &str) -> Value {
     json!({"name": name, "valueFrom": {"secretKeyRef": {"name": "hush", "key": "word"}}})
 }
 
+/// Folders without a file in them, of pods without an application, for a minute.
+const SWEEP: &str = r#"-/bin/sh -c 'cd /var/lib/virtual-kubelet && for f in *; do [ -e "%E/containers/systemd/vk-$$f" ] || find "$$f" -depth -type d -empty -mmin +1 -delete; done'"#;
+
 #[test]
 fn what_comes_from_a_secret_is_in_a_private_file_and_all_else_in_the_unit() {
     let workload = written(one(json!({"env": [
@@ -82,7 +85,7 @@ fn what_comes_from_a_secret_is_in_a_private_file_and_all_else_in_the_unit() {
     assert_eq!(line(&text, "EnvironmentFile"), [file.as_str()]);
     assert_eq!(
         line(&text, "ExecStartPre"),
-        [format!("/bin/chmod 0700 {folder}")]
+        [format!("/bin/chmod 0700 {folder}").as_str(), SWEEP]
     );
     let content = format!(
         "S={PLANTED}\nURL=u:{PLANTED}@h\nLONG={}\n",
@@ -240,6 +243,7 @@ fn a_part_of_a_volume_is_mounted_as_it_is_and_nothing_in_place_of_what_is_not_th
             format!("/bin/mkdir -p {folder}/map/deep"),
             format!("/bin/mkdir -p {folder}/.none/map"),
             format!("/bin/chmod 0700 {folder}"),
+            SWEEP.to_owned(),
         ]
     );
 }
