@@ -34,7 +34,7 @@ test-integration: ## Part of test: lifecycle and journey in the sandbox
 tools: ## Build etcd, the control plane and kubectl, once; prints their folder
 	@tests/tools/build.sh
 
-test-real: ## Tests on real parts; FLIGHTCTL_BIN=folder adds the real Flight Control service
+test-real: ## Tests on real parts; FLIGHTCTL_BIN=folder adds the real Flight Control, service and device
 	@$(REAL)/run.sh
 
 bench: ## Numbers on a real API server, beside a ceiling and kwok; SIZE=500 is quick

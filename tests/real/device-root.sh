@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
 # Makes the root of a real device once: Debian 13 with systemd and Podman 5, in
-# the user's cache folder (about 40 s, 630 MB). Podman's own quadlet generator in
-# it judges every unit we generate, without being booted.
+# the user's cache folder (about 40 s, 400 MB). Podman's own quadlet generator in
+# it judges every unit we generate, without being booted; booted by systemd-nspawn
+# (tests/real/harness/machine.rs) it is a device for Flight Control's agent.
 # Prints the folder as its last line. DEBIAN_MIRROR names another mirror than
 # the one this machine's apt uses.
 set -euo pipefail
 # Bump when the content below changes, so that an old root is not taken for a new one.
-layout=1
+layout=2
 suite=trixie
-packages=(systemd systemd-sysv dbus podman skopeo crun netavark aardvark-dns nftables iptables iproute2 sudo ca-certificates)
+# catatonit: the first process of a Podman pod. procps: the agent asks uptime.
+# busybox-static: an image made of it needs no registry.
+packages=(systemd systemd-sysv dbus podman skopeo crun netavark aardvark-dns nftables iptables iproute2 sudo ca-certificates
+  catatonit procps busybox-static)
 
 root=${XDG_CACHE_HOME:-$HOME/.cache}/virtual-kubelet/device-root
 mark=etc/virtual-kubelet-device-root

@@ -11,6 +11,7 @@ if [ -n "${FLIGHTCTL_BIN:-}" ]; then
   # Any version; Debian keeps each in a folder of its own, outside PATH.
   compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
   need redis-server redis-server
+  if [ -x "$FLIGHTCTL_BIN/flightctl-agent" ]; then need systemd-nspawn systemd-container; fi
 fi
 [ ${#missing[@]} -eq 0 ] && exit 0
 install="apt-get install -y --no-install-recommends ${missing[*]}"

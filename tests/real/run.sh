@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # `make test-real`: brings the real parts here, then runs the tests on them.
 #   FLIGHTCTL_BIN  folder with flightctl-api, -worker, -periodic and -db-migrate:
-#                  the scenarios run against the real service too
+#                  the scenarios run against the real service too; with
+#                  flightctl-agent in it also on a real device (as root)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 cargo=${CARGO:-cargo}

@@ -105,6 +105,11 @@ impl FlightControlService {
         format!("https://127.0.0.1:{}", self.ports.user)
     }
 
+    /// The port of the agent API.
+    pub fn agent_port(&self) -> u16 {
+        self.ports.agent
+    }
+
     /// The authority that the service's certificate is under.
     pub fn ca_pem(&self) -> &str {
         &self.ca

@@ -16,11 +16,16 @@ mod harness;
 
 #[path = "../../../../tests/real/harness/agent_link.rs"]
 mod agent_link;
+#[path = "../corpus/mod.rs"]
+mod corpus;
+mod device;
 #[path = "../../../../tests/real/harness/flightctl_service.rs"]
 mod flightctl_service;
 #[path = "../../../../tests/real/harness/https.rs"]
 mod https;
 mod inputs;
+#[path = "../../../../tests/real/harness/machine.rs"]
+mod machine;
 #[path = "../../../../tests/real/harness/oidc.rs"]
 mod oidc;
 mod service;
@@ -61,7 +66,7 @@ async fn the_same_on_the_real_flight_control_service() {
 
 async fn scenarios(tools: PathBuf, flightctl: Service) {
     tokio::task::spawn_blocking(move || {
-        let mut world = World::start(&tools, flightctl);
+        let mut world = World::start(&tools, flightctl, "");
         world.nodes_are_there();
         world.s1_deploy();
         world.the_nodes_api_answers();
@@ -81,7 +86,7 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-fn provider(plane: &ControlPlane, flightctl: &Service, health: u16) -> Process {
+fn provider(plane: &ControlPlane, flightctl: &Service, health: u16, more: &str) -> Process {
     let folder = plane.folder();
     std::fs::write(folder.join("flightctl-ca.crt"), &flightctl.ca_pem).unwrap();
     std::fs::write(folder.join("token"), &flightctl.token).unwrap();
@@ -92,7 +97,7 @@ fn provider(plane: &ControlPlane, flightctl: &Service, health: u16) -> Process {
          kubeletApi:\n  bindAddress: 127.0.0.1\n  ports: 0\n  certFile: {0}/server.crt\n  keyFile: {0}/server.key\n",
         folder.display()
     );
-    std::fs::write(&config, quickstart + &own).unwrap();
+    std::fs::write(&config, quickstart + &own + more).unwrap();
     let kubeconfig = plane.service_account_kubeconfig("default", "vk-flightctl-provider");
     let mut command = Command::new(env!("CARGO_BIN_EXE_vk-flightctl-provider"));
     command
@@ -109,13 +114,14 @@ fn provider(plane: &ControlPlane, flightctl: &Service, health: u16) -> Process {
 }
 
 impl World {
-    fn start(tools: &Path, flightctl: Service) -> Self {
+    /// The provider has this in its configuration beside what it needs.
+    fn start(tools: &Path, flightctl: Service, more: &str) -> Self {
         let plane = ControlPlane::start(tools);
         let rbac = repository().join("config/rbac.yaml");
         plane.ok(&["apply", "-f", &rbac.display().to_string()]);
         let health = free_port();
         Self {
-            provider: provider(&plane, &flightctl, health),
+            provider: provider(&plane, &flightctl, health, more),
             plane,
             flightctl,
             health,

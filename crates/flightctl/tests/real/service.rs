@@ -38,7 +38,7 @@ enum Api {
     Sandbox(FlightControl),
     Real {
         user: Box<Https>,
-        _service: Box<FlightControlService>,
+        service: Box<FlightControlService>,
     },
 }
 
@@ -101,33 +101,49 @@ impl Service {
 
     /// The service that was built into `bin`, with enrolled devices.
     pub async fn real(bin: &Path) -> Self {
+        let mut real = Self::without_devices(bin).await;
+        let Api::Real { service, .. } = &real.api else {
+            unreachable!("it is the real one");
+        };
+        let stop = CancellationToken::new();
+        for number in 1..=DEVICES {
+            let link = AgentLink::enroll(service, &labels(number)).await;
+            let spec = device(link.name(), number);
+            let agent = start_agent(link, spec, Clock::live(), stop.clone());
+            real.devices.push(agent);
+        }
+        real._stop = stop.drop_guard();
+        real
+    }
+
+    /// The same before any device has enrolled.
+    pub async fn without_devices(bin: &Path) -> Self {
         let bin = bin.to_owned();
         let begun = Instant::now();
         let service = tokio::task::spawn_blocking(move || FlightControlService::start(&bin))
             .await
             .unwrap();
         let up = begun.elapsed().as_secs_f64();
-        let stop = CancellationToken::new();
-        let mut devices = Vec::new();
-        for number in 1..=DEVICES {
-            let link = AgentLink::enroll(&service, &labels(number)).await;
-            let spec = device(link.name(), number);
-            devices.push(start_agent(link, spec, Clock::live(), stop.clone()));
-        }
-        let user = Box::new(service.user());
-        let real = Self {
+        println!("real Flight Control is up ({up:.1} s)");
+        Self {
             url: service.url(),
             ca_pem: service.ca_pem().to_owned(),
             token: service.token(),
-            devices,
+            devices: Vec::new(),
             api: Api::Real {
-                user,
-                _service: Box::new(service),
+                user: Box::new(service.user()),
+                service: Box::new(service),
             },
-            _stop: stop.drop_guard(),
-        };
-        println!("real Flight Control is up ({up:.1} s)");
-        real
+            _stop: CancellationToken::new().drop_guard(),
+        }
+    }
+
+    /// The real service, if it is that.
+    pub fn service(&self) -> Option<&FlightControlService> {
+        match &self.api {
+            Api::Real { service, .. } => Some(service),
+            Api::Sandbox(_) => None,
+        }
     }
 
     /// The name of device 1, 2, 3 or 4.
