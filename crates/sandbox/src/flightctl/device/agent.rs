@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::DeviceSpec;
 use super::console::Sessions;
 use super::files::{self, Files};
 use super::link::{Link, LinkError};
@@ -87,24 +88,22 @@ pub(crate) struct Agent<L, R> {
 
 impl<L: Link, R: Runtime> Agent<L, R> {
     pub(crate) fn new(
-        name: &str,
+        spec: &DeviceSpec,
         link: L,
         runtime: R,
         consoles: Sessions,
         clock: Clock,
-        interval: Duration,
-        status: DeviceStatus,
         stop: CancellationToken,
     ) -> Self {
         Self {
-            name: name.into(),
+            name: spec.name.clone(),
             link: Arc::new(link),
             runtime,
             consoles,
             clock,
-            interval,
+            interval: spec.status_interval,
             stop,
-            status,
+            status: spec.status(),
             pushed: None,
             current: Version {
                 number: "0".into(),

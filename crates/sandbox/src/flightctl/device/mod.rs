@@ -174,7 +174,6 @@ pub fn start_agent(
     clock: Clock,
     stop: CancellationToken,
 ) -> Device {
-    let status = spec.status();
     let (plug, plugged) = watch::channel(true);
     let (commands, received) = mpsc::channel(COMMANDS);
     let scripts = Scripts::default();
@@ -187,13 +186,11 @@ pub fn start_agent(
         stop.clone(),
     );
     let agent = Agent::new(
-        &spec.name,
+        &spec,
         Plugged::new(link, plugged),
         host.clone(),
         Sessions::new(host.clone()),
         clock,
-        spec.status_interval,
-        status,
         stop,
     );
     tokio::spawn(agent.run(received));
