@@ -1,5 +1,6 @@
 //! The Flight Control backend: pods as quadlet applications of devices.
 
+mod offers;
 mod put;
 mod tidy;
 
@@ -15,11 +16,12 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::WatchStream;
 use tracing::info;
 use vk_provider::{
-    Admission, Backend, BackendError, Capabilities, Change, Clock, Grace, InputNeeds, Listing,
-    NodeSet, NodeUse, PodCx, PodFacts, PodKey, PodRequest, Reach, Uid, Verdict,
+    Admission, Backend, BackendError, Capabilities, Change, Clock, Exec, Grace, InputNeeds,
+    Listing, Logs, NodeSet, NodeUse, PodCx, PodFacts, PodKey, PodRequest, Reach, Uid, Verdict,
 };
 
 use crate::client::Client;
+use crate::console::Console;
 use crate::device::DeviceView;
 use crate::follow::Follower;
 use crate::mapping;
@@ -45,6 +47,9 @@ pub struct FlightControl {
     clock: Clock,
     nodes: watch::Sender<Option<NodeSet>>,
     wake: Arc<Notify>,
+    client: Client,
+    /// Where any may be used.
+    console: Option<Console>,
 }
 
 static CAPABILITIES: Capabilities = Capabilities {
@@ -66,11 +71,19 @@ impl FlightControl {
         let wake = Arc::new(Notify::new());
         Self {
             writers: Writers::new(client.clone(), world.clone()),
-            follower: Follower::new(client, world.clone(), nodes.clone(), wake.clone(), poll),
+            follower: Follower::new(
+                client.clone(),
+                world.clone(),
+                nodes.clone(),
+                wake.clone(),
+                poll,
+            ),
             world,
             clock,
             nodes,
             wake,
+            client,
+            console: None,
         }
     }
 
@@ -440,6 +453,14 @@ impl Backend for FlightControl {
             }
         })
         .boxed()
+    }
+
+    fn logs(&self) -> Option<&dyn Logs> {
+        self.console.as_ref().map(|console| console as &dyn Logs)
+    }
+
+    fn exec(&self) -> Option<&dyn Exec> {
+        self.console.as_ref().map(|console| console as &dyn Exec)
     }
 }
 

@@ -227,16 +227,20 @@ impl Follower {
         Ok(())
     }
 
-    /// Reads one device that has just refused something: it is not as we know it.
-    pub async fn look_at(&self, name: &str) {
+    /// Reads one device that is not as we know it; gives what was read.
+    pub async fn look_at(&self, name: &str) -> Option<serde_json::Value> {
         let asked = Instant::now();
         match self.client.get_device(name).await {
             Ok(json) => {
                 let views = DeviceView::of(&json).into_iter().collect();
                 let changes = self.world().read(views, asked, false);
                 self.publish(&changes);
+                Some(json)
             }
-            Err(error) => debug!(device = name, %error, "not read; a sweep will"),
+            Err(error) => {
+                debug!(device = name, %error, "not read; a sweep will");
+                None
+            }
         }
     }
 

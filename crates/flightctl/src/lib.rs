@@ -14,12 +14,14 @@
 //!   (its files), [`marker`] (whose application it is), [`facts`] and [`report`] (status to facts),
 //!   [`contest`] (patience with other writers).
 //! - State: [`world`], and in it each pod as [`placed`].
-//! - I/O: [`client`], [`follow`], [`writer`]; [`backend`] ties them to the
-//!   contract, [`run`] to the framework; `rights` says which of the cluster's are missing.
+//! - I/O: [`client`], [`follow`], [`writer`], [`console`] (logs and processes); [`backend`]
+//!   ties them to the contract, [`run`] to the framework; `rights` says which of the
+//!   cluster's are missing.
 
 pub mod backend;
 pub mod client;
 pub mod config;
+pub mod console;
 pub mod contest;
 pub mod device;
 pub mod facts;

@@ -86,6 +86,7 @@ async fn serve(config: Config) -> Result<()> {
         cluster_agents: config.cluster_agents,
         workloads: config.workloads,
         kubelet_api: config.kubelet_api,
+        consoles: config.consoles,
         clock: Clock::live(),
         identity: config.identity,
         listener: Some(listener),

@@ -23,6 +23,7 @@ use vk_provider::{Backend, Clock};
 use crate::backend::FlightControl;
 use crate::client::Client;
 use crate::config::{ClusterAgents, Workloads};
+use crate::console::Consoles;
 use crate::fleet::{self, Rules};
 use crate::metrics::{self, Counters};
 use crate::rights;
@@ -58,6 +59,8 @@ pub struct Parts {
     pub workloads: Workloads,
     /// The kubelet API of the nodes; without it `kubectl logs` does not reach them.
     pub kubelet_api: Option<ApiSettings>,
+    /// Of which devices the console is used.
+    pub consoles: Consoles,
     /// Time.
     pub clock: Clock,
     /// Tells this process from others that serve the same nodes; at random
@@ -129,7 +132,13 @@ pub async fn run_until(parts: Parts, stop: CancellationToken, shutdown: Shutdown
     let flightctl = parts
         .flightctl
         .with_observer(move |call| counters.observe(call));
-    let backend = FlightControl::new(flightctl, world, parts.clock.clone(), parts.poll);
+    if parts.consoles.any() {
+        warn!(
+            "consoles of devices are enabled: whoever may use kubectl logs or exec on pods there has podman run for it as root on the device"
+        );
+    }
+    let backend = FlightControl::new(flightctl, world, parts.clock.clone(), parts.poll)
+        .with_consoles(parts.consoles);
     metrics::show_devices(&metrics, {
         let backend = backend.clone();
         move || backend.summary()

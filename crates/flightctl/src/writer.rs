@@ -6,6 +6,7 @@
 //! row it writes: a true compare-and-swap. Applications of others pass through as
 //! read, items of others are not touched.
 
+mod lane;
 mod plan;
 
 use std::collections::HashMap;
@@ -23,6 +24,8 @@ use crate::device::DeviceView;
 use crate::items::{Item, environment_item, volumes_item};
 use crate::mapping::{self, Workload};
 use crate::world::World;
+pub use lane::Hold;
+use lane::{Lane, Next, Waiting};
 use plan::plan;
 
 /// Between two writes to one device: the agent begins polls at least 5 s apart,
@@ -103,43 +106,6 @@ pub struct Writers {
     unsure: Arc<Mutex<HashMap<String, (Instant, i64)>>>,
 }
 
-/// One device's lane; there while it has work or has to keep its distance.
-#[derive(Debug, Default)]
-struct Lane {
-    waiting: Vec<Waiting>,
-}
-
-/// A change that is not under way yet, and those who wait for it.
-#[derive(Debug)]
-struct Waiting {
-    change: Change,
-    replies: Vec<oneshot::Sender<Outcome>>,
-}
-
-impl Lane {
-    /// A change said again takes the place of the one that waits: while the
-    /// service makes us wait for minutes, callers come back again and again.
-    fn add(&mut self, change: Change, reply: oneshot::Sender<Outcome>) {
-        let last = self
-            .waiting
-            .iter_mut()
-            .rfind(|w| w.change.app() == change.app());
-        match last {
-            Some(last)
-                if std::mem::discriminant(&last.change) == std::mem::discriminant(&change) =>
-            {
-                last.change = change;
-                last.replies.retain(|reply| !reply.is_closed());
-                last.replies.push(reply);
-            }
-            _ => self.waiting.push(Waiting {
-                change,
-                replies: vec![reply],
-            }),
-        }
-    }
-}
-
 impl Writers {
     /// Writers that start from what the world knows of a device.
     pub fn new(client: Client, world: Arc<Mutex<World>>) -> Self {
@@ -162,16 +128,7 @@ impl Writers {
     /// name, `Unavailable` when the outcome is not known.
     pub async fn submit(&self, device: &str, change: Change) -> Outcome {
         let (reply, answer) = oneshot::channel();
-        let idle = {
-            let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
-            let idle = !devices.contains_key(device);
-            devices.entry(device.into()).or_default().add(change, reply);
-            idle
-        };
-        if idle {
-            let (writers, device) = (self.clone(), device.to_owned());
-            tokio::spawn(async move { writers.work(&device).await });
-        }
+        self.queue(device, |lane| lane.add(change, reply));
         answer.await.unwrap_or_else(|_| {
             Err(BackendError::Unavailable {
                 message: format!("the write to device {device} was given up"),
@@ -180,21 +137,49 @@ impl Writers {
         })
     }
 
+    /// Keeps writes of ours from a device, for someone whose own write would undo
+    /// them: returns when none is under way, and the last one has been rendered.
+    /// Writes wait until the hold is dropped, for at most 5 s. Cancel-safe.
+    pub async fn hold(&self, device: &str) -> Option<Hold> {
+        let (reply, answer) = oneshot::channel();
+        self.queue(device, |lane| lane.hold(reply));
+        answer.await.ok()
+    }
+
+    /// Gives a lane something to do, and someone who does it.
+    fn queue(&self, device: &str, add: impl FnOnce(&mut Lane)) {
+        let idle = {
+            let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+            let idle = !devices.contains_key(device);
+            add(devices.entry(device.into()).or_default());
+            idle
+        };
+        if idle {
+            let (writers, device) = (self.clone(), device.to_owned());
+            tokio::spawn(async move { writers.work(&device).await });
+        }
+    }
+
+    /// What a lane does next; one that has nothing to do is forgotten.
+    fn next(&self, device: &str) -> Option<Next> {
+        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = devices.get_mut(device)?.next();
+        if next.is_none() {
+            devices.remove(device);
+        }
+        next
+    }
+
     async fn work(&self, device: &str) {
-        loop {
-            let batch = {
-                let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
-                match devices.get_mut(device) {
-                    Some(lane) if !lane.waiting.is_empty() => std::mem::take(&mut lane.waiting),
-                    _ => {
-                        devices.remove(device);
-                        return;
-                    }
+        while let Some(next) = self.next(device) {
+            match next {
+                Next::Write(batch) => {
+                    let begun = Instant::now();
+                    self.write_batch(device, batch).await;
+                    tokio::time::sleep_until(begun + GATHER).await;
                 }
-            };
-            let begun = Instant::now();
-            self.write_batch(device, batch).await;
-            tokio::time::sleep_until(begun + GATHER).await;
+                Next::Hold(reply) => Hold::give(reply).await,
+            }
         }
     }
 

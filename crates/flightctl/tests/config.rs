@@ -572,3 +572,19 @@ fn ports_that_are_too_few_for_the_nodes_are_told() {
         assert!(api(&of(enough), &in_a_pod()).is_some(), "{enough}");
     }
 }
+
+#[test]
+fn consoles_are_off_unless_the_file_switches_them_on_for_all_or_a_fleet() {
+    let none = load(HEAD, &environment(), &[]).unwrap().consoles;
+    assert!(!none.any());
+    let all = format!("{HEAD}console: {{enabled: true}}\n");
+    assert!(load(&all, &environment(), &[]).unwrap().consoles.enabled);
+    let one = format!(
+        "{HEAD}fleets:\n- {{name: paris, selector: site=paris, console: {{enabled: true}}}}\n- {{name: rome, selector: site=rome}}\n"
+    );
+    let one = load(&one, &environment(), &[]).unwrap().consoles;
+    assert!(!one.enabled && one.any());
+    assert_eq!(one.fleets, [("paris".to_owned(), true)].into());
+    let error = refused("console: {enable: true}\n");
+    assert!(error.contains("did you mean `enabled`?"), "{error}");
+}

@@ -130,6 +130,7 @@ fn parts(cluster: &Cluster, flightctl: &FlightControl) -> Parts {
         cluster_agents: ClusterAgents::default(),
         workloads: Default::default(),
         kubelet_api: Some(kubelet_api()),
+        consoles: Default::default(),
         clock: Clock::live(),
         identity: None,
         listener: None,

@@ -1,6 +1,7 @@
 //! The production connection: hyper over rustls.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -17,7 +18,11 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use super::{Client, TokenSource};
 
 /// Deadline of a TCP connection; the rest is in the request's deadline.
-const CONNECT_DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// A console may be silent for hours: a service that vanished is noticed after this
+/// silence and three probes that far apart.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+const PROBES: (Duration, u32) = (Duration::from_secs(20), 3);
 
 /// What the server's certificate is checked against.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +76,9 @@ impl Client {
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT_DEADLINE));
         tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(PROBE_AFTER));
+        tcp.set_keepalive_interval(Some(PROBES.0));
+        tcp.set_keepalive_retries(Some(PROBES.1));
         let (name, trust) = match tls {
             Tls::Named { server_name, trust } => (Some(server_name), &**trust),
             trust => (None, trust),

@@ -5,6 +5,7 @@
 //! Devices stay JSON: what is not understood passes through.
 
 mod budget;
+mod console;
 mod error;
 mod events;
 mod https;
@@ -75,6 +76,8 @@ struct Answer {
     status: http::StatusCode,
     retry_after: Option<Duration>,
     body: Bytes,
+    /// The connection is another protocol's from here on.
+    switched: Option<console::Switched>,
 }
 
 /// The client; clones share token, budget and connections.
@@ -284,8 +287,26 @@ impl Client {
             return Err(ClientError::TooManyRequests { retry_after });
         }
         let request = self.request(method, path, body)?;
+        let answer = self.send(operation, request, object, DEADLINE).await?;
+        if answer.status == http::StatusCode::NO_CONTENT {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&answer.body).map_err(|e| ClientError::Decode {
+            object: object.into(),
+            why: e.to_string(),
+        })
+    }
+
+    /// Sends one request; an answer that is a refusal becomes an error.
+    async fn send(
+        &self,
+        operation: &'static str,
+        request: Request<Full<Bytes>>,
+        object: &str,
+        deadline: Duration,
+    ) -> Result<Answer, ClientError> {
         let begun = Instant::now();
-        let answer = timeout(DEADLINE, self.http.clone().oneshot(request)).await;
+        let answer = timeout(deadline, self.http.clone().oneshot(request)).await;
         let code = match &answer {
             Ok(Ok(answer)) => Some(answer.status.as_u16()),
             _ => None,
@@ -300,7 +321,7 @@ impl Client {
         let answer = match answer {
             Err(_) => {
                 return Err(ClientError::Timeout {
-                    seconds: DEADLINE.as_secs(),
+                    seconds: deadline.as_secs(),
                 });
             }
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
@@ -311,7 +332,7 @@ impl Client {
             Ok(Err(error)) => return Err(ClientError::transport(&self.base, &*error)),
             Ok(Ok(answer)) => answer,
         };
-        if !answer.status.is_success() {
+        if !answer.status.is_success() && answer.switched.is_none() {
             let error = ClientError::of(answer.status, answer.retry_after, &answer.body, object);
             if let ClientError::TooManyRequests { retry_after, .. } = &error {
                 self.budget.pause(*retry_after);
@@ -321,13 +342,7 @@ impl Client {
             }
             return Err(error);
         }
-        if answer.status == http::StatusCode::NO_CONTENT {
-            return Ok(Value::Null);
-        }
-        serde_json::from_slice(&answer.body).map_err(|e| ClientError::Decode {
-            object: object.into(),
-            why: e.to_string(),
-        })
+        Ok(answer)
     }
 
     fn request(
@@ -336,7 +351,25 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Request<Full<Bytes>>, ClientError> {
-        let mut uri = format!("{}{API}{path}", self.base);
+        let content = body.map_or_else(Bytes::new, |json| json.to_string().into());
+        let mut request = self
+            .authorized(method, &format!("{API}{path}"))?
+            .header(header::ACCEPT, "application/json");
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json-patch+json");
+        }
+        request
+            .body(Full::new(content))
+            .map_err(|e| self.no_request(&e))
+    }
+
+    /// A request of this user, to the organization.
+    fn authorized(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> Result<http::request::Builder, ClientError> {
+        let mut uri = format!("{}{path}", self.base);
         if let Some(organization) = &self.organization {
             let sign = if path.contains('?') { '&' } else { '?' };
             uri = format!("{uri}{sign}org_id={}", encode(organization));
@@ -345,30 +378,25 @@ impl Client {
         let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
             .map_err(|_| TokenError::NotAHeader)?;
         bearer.set_sensitive(true);
-        let content = body.map_or_else(Bytes::new, |json| json.to_string().into());
-        let mut request = Request::builder()
-            .method(method)
-            .uri(&uri)
-            .header(header::AUTHORIZATION, bearer)
-            .header(header::ACCEPT, "application/json");
-        if body.is_some() {
-            request = request.header(header::CONTENT_TYPE, "application/json-patch+json");
+        let request = Request::builder().method(method).uri(&uri);
+        Ok(request.header(header::AUTHORIZATION, bearer))
+    }
+
+    fn no_request(&self, error: &http::Error) -> ClientError {
+        ClientError::Transport {
+            base: self.base.to_string(),
+            why: error.to_string(),
         }
-        request
-            .body(Full::new(content))
-            .map_err(|e| ClientError::Transport {
-                base: self.base.to_string(),
-                why: e.to_string(),
-            })
     }
 }
 
 /// Reads a whole answer, up to the limit.
-async fn read_answer<B>(response: http::Response<B>) -> Result<Answer, tower::BoxError>
+async fn read_answer<B>(mut response: http::Response<B>) -> Result<Answer, tower::BoxError>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<tower::BoxError>,
 {
+    let switched = console::Switched::of(&mut response);
     let (parts, body) = response.into_parts();
     let body = Limited::new(body, ANSWER_LIMIT).collect().await?.to_bytes();
     let retry_after = parts
@@ -380,6 +408,7 @@ where
         status: parts.status,
         retry_after,
         body,
+        switched,
     })
 }
 

@@ -45,6 +45,8 @@ pub struct File {
     #[serde(default)]
     pub(super) kubelet_api: KubeletApi,
     #[serde(default)]
+    pub(super) console: Console,
+    #[serde(default)]
     pub(super) logging: Logging,
     pub(super) listen: Option<At<String>>,
     pub(super) on_shutdown: Option<At<String>>,
@@ -104,6 +106,15 @@ pub(super) struct Fleet {
     pub(super) capacity: Amounts,
     #[serde(default)]
     pub(super) reserve: Amounts,
+    #[serde(default)]
+    pub(super) console: Console,
+}
+
+/// Whether consoles of devices may be used.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Console {
+    pub(super) enabled: Option<bool>,
 }
 
 /// Logs.
@@ -140,6 +151,7 @@ impl Default for File {
             cluster_agents: None,
             workloads: Workloads::default(),
             kubelet_api: KubeletApi::default(),
+            console: Console::default(),
             logging: Logging::default(),
             listen: None,
             on_shutdown: None,

@@ -19,6 +19,7 @@ use http::Uri;
 use virtual_kubelet::ApiSettings;
 
 use crate::client::{Tls, TokenSource};
+use crate::console::Consoles;
 use crate::fleet::Rules;
 use cli::Cli;
 use connection::Connection;
@@ -173,6 +174,8 @@ pub struct Config {
     pub workloads: Workloads,
     /// The kubelet API of the nodes, if they have one.
     pub kubelet_api: Option<ApiSettings>,
+    /// Of which devices the console is used, for logs and processes.
+    pub consoles: Consoles,
     /// Log filter.
     pub log_level: String,
     /// Log format.
@@ -232,6 +235,7 @@ impl Config {
             cluster_agents: file.cluster_agents.unwrap_or_default(),
             workloads: workloads::workloads(file)?,
             kubelet_api: kubelet_api::kubelet_api(environment, file, nodes)?,
+            consoles: consoles(file),
             log_level: levels
                 .into_iter()
                 .flatten()
@@ -260,6 +264,16 @@ fn poll(file: &File) -> Result<Duration, ConfigError> {
             Err(wrong("shorter than 5s; write 5s or more".into()))
         }
         Some(poll) => Ok(poll),
+    }
+}
+
+fn consoles(file: &File) -> Consoles {
+    let fleets = file.fleets.iter();
+    Consoles {
+        enabled: file.console.enabled.unwrap_or_default(),
+        fleets: fleets
+            .filter_map(|fleet| Some((fleet.name.value.clone(), fleet.console.enabled?)))
+            .collect(),
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use vk_flightctl::backend::FlightControl;
 use vk_flightctl::client::{Client, TokenSource};
+use vk_flightctl::console::Consoles;
 use vk_flightctl::mapping::app_name;
 use vk_flightctl::world::World;
 use vk_provider::{
@@ -113,7 +114,7 @@ pub struct Bench {
     pub device: Device,
     pub backend: FlightControl,
     pub told: Arc<Told>,
-    clock: Clock,
+    pub clock: Clock,
     following: JoinHandle<()>,
 }
 
@@ -267,7 +268,11 @@ fn start_backend(
         World::new("cluster", vk_flightctl::config::default_rules()),
         clock.clone(),
         Duration::from_secs(30),
-    );
+    )
+    .with_consoles(Consoles {
+        enabled: true,
+        ..Consoles::default()
+    });
     let followed = backend.clone();
     let following = tokio::spawn(async move { followed.follow().await });
     (backend, following)

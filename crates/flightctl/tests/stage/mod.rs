@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Layer;
 use vk_flightctl::client::{Client, TokenSource};
 use vk_flightctl::config::{ClusterAgents, Workloads};
+use vk_flightctl::console::Consoles;
 use vk_flightctl::fleet::Rules;
 use vk_flightctl::run::{Parts, run};
 use vk_provider::Clock;
@@ -127,6 +128,7 @@ impl Stage {
             cluster_agents: ClusterAgents::default(),
             workloads: self.workloads.clone(),
             kubelet_api: None,
+            consoles: Consoles::default(),
             clock: Clock::stepped(self.start.checked_add(self.begun.elapsed()).unwrap()),
             identity: None,
             listener: None,

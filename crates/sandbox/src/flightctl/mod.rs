@@ -18,6 +18,7 @@
 
 mod auth;
 mod connection;
+mod console;
 pub mod device;
 mod devices;
 mod events;
@@ -48,6 +49,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::auth::Role;
+pub use self::console::ConsoleStreams;
 pub use self::device::journal::{JournalEntry, Occurrence};
 pub use self::device::script::{Pull, Script};
 pub use self::device::{Container, Device, DeviceFile, DeviceSpec, Link, LinkError, start_agent};
@@ -161,6 +163,12 @@ impl FlightControl {
     /// A token that was good is answered 401 from now on, after ten seconds.
     pub fn expire_token(&self, token: &str) {
         self.tokens().expire(token);
+    }
+
+    /// How long the service takes between reading a device and writing it back when
+    /// a session of its console begins or ends. Writes that cross that are undone.
+    pub fn set_console_gap(&self, gap: Duration) {
+        self.shared.consoles.set_gap(gap);
     }
 
     fn tokens(&self) -> std::sync::MutexGuard<'_, auth::Tokens> {

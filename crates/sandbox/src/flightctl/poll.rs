@@ -44,6 +44,11 @@ impl Shared {
             }
             // An agent that was enrolled a moment ago waits for its first version.
             let first = agent && row.rendered.is_none();
+            // An agent is told of sessions whatever version it knows.
+            let news = agent && std::mem::take(&mut row.console_news);
+            if news {
+                return Ok(None);
+            }
             if !first && known.is_none_or(|known| known != render::version(row)) {
                 return Ok(None);
             }
@@ -63,7 +68,10 @@ impl Shared {
                 Err(_elapsed) => return Ok(None),
             }
         }
-        self.read(|store| {
+        self.transact(|store, _| {
+            if agent && let Some(row) = store.devices.get_mut(name) {
+                row.console_news = false;
+            }
             let row = store.device(name)?;
             match render::document(row) {
                 Some(doc) => Ok(Some(doc)),

@@ -62,6 +62,7 @@ pub(crate) fn document(row: &DeviceRow) -> Option<Value> {
     let mut doc = row.doc();
     doc["apiVersion"] = json!(API_VERSION);
     doc["spec"] = rendered.spec.clone();
+    doc["spec"]["consoles"] = super::device::rendered_consoles(&row.annotations);
     Some(doc)
 }
 

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use serde_json::{Value, json};
 use std::sync::{Arc, PoisonError};
 
@@ -14,7 +14,7 @@ use super::lifecycle::{self, Action};
 use super::list::Query;
 use super::reply::{self, Refusal};
 use super::store::{Shared, Store};
-use super::{FlightControl, devices, fleets};
+use super::{FlightControl, console, devices, fleets};
 
 /// Longest URL, most headers and largest body the service reads.
 const MAX_URL: usize = 2000;
@@ -65,10 +65,10 @@ pub(crate) async fn handle(State(service): State<FlightControl>, request: Reques
         return Refusal::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message).into_response();
     }
     let Some(below) = path.strip_prefix("/api/v1/") else {
-        if path.starts_with("/ws/") {
-            return Refusal::not_implemented("consoles").into_response();
-        }
-        return StatusCode::NOT_FOUND.into_response();
+        return match path.strip_prefix("/ws/v1/") {
+            Some(below) => console(&service.shared, request, below).await,
+            None => StatusCode::NOT_FOUND.into_response(),
+        };
     };
     let segments: Vec<&str> = below.split('/').collect();
     let shared = &service.shared;
@@ -114,27 +114,66 @@ fn limited(shared: &Shared, path: &[&str], headers: &mut HeaderMap) -> Option<Re
     (!taken.allowed).then(|| reply::too_many_requests(message, taken.window))
 }
 
-async fn respond(shared: &Arc<Shared>, request: Request, path: &[&str]) -> Result<Response, Fail> {
+/// A WebSocket: there is only that of a device's console.
+async fn console(shared: &Arc<Shared>, request: Request, below: &str) -> Response {
+    let segments: Vec<&str> = below.split('/').collect();
+    let ["devices", name, "console"] = *segments else {
+        return Refusal::not_implemented(&format!("/ws/v1/{below}")).into_response();
+    };
+    if let Some(refused) = limited(shared, &segments, &mut HeaderMap::new()) {
+        return refused;
+    }
+    let admitted = admit(
+        shared,
+        request.headers(),
+        request.uri(),
+        &Method::GET,
+        &segments,
+    );
+    let query = match admitted.await {
+        Ok((query, _)) => query,
+        Err(refusal) => return refusal.into_response(),
+    };
+    match console::serve(shared, name, &query, request).await {
+        Ok(answer) => answer,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// Whether a request's user may make it.
+async fn admit(
+    shared: &Arc<Shared>,
+    headers: &HeaderMap,
+    uri: &Uri,
+    method: &Method,
+    path: &[&str],
+) -> Result<(Query, Role), Refusal> {
     let verdict = {
         let tokens = shared.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        tokens.judge(request.headers())
+        tokens.judge(headers)
     };
     let role = match verdict {
         Verdict::Allowed(role) => role,
-        Verdict::Refused(refusal) => return Err(refusal.into()),
+        Verdict::Refused(refusal) => return Err(refusal),
         Verdict::RefusedLate => {
             tokio::time::sleep(EXPIRED_ANSWER_AFTER).await;
-            return Err(Refusal::unauthorized().into());
+            return Err(Refusal::unauthorized());
         }
     };
-    let query = Query::of(request.uri())?;
+    let query = Query::of(uri)?;
     if *path != ["organizations"] {
         auth::organization(&query, &shared.options.organizations)?;
     }
-    let method = request.method().clone();
-    if role < auth::needed(&method, path) {
-        return Err(Refusal::forbidden().into());
+    if role < auth::needed(method, path) {
+        return Err(Refusal::forbidden());
     }
+    Ok((query, role))
+}
+
+async fn respond(shared: &Arc<Shared>, request: Request, path: &[&str]) -> Result<Response, Fail> {
+    let method = request.method().clone();
+    let admitted = admit(shared, request.headers(), request.uri(), &method, path);
+    let (query, role) = admitted.await?;
     let asked = request.headers().get(VERSION_HEADER);
     if asked.is_some_and(|version| version != "v1beta1") {
         return Err(Fail::Said(Box::new(reply::version_not_supported())));

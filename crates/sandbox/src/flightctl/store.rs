@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::Options;
 use super::auth::Tokens;
+use super::console::Consoles;
 use super::events::{Actor, EventLog};
 use super::fleets::FleetRow;
 use super::model::{Condition, DeviceStatus};
@@ -57,6 +58,8 @@ pub(crate) struct DeviceRow {
     /// The last status the device has put.
     pub(crate) reported: Option<Timestamp>,
     pub(crate) rendered: Option<Rendered>,
+    /// A session of its console was opened that its agent was not told of.
+    pub(crate) console_news: bool,
     render_pending: bool,
     /// Render even though the spec is what was rendered last.
     pub(crate) render_anyway: bool,
@@ -79,6 +82,7 @@ impl DeviceRow {
             heartbeat: None,
             reported: None,
             rendered: None,
+            console_news: false,
             render_pending: false,
             render_anyway: false,
         }
@@ -297,6 +301,7 @@ pub(crate) struct Shared {
     pub(crate) faults: Faults,
     pub(crate) tokens: Mutex<Tokens>,
     pub(crate) limiters: Mutex<Limiters>,
+    pub(crate) consoles: Consoles,
     store: Mutex<Store>,
 }
 
@@ -305,6 +310,7 @@ impl Shared {
         Arc::new(Self {
             tokens: Mutex::new(Tokens::new(options.token.as_deref())),
             limiters: Mutex::new(Limiters::new(&options)),
+            consoles: Consoles::default(),
             clock,
             options,
             faults: Faults::default(),

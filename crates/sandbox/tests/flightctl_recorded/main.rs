@@ -6,6 +6,7 @@
 mod flightctl_client;
 
 mod access;
+mod console;
 mod fleets;
 mod life;
 mod lists;

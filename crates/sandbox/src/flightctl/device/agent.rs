@@ -15,6 +15,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::DeviceSpec;
+use super::console::Sessions;
 use super::files::{self, Files};
 use super::link::{Link, LinkError};
 use super::quadlet::App;
@@ -72,6 +74,7 @@ pub(crate) struct Agent<L, R> {
     name: String,
     link: Arc<L>,
     runtime: R,
+    consoles: Sessions,
     clock: Clock,
     interval: Duration,
     stop: CancellationToken,
@@ -85,22 +88,22 @@ pub(crate) struct Agent<L, R> {
 
 impl<L: Link, R: Runtime> Agent<L, R> {
     pub(crate) fn new(
-        name: &str,
+        spec: &DeviceSpec,
         link: L,
         runtime: R,
+        consoles: Sessions,
         clock: Clock,
-        interval: Duration,
-        status: DeviceStatus,
         stop: CancellationToken,
     ) -> Self {
         Self {
-            name: name.into(),
+            name: spec.name.clone(),
             link: Arc::new(link),
             runtime,
+            consoles,
             clock,
-            interval,
+            interval: spec.status_interval,
             stop,
-            status,
+            status: spec.status(),
             pushed: None,
             current: Version {
                 number: "0".into(),
@@ -147,7 +150,12 @@ impl<L: Link, R: Runtime> Agent<L, R> {
         let began = Instant::now();
         let (sender, mut desired) = watch::channel(None);
         let known = self.current.number.clone();
-        let poller = tokio::spawn(poll(Arc::clone(&self.link), known, sender));
+        let poller = tokio::spawn(poll(
+            Arc::clone(&self.link),
+            self.consoles.clone(),
+            known,
+            sender,
+        ));
         let _poller = tokio_util::task::AbortOnDropHandle::new(poller);
         let mut report = interval_at(began + self.interval, self.interval);
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -377,12 +385,19 @@ fn next_tick(began: Instant) -> Instant {
     began + TICK * u32::try_from(ticks).unwrap_or(u32::MAX)
 }
 
-async fn poll<L: Link>(link: Arc<L>, mut known: String, desired: watch::Sender<Option<Value>>) {
+async fn poll<L: Link>(
+    link: Arc<L>,
+    consoles: Sessions,
+    mut known: String,
+    desired: watch::Sender<Option<Value>>,
+) {
     loop {
         let began = Instant::now();
         match link.rendered(&known).await {
             Ok(Some(doc)) => {
                 known = number(&doc);
+                // Whatever the engine is busy with.
+                consoles.sync(&doc, &link);
                 desired.send_replace(Some(doc));
             }
             Ok(None) => {}

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::files::{Disk, Started};
+use super::podman::Printed;
 use super::quadlet::{App, Kind, Unit};
 use super::runtime::Health;
 use crate::flightctl::model::ApplicationStatus;
@@ -84,9 +85,26 @@ pub(super) struct Host {
     /// How much later than they happen the agent reads events.
     pub(super) lag: Duration,
     pub(super) power: CancellationToken,
+    /// What containers wrote, by the name that podman knows them by. The journal
+    /// keeps it when they have ended.
+    pub(super) printed: BTreeMap<String, Vec<Printed>>,
+    pub(super) no_sudo: bool,
+    pub(super) commands: Vec<String>,
+    /// The container that a session has asked for last.
+    pub(super) asked: String,
 }
 
 impl Host {
+    /// The application and the own name of a running container, by the name that
+    /// podman knows it by.
+    pub(super) fn container(&self, container: &str) -> Option<(&str, &str)> {
+        self.apps.iter().find_map(|(app, run)| {
+            let own = container.strip_prefix(&run.id)?.strip_prefix('-')?;
+            let (own, _) = run.started.get_key_value(own)?;
+            Some((app.as_str(), own.as_str()))
+        })
+    }
+
     pub(super) fn unit(&mut self, app: &str, file: &str) -> Option<&mut UnitRun> {
         self.apps.get_mut(app)?.units.get_mut(file)
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::flightctl::console::ConsoleStreams;
 use crate::flightctl::devices;
 use crate::flightctl::events::Actor;
 use crate::flightctl::reply::Refusal;
@@ -34,6 +35,12 @@ pub trait Link: Send + Sync + 'static {
 
     /// Completes when trying again may make sense.
     fn reachable(&self) -> impl Future<Output = ()> + Send;
+
+    /// Comes for a session of the console; `None` if nobody waits for it, or the
+    /// link has no consoles.
+    fn console(&self, _session: &str) -> impl Future<Output = Option<ConsoleStreams>> + Send {
+        async { None }
+    }
 }
 
 /// A link with a plug that can be pulled.
@@ -77,6 +84,14 @@ impl<L: Link> Link for Plugged<L> {
     async fn reachable(&self) {
         self.plugged(true).await;
         self.link.reachable().await;
+    }
+
+    async fn console(&self, session: &str) -> Option<ConsoleStreams> {
+        tokio::select! {
+            biased;
+            () = self.plugged(false) => None,
+            streams = self.link.console(session) => streams,
+        }
     }
 }
 
@@ -122,4 +137,8 @@ impl Link for InProcess {
     }
 
     async fn reachable(&self) {}
+
+    async fn console(&self, session: &str) -> Option<ConsoleStreams> {
+        self.shared.consoles.join(session).await
+    }
 }

@@ -2,10 +2,12 @@
 //! containers, and a handle to make things happen to them.
 
 mod agent;
+mod console;
 pub(crate) mod files;
 mod host;
 pub(crate) mod journal;
 mod link;
+mod podman;
 mod quadlet;
 mod runtime;
 pub(crate) mod script;
@@ -21,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::agent::{Agent, Command, boot_id};
+use self::console::Sessions;
 use self::host::MONITOR_LAG;
 use self::journal::{Journal, JournalEntry};
 use self::link::{InProcess, Plugged};
@@ -33,6 +36,7 @@ use super::model::{ApplicationStatus, DeviceStatus, Stated};
 use super::store::DeviceRow;
 use crate::clock::Clock;
 
+pub(crate) use self::console::rendered as rendered_consoles;
 pub use self::files::{Container, DeviceFile};
 pub use self::link::{Link, LinkError};
 
@@ -170,7 +174,6 @@ pub fn start_agent(
     clock: Clock,
     stop: CancellationToken,
 ) -> Device {
-    let status = spec.status();
     let (plug, plugged) = watch::channel(true);
     let (commands, received) = mpsc::channel(COMMANDS);
     let scripts = Scripts::default();
@@ -179,15 +182,15 @@ pub fn start_agent(
         scripts.clone(),
         journal.clone(),
         spec.monitor_lag,
+        clock.clone(),
         stop.clone(),
     );
     let agent = Agent::new(
-        &spec.name,
+        &spec,
         Plugged::new(link, plugged),
         host.clone(),
+        Sessions::new(host.clone()),
         clock,
-        spec.status_interval,
-        status,
         stop,
     );
     tokio::spawn(agent.run(received));
@@ -261,6 +264,16 @@ impl Device {
     /// What a running container of an application has.
     pub fn container(&self, app: &str, name: &str) -> Option<Container> {
         self.host.container(app, name)
+    }
+
+    /// What was run as root in sessions of its console, each command in one text.
+    pub fn commands(&self) -> Vec<String> {
+        self.host.commands()
+    }
+
+    /// Its image has no sudo, or not the user that consoles need.
+    pub fn without_sudo(&self) {
+        self.host.remove_sudo();
     }
 
     /// The files that its agent keeps from its config, by absolute path.

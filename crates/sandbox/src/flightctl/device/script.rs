@@ -37,6 +37,7 @@ pub struct Script {
     start_delay: Option<Duration>,
     exits: Option<Vec<Option<(Duration, i32)>>>,
     stop: Option<Stop>,
+    prints: Option<Vec<Line>>,
     never_created: bool,
     rejected: bool,
 }
@@ -48,6 +49,15 @@ pub(crate) enum Stop {
     Heeded(Duration, i32),
     /// Nothing: KILL ends it when the unit's timeout is over.
     Ignored,
+}
+
+/// What a run writes.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    /// Since the line before.
+    pub(crate) after: Duration,
+    pub(crate) stderr: bool,
+    pub(crate) text: String,
 }
 
 impl Script {
@@ -127,6 +137,32 @@ impl Script {
         self
     }
 
+    /// Every run writes this to its standard output, each line so long after the one
+    /// before.
+    #[must_use]
+    pub fn prints(mut self, every: Duration, lines: &[&str]) -> Self {
+        let line = |text: &&str| Line {
+            after: every,
+            stderr: false,
+            text: (*text).to_owned(),
+        };
+        self.prints
+            .get_or_insert_default()
+            .extend(lines.iter().map(line));
+        self
+    }
+
+    /// And this to its standard error.
+    #[must_use]
+    pub fn complains(mut self, after: Duration, text: &str) -> Self {
+        self.prints.get_or_insert_default().push(Line {
+            after,
+            stderr: true,
+            text: text.to_owned(),
+        });
+        self
+    }
+
     /// Podman cannot create it (a missing host path, a port in use): the unit
     /// fails and Flight Control counts one container less.
     #[must_use]
@@ -154,6 +190,7 @@ pub(crate) struct Behaviour {
     pub(crate) start_delay: Duration,
     pub(crate) exit: Option<(Duration, i32)>,
     pub(crate) stop: Stop,
+    pub(crate) prints: Vec<Line>,
     pub(crate) never_created: bool,
 }
 
@@ -194,6 +231,7 @@ impl Scripts {
             start_delay: START_DELAY,
             exit: None,
             stop: Stop::Heeded(STOP_TAKES, 0),
+            prints: Vec::new(),
             never_created: false,
         };
         for script in self.lock().iter() {
@@ -205,6 +243,9 @@ impl Scripts {
             }
             if let Some(exits) = &script.exits {
                 behaviour.exit = exits.get(run).or(exits.last()).copied().flatten();
+            }
+            if let Some(prints) = &script.prints {
+                behaviour.prints.clone_from(prints);
             }
             if let Some(stop) = script.stop {
                 behaviour.stop = stop;

@@ -12,10 +12,12 @@ use tokio_util::sync::CancellationToken;
 use super::files::{Container, Disk, Files};
 use super::host::{AppRun, Handle, Host, Phase, UnitRun};
 use super::journal::Journal;
+use super::podman::Printed;
 use super::quadlet::{App, Kind, Unit};
 use super::runtime::{Health, Prefetch, Rejected, Runtime};
 use super::script::{Pull, Scripts};
 use super::supervise;
+use crate::clock::Clock;
 use crate::flightctl::model::ApplicationStatus;
 
 /// After its own restart the agent lists no applications for a while: events
@@ -36,6 +38,9 @@ pub(super) struct Inner {
     pub(super) scripts: Scripts,
     pub(super) journal: Journal,
     host: Mutex<Host>,
+    clock: Clock,
+    /// A container wrote, or ended.
+    logged: watch::Sender<()>,
     stop: CancellationToken,
 }
 
@@ -150,6 +155,31 @@ impl Inner {
             .collect()
     }
 
+    /// A container writes a line.
+    pub(super) fn print(&self, app: &str, container: &str, run: usize, stderr: bool, text: &str) {
+        let mut host = self.host();
+        let Some(id) = host.apps.get(app).map(|app| app.id.clone()) else {
+            return;
+        };
+        let line = Printed {
+            at: self.clock.now(),
+            run,
+            stderr,
+            text: text.to_owned(),
+        };
+        host.printed
+            .entry(format!("{id}-{container}"))
+            .or_default()
+            .push(line);
+        drop(host);
+        self.logged.send_replace(());
+    }
+
+    /// A container began or ended.
+    pub(super) fn stirred(&self) {
+        self.logged.send_replace(());
+    }
+
     fn app_names(&self) -> Vec<String> {
         let host = self.host();
         let running = host.apps.iter().filter(|(_, app)| !app.halted);
@@ -166,6 +196,7 @@ impl Simulated {
         scripts: Scripts,
         journal: Journal,
         lag: Duration,
+        clock: Clock,
         stop: CancellationToken,
     ) -> Self {
         let host = Host {
@@ -178,11 +209,17 @@ impl Simulated {
             blind_until: None,
             lag,
             power: stop.child_token(),
+            printed: BTreeMap::new(),
+            no_sudo: false,
+            commands: Vec::new(),
+            asked: String::new(),
         };
         Self(Arc::new(Inner {
             scripts,
             journal,
             host: Mutex::new(host),
+            clock,
+            logged: watch::Sender::new(()),
             stop,
         }))
     }
@@ -192,6 +229,64 @@ impl Simulated {
         let host = self.0.host();
         let started = host.apps.get(app)?.started.get(name)?;
         Some(started.seen(&host.disk))
+    }
+
+    /// Whether a container runs, by the name that podman knows it by.
+    pub(crate) fn is_running(&self, container: &str) -> bool {
+        let mut host = self.0.host();
+        host.asked = container.to_owned();
+        host.container(container).is_some()
+    }
+
+    /// Which run of a container is the present one.
+    pub(crate) fn run_of(&self, container: &str) -> Option<usize> {
+        let host = self.0.host();
+        let (app, name) = host.container(container)?;
+        let unit =
+            host.apps.get(app)?.units.values().find(
+                |run| matches!(&run.unit.kind, Kind::Container { name: own, .. } if own == name),
+            );
+        unit.map(|unit| unit.runs.saturating_sub(1))
+    }
+
+    /// What a container wrote in all its runs.
+    pub(crate) fn printed(&self, container: &str) -> Vec<Printed> {
+        let host = self.0.host();
+        host.printed.get(container).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn printed_by_last_asked(&self) -> Vec<Printed> {
+        let asked = self.0.host().asked.clone();
+        self.printed(&asked)
+    }
+
+    pub(crate) fn last_asked_was_there(&self) -> bool {
+        !self.printed_by_last_asked().is_empty()
+    }
+
+    /// Completes when a container wrote something or ended after this call.
+    pub(crate) fn logged(&self) -> impl Future<Output = ()> + use<> {
+        let mut logged = self.0.logged.subscribe();
+        async move {
+            // The host outlives whoever asks.
+            let _ = logged.changed().await;
+        }
+    }
+
+    pub(crate) fn has_sudo(&self) -> bool {
+        !self.0.host().no_sudo
+    }
+
+    pub(crate) fn remove_sudo(&self) {
+        self.0.host().no_sudo = true;
+    }
+
+    pub(crate) fn note_command(&self, command: &str) {
+        self.0.host().commands.push(command.to_owned());
+    }
+
+    pub(crate) fn commands(&self) -> Vec<String> {
+        self.0.host().commands.clone()
     }
 
     /// The files of the device's config.

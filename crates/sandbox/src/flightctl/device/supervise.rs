@@ -246,15 +246,25 @@ impl Task {
                 }
             }
         };
+        let writing = async {
+            for line in &how.prints {
+                sleep(line.after).await;
+                self.inner
+                    .print(&self.app, name, run, line.stderr, &line.text);
+            }
+            std::future::pending().await
+        };
         let (code, powered) = tokio::select! {
             biased;
             () = self.power.cancelled() => (KILLED, false),
             code = told => (code, true),
             code = end => (code, true),
+            code = writing => (code, true),
         };
         let seen = if code == 0 { Seen::Exited } else { Seen::Died };
         self.event(name, seen);
         write(Occurrence::Exit(code));
+        self.inner.stirred();
         powered.then_some(code)
     }
 

@@ -1,0 +1,23 @@
+//! What is offered beside pods, where the configuration allows it.
+
+use super::FlightControl;
+use crate::console::{Console, Consoles};
+
+impl FlightControl {
+    /// The same backend, which offers logs and processes through the consoles of
+    /// these devices.
+    #[must_use]
+    pub fn with_consoles(mut self, consoles: Consoles) -> Self {
+        self.console = consoles.any().then(|| {
+            Console::new(
+                consoles,
+                self.client.clone(),
+                self.world.clone(),
+                self.writers.clone(),
+                self.follower.clone(),
+                self.clock.clone(),
+            )
+        });
+        self
+    }
+}
