@@ -1,5 +1,6 @@
 //! Calls to the backend, and what their answers mean.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tracing::{info, warn};
 use vk_provider::{Admission, BackendError, Grace, PodChange, PodCx, PodKey, PodRequest};
 
 use super::{Actor, QUICK, Say};
+use crate::inputs::Seen;
 use crate::plan::{Absence, View};
 use crate::publish::PodJournal;
 use crate::status::Waiting;
@@ -19,6 +21,16 @@ use crate::table::{Failed, Record};
 const ENSURE_DEADLINE: Duration = Duration::from_secs(60);
 /// Deadline of `stop` and `release`, for the same reason.
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
+
+/// One call of `ensure`.
+struct Call {
+    request: PodRequest,
+    /// The fingerprint of the labels and annotations that the pod reads of itself.
+    downward: Option<NonZeroU64>,
+    /// The backend has it, as far as is known.
+    there: bool,
+    cancel: CancellationToken,
+}
 
 impl Actor {
     pub(super) async fn admit(&self, key: &PodKey, view: &View) -> Say {
@@ -68,46 +80,21 @@ impl Actor {
     }
 
     pub(super) async fn ensure(&self, key: &PodKey, change: PodChange) -> Say {
-        let cancel = CancellationToken::new();
-        let begun = self.table.with(&key.uid, |record| {
-            // It may have been deleted since the plan; from here on that cancels.
-            let wanted = record.desired.as_ref().filter(|d| d.deletion.is_none());
-            let downward = wanted?.downward;
-            let request = request(record, change)?;
-            let there = record.accepted.is_some() || record.facts.is_some();
-            record.in_flight = Some(cancel.clone());
-            Some((request, downward, there))
-        });
-        let Some((mut request, downward, there)) = begun.flatten() else {
+        let Some(mut call) = self.begin(key, change) else {
             self.queue.mark(&key.uid);
             return Say::Now;
         };
         let cx = PodCx {
             events: self.events.for_pod(key),
             journal: Arc::new(PodJournal::new(self.publisher.clone(), key.clone())),
-            cancel: cancel.clone(),
+            cancel: call.cancel.clone(),
         };
         let answered = CancellationToken::new();
-        let call = async {
-            let call = async {
-                let gathered = self.inputs.gather(&request, downward).await;
-                request.inputs = gathered.inputs.clone();
-                let starts = !there || matches!(change, PodChange::Image | PodChange::Restart);
-                if starts {
-                    self.tell_of_pull_secrets(&request);
-                }
-                let answer = match gathered.unread() {
-                    Some(error) if !there => Err(error.clone().into()),
-                    _ => timeout(ENSURE_DEADLINE, self.backend.ensure(&request, &cx))
-                        .await
-                        .unwrap_or_else(|_| Err(late("ensure", ENSURE_DEADLINE))),
-                };
-                (answer, gathered.seen)
-            };
+        let calling = async {
             let answer = tokio::select! {
                 biased;
-                () = cancel.cancelled() => None,
-                answer = call => Some(answer),
+                () = cx.cancel.cancelled() => None,
+                answer = self.call(&mut call, &cx) => Some(answer),
             };
             answered.cancel();
             answer
@@ -119,62 +106,112 @@ impl Actor {
                 self.publish(key).await;
             }
         };
-        let (answer, ()) = tokio::join!(call, early_status);
+        let (answer, ()) = tokio::join!(calling, early_status);
         self.table.with(&key.uid, |record| record.in_flight = None);
-        // Cancelled: the pod is wanted otherwise now, and is marked already.
-        let Some((answer, seen)) = answer else {
-            return Say::Soon;
-        };
         match answer {
-            Ok(()) if change == PodChange::Payload => {
-                self.table.with(&key.uid, |record| {
-                    record.given = seen;
-                    record.waiting = None;
-                    record.reset_back_off();
-                });
-                // What changed meanwhile has marked it.
-                return Say::Soon;
+            // Cancelled: the pod is wanted otherwise now, and is marked already.
+            None => Say::Soon,
+            Some((Ok(()), seen)) => {
+                self.taken(&call.request, seen, &cx);
+                // What has changed again meanwhile has marked the pod.
+                Say::Soon
             }
-            Ok(()) => {
-                self.table.with(&key.uid, |record| {
-                    record.given = seen;
-                    record.accepted = Some(request.spec_revision.clone());
-                    record.seen = Some(Instant::now());
-                    record.admitted = true;
-                    record.ensured = true;
-                    record.started(change == PodChange::Restart);
-                    record.waiting = None;
-                    record.stopping = None;
-                    record.stopped = false;
-                    record.reset_back_off();
-                });
-                if change == PodChange::Image {
-                    for (reason, message) in story::replacing(&request.pod) {
-                        cx.events.normal(reason, &message);
-                    }
-                }
-                // If the image has changed again meanwhile, the pod is marked.
-                return Say::Soon;
+            Some((Err(error), seen)) => {
+                self.not_taken(key, change, &error, (call.downward, seen));
+                Say::Now
             }
-            Err(BackendError::Rejected { reason, message }) => {
-                self.refuse(key, &reason, &message);
+        }
+    }
+
+    /// What the backend is to be asked for, noted as under way; `None` if the pod is
+    /// not wanted any more.
+    fn begin(&self, key: &PodKey, change: PodChange) -> Option<Call> {
+        let cancel = CancellationToken::new();
+        let begun = self.table.with(&key.uid, |record| {
+            // It may have been deleted since the plan; from here on that cancels.
+            let wanted = record.desired.as_ref().filter(|d| d.deletion.is_none());
+            let downward = wanted?.downward;
+            let request = request(record, change)?;
+            let there = record.accepted.is_some() || record.facts.is_some();
+            record.in_flight = Some(cancel.clone());
+            Some(Call {
+                request,
+                downward,
+                there,
+                cancel: cancel.clone(),
+            })
+        });
+        begun.flatten()
+    }
+
+    /// Waits for what the pod refers to, and asks the backend; with what was seen
+    /// of it.
+    async fn call(
+        &self,
+        call: &mut Call,
+        cx: &PodCx,
+    ) -> (Result<(), BackendError>, Option<Box<Seen>>) {
+        let gathered = self.inputs.gather(&call.request, call.downward).await;
+        call.request.inputs = gathered.inputs.clone();
+        let restarts = matches!(call.request.change, PodChange::Image | PodChange::Restart);
+        if !call.there || restarts {
+            self.tell_of_pull_secrets(&call.request);
+        }
+        let answer = match gathered.unread() {
+            Some(error) if !call.there => Err(error.clone().into()),
+            _ => timeout(ENSURE_DEADLINE, self.backend.ensure(&call.request, cx))
+                .await
+                .unwrap_or_else(|_| Err(late("ensure", ENSURE_DEADLINE))),
+        };
+        (answer, gathered.seen)
+    }
+
+    /// The backend has what was asked for.
+    fn taken(&self, request: &PodRequest, seen: Option<Box<Seen>>, cx: &PodCx) {
+        let change = request.change;
+        self.table.with(&request.key.uid, |record| {
+            record.given = seen;
+            record.waiting = None;
+            record.reset_back_off();
+            if change == PodChange::Payload {
+                return;
             }
-            Err(error @ BackendError::Unsupported { .. }) => {
+            record.accepted = Some(request.spec_revision.clone());
+            record.seen = Some(Instant::now());
+            record.admitted = true;
+            record.ensured = true;
+            record.started(change == PodChange::Restart);
+            record.stopping = None;
+            record.stopped = false;
+        });
+        if change == PodChange::Image {
+            for (reason, message) in story::replacing(&request.pod) {
+                cx.events.normal(reason, &message);
+            }
+        }
+    }
+
+    /// The backend has not taken it, or could not be asked.
+    fn not_taken(
+        &self,
+        key: &PodKey,
+        change: PodChange,
+        error: &BackendError,
+        given: (Option<NonZeroU64>, Option<Box<Seen>>),
+    ) {
+        match error {
+            BackendError::Rejected { reason, message } => self.refuse(key, reason, message),
+            BackendError::Unsupported { .. } => {
                 self.refuse(key, "Unsupported", &error.to_string());
             }
-            Err(BackendError::Waiting {
+            BackendError::Waiting {
                 reason,
                 message,
                 retry,
-            }) => {
-                self.wait(key, &reason, &message, retry);
-            }
-            Err(BackendError::Inputs(error)) => {
-                self.lacking(key, change, &error, (downward, seen));
-            }
-            Err(error) => self.unavailable(key, "ensure", &error),
+            } => self.wait(key, reason, message, *retry),
+            BackendError::Inputs(error) => self.lacking(key, change, error, given),
+            error => self.unavailable(key, "ensure", error),
         }
-        Say::Now
     }
 
     pub(super) async fn stop(&self, key: &PodKey, view: &View, grace: Duration) -> Say {
