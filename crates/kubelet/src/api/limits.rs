@@ -52,6 +52,9 @@ pub(super) const FORWARD_CONNECT: Duration = Duration::from_secs(30);
 pub(super) const FORWARD_CHUNK: usize = 32 << 10;
 /// What `/run` answers at most of each of the two outputs; `exec` streams any amount.
 pub(super) const RUN_OUTPUT: usize = 1 << 20;
+/// Bytes between a command of `/run` and what holds its output: what a process
+/// writes at once.
+pub(super) const RUN_PIPE: usize = 8 << 10;
 /// For the backend's measurements; metrics-server gives up after 10 s.
 pub(super) const STATS: Duration = Duration::from_secs(9);
 

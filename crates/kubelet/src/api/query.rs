@@ -1,16 +1,11 @@
 //! Queries of requests. Pure.
 
-use std::borrow::Cow;
-
 use percent_encoding::percent_decode_str;
 
 /// Names and values in order. Parts that cannot be decoded are read as far as they
 /// can.
 pub(super) fn pairs(query: &str) -> Vec<(String, String)> {
-    let text = |bytes: Vec<u8>| match String::from_utf8_lossy(&bytes) {
-        Cow::Borrowed(text) => text.to_owned(),
-        Cow::Owned(text) => text,
-    };
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     raw(query)
         .map(|(name, value)| (text(name), text(value)))
         .collect()

@@ -9,7 +9,7 @@ use rustls::pki_types::CertificateDer;
 use super::auth::Refused;
 use super::counters::UnderWay;
 use super::node::NodeApi;
-use super::route::{NoRoute, Route, needs, route};
+use super::route::{Route, needs, route};
 use super::streams::Session;
 use super::{answer, configz, health, logs, pods, stats, streams};
 use crate::metrics;
@@ -36,28 +36,13 @@ pub(super) async fn answer(
     let (answer, session) = match (permitted(api, shown, &request).await, &routed) {
         (Err(refusal), _) => (refusal, None),
         (Ok(()), Err(why)) => (answer::no_route(*why), None),
-        (Ok(()), Ok(Route::Exec(place))) => parted(streams::exec(api, *place, &mut request)),
-        (Ok(()), Ok(Route::Attach(place))) => parted(streams::attach(api, *place, &mut request)),
-        (Ok(()), Ok(Route::PortForward(place))) => {
-            parted(streams::port_forward(api, *place, &mut request))
-        }
-        (Ok(()), Ok(route)) => {
-            let query = uri.query().unwrap_or_default();
-            (serve(api, route, query).await, None)
-        }
+        (Ok(()), Ok(route)) => serve(api, route, &mut request).await,
     };
     counters.answered(endpoint, answer.status().as_u16());
     Reply {
         answer,
         session,
         under_way,
-    }
-}
-
-fn parted(upgrade: streams::Upgrade) -> (Response<Body>, Option<Session>) {
-    match upgrade {
-        Ok((answer, session)) => (answer, Some(session)),
-        Err(refusal) => (*refusal, None),
     }
 }
 
@@ -81,14 +66,19 @@ async fn permitted(
     })
 }
 
-async fn serve(api: &NodeApi, route: &Route<'_>, query: &str) -> Response<Body> {
-    match route {
+/// The answer, and what the connection goes on as behind it.
+async fn serve(
+    api: &NodeApi,
+    route: &Route<'_>,
+    request: &mut Request<Incoming>,
+) -> (Response<Body>, Option<Session>) {
+    let query = request.uri().query().unwrap_or_default();
+    let answer = match route {
+        Route::Exec(place) => return parted(streams::exec(api, *place, request)),
+        Route::Attach(place) => return parted(streams::attach(api, *place, request)),
+        Route::PortForward(place) => return parted(streams::port_forward(api, *place, request)),
         Route::Logs(place) => logs::serve(api, *place, query).await,
         Route::Run(place) => streams::run(api, *place, query).await,
-        // They go on behind their answer.
-        Route::Exec(_) | Route::Attach(_) | Route::PortForward(_) => {
-            answer::no_route(NoRoute::Method)
-        }
         Route::Pods => pods::all(api),
         Route::RunningPods => pods::running(api),
         Route::Healthz(asked) => health::serve(api, *asked),
@@ -102,5 +92,13 @@ async fn serve(api: &NodeApi, route: &Route<'_>, query: &str) -> Response<Body> 
         Route::CadvisorMetrics => stats::cadvisor(api).await,
         Route::Summary => stats::summary(api).await,
         Route::Configz => configz::serve(api),
+    };
+    (answer, None)
+}
+
+fn parted(upgrade: streams::Upgrade) -> (Response<Body>, Option<Session>) {
+    match upgrade {
+        Ok((answer, session)) => (answer, Some(session)),
+        Err(refusal) => (*refusal, None),
     }
 }

@@ -7,14 +7,11 @@ use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 use vk_provider::streams::{ExecRequest, Exit, ProcessIo};
 
 use super::super::answer;
-use super::super::limits::RUN_OUTPUT;
+use super::super::limits::{RUN_OUTPUT, RUN_PIPE};
 use super::super::node::NodeApi;
 use super::super::query::values;
 use super::super::route::InPod;
 use super::{bad, lacks, process, target};
-
-/// Bytes between the process and what holds its output.
-const PIPE: usize = 8 << 10;
 
 /// Both outputs, one behind the other, as the kubelet does it, or why the command
 /// did not succeed. Dropped, as when the client is gone, it ends the command.
@@ -39,7 +36,7 @@ pub(in super::super) async fn run(api: &NodeApi, place: InPod<'_>, query: &str) 
         let sentence = lacks(&*api.shared.backend, "exec");
         return answer::text(StatusCode::NOT_IMPLEMENTED, sentence);
     };
-    let ((out, stdout), (err, stderr)) = (duplex(PIPE), duplex(PIPE));
+    let ((out, stdout), (err, stderr)) = (duplex(RUN_PIPE), duplex(RUN_PIPE));
     let io = ProcessIo {
         stdout: Some(Box::new(out)),
         stderr: Some(Box::new(err)),
