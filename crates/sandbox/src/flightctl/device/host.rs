@@ -90,8 +90,6 @@ pub(super) struct Host {
     pub(super) printed: BTreeMap<String, Vec<Printed>>,
     pub(super) no_sudo: bool,
     pub(super) commands: Vec<String>,
-    /// The container that a session has asked for last.
-    pub(super) asked: String,
 }
 
 impl Host {

@@ -39,6 +39,8 @@ struct Session<'a, R, W> {
     sizes: R,
     stdout: &'a mut W,
     stderr: &'a mut W,
+    /// The container that the script asked about last.
+    asked: String,
 }
 
 /// Runs a session's command; its code, or `None` where there is no sudo.
@@ -63,6 +65,7 @@ where
         sizes,
         stdout,
         stderr,
+        asked: String::new(),
     };
     // A write that fails is the client's going, which ends the session anyway.
     Some(session.sudo(&command(metadata)).await.unwrap_or(1))
@@ -168,13 +171,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
     }
 
     /// `None` for a question that is not known.
-    fn holds(&self, question: &str) -> Option<bool> {
+    fn holds(&mut self, question: &str) -> Option<bool> {
         if let Some(name) = question.strip_prefix("podman container exists ") {
-            return Some(self.host.is_running(words(name).first()?));
+            self.asked = words(name).into_iter().next()?;
+            return Some(self.host.is_running(&self.asked));
         }
         // What a container that is not there any more has left in the journal.
         if question == r#"[ -n "$i" ]"# {
-            return Some(self.host.last_asked_was_there());
+            return Some(!self.host.printed(&self.asked).is_empty());
         }
         let name =
             question.strip_prefix(r#"[ "$(podman container inspect -f '{{.State.Running}}' "#)?;
@@ -267,14 +271,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
         }
     }
 
-    /// The last run of the container that was asked for last.
+    /// The last run of the container that was asked about.
     async fn journal(&mut self, words: &[&str]) -> std::io::Result<i32> {
         let value = |key: &str| {
             let at = words.iter().position(|option| *option == key)?;
             words.get(at + 1).copied()
         };
         let tail: Option<usize> = value("-n").and_then(|text| text.parse().ok());
-        let all = self.host.printed_by_last_asked();
+        let all = self.host.printed(&self.asked);
         let run = all.last().map(|line| line.run);
         let of_run: Vec<&Printed> = all.iter().filter(|line| Some(line.run) == run).collect();
         let last = tail.map_or(0, |tail| of_run.len().saturating_sub(tail));

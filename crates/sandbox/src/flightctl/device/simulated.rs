@@ -175,7 +175,7 @@ impl Inner {
         self.logged.send_replace(());
     }
 
-    /// A container began or ended.
+    /// A container ended: whoever follows its log hears of it.
     pub(super) fn stirred(&self) {
         self.logged.send_replace(());
     }
@@ -212,7 +212,6 @@ impl Simulated {
             printed: BTreeMap::new(),
             no_sudo: false,
             commands: Vec::new(),
-            asked: String::new(),
         };
         Self(Arc::new(Inner {
             scripts,
@@ -233,9 +232,7 @@ impl Simulated {
 
     /// Whether a container runs, by the name that podman knows it by.
     pub(crate) fn is_running(&self, container: &str) -> bool {
-        let mut host = self.0.host();
-        host.asked = container.to_owned();
-        host.container(container).is_some()
+        self.0.host().container(container).is_some()
     }
 
     /// Which run of a container is the present one.
@@ -253,15 +250,6 @@ impl Simulated {
     pub(crate) fn printed(&self, container: &str) -> Vec<Printed> {
         let host = self.0.host();
         host.printed.get(container).cloned().unwrap_or_default()
-    }
-
-    pub(crate) fn printed_by_last_asked(&self) -> Vec<Printed> {
-        let asked = self.0.host().asked.clone();
-        self.printed(&asked)
-    }
-
-    pub(crate) fn last_asked_was_there(&self) -> bool {
-        !self.printed_by_last_asked().is_empty()
     }
 
     /// Completes when a container wrote something or ended after this call.
