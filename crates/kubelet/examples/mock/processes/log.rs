@@ -17,7 +17,7 @@ use super::{Processes, unavailable};
 /// oldest go first.
 const KEPT: usize = 16 << 20;
 /// What a chunk takes beside its bytes, about.
-const CHUNK: usize = 100;
+const OVERHEAD: usize = 100;
 
 /// A log; clones share it.
 #[derive(Clone)]
@@ -37,6 +37,13 @@ struct Kept {
     bytes: usize,
 }
 
+impl Kept {
+    /// The number of the chunk that comes next.
+    fn end(&self) -> u64 {
+        self.dropped + self.chunks.len() as u64
+    }
+}
+
 impl Log {
     pub(super) fn new() -> Self {
         Self(Arc::new(Inner {
@@ -52,12 +59,12 @@ impl Log {
     pub(super) fn write(&self, source: LogSource, bytes: Bytes, at: Timestamp) {
         {
             let mut kept = self.kept();
-            kept.bytes += bytes.len() + CHUNK;
+            kept.bytes += bytes.len() + OVERHEAD;
             kept.chunks.push_back(LogChunk { at, source, bytes });
             while kept.bytes > KEPT
                 && let Some(oldest) = kept.chunks.pop_front()
             {
-                kept.bytes -= oldest.bytes.len() + CHUNK;
+                kept.bytes -= oldest.bytes.len() + OVERHEAD;
                 kept.dropped += 1;
             }
         }
@@ -69,24 +76,17 @@ impl Log {
         self.0.complete.send_replace(true);
     }
 
-    /// What is there now.
-    fn present(&self) -> Vec<LogChunk> {
-        self.kept().chunks.iter().cloned().collect()
-    }
-
     /// A reader of all that is written from now on.
     pub(super) fn follow(&self) -> Follower {
-        let kept = self.kept();
-        let next = kept.dropped + kept.chunks.len() as u64;
-        drop(kept);
+        let next = self.kept().end();
         self.follow_from(next)
     }
 
     /// What is there now, and a reader of all that comes.
     fn read(&self) -> (Vec<LogChunk>, Follower) {
         let kept = self.kept();
-        let present: Vec<_> = kept.chunks.iter().cloned().collect();
-        let next = kept.dropped + kept.chunks.len() as u64;
+        let present = kept.chunks.iter().cloned().collect();
+        let next = kept.end();
         drop(kept);
         (present, self.follow_from(next))
     }
@@ -160,12 +160,12 @@ impl Logs for Processes {
                     .clone(),
             }
         };
-        let told = |chunks: Vec<LogChunk>| stream::iter(chunks).map(|c| Ok(LogItem::Written(c)));
+        let (present, follower) = log.read();
+        let present = stream::iter(present).map(|chunk| Ok(LogItem::Written(chunk)));
         let items = match query.follow {
-            false => told(log.present()).boxed(),
+            false => present.boxed(),
             true => {
-                let (present, follower) = log.read();
-                let present = told(present).chain(stream::iter([Ok(LogItem::Present)]));
+                let present = present.chain(stream::iter([Ok(LogItem::Present)]));
                 present.chain(follower.items()).boxed()
             }
         };
