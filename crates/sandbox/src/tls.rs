@@ -90,21 +90,17 @@ impl Authority {
     /// # Errors
     /// The certificate cannot be made or used.
     pub fn client(&self, name: &str) -> Result<ClientConfig, TlsError> {
-        let key = KeyPair::generate()?;
         let mut client = CertificateParams::new(Vec::new())?;
         client.distinguished_name.push(DnType::CommonName, name);
         client.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let certificate = client.signed_by(&key, &self.issuer)?;
+        let (chain, key) = self.sign(&client)?;
         let provider = Arc::new(ring::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyServer(provider)))
-            .with_client_auth_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
-            )?;
+            .with_client_auth_cert(chain, key)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
     }
@@ -114,29 +110,36 @@ impl Authority {
     /// # Errors
     /// The certificate cannot be made or used.
     pub fn issue(&self) -> Result<Tls, TlsError> {
-        let key = KeyPair::generate()?;
         let mut server = CertificateParams::new(NAMES.map(str::to_owned).to_vec())?;
         server
             .distinguished_name
             .push(DnType::CommonName, "vk-sandbox");
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let certificate = server.signed_by(&key, &self.issuer)?;
+        let (chain, key) = self.sign(&server)?;
 
         // Named, because two providers may be linked and then none is the default.
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
-            )?;
+            .with_single_cert(chain, key)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Tls {
             ca_pem: self.pem.clone(),
             acceptor: TlsAcceptor::from(Arc::new(config)),
         })
     }
+
+    /// A certificate of this authority, and its fresh key.
+    fn sign(&self, subject: &CertificateParams) -> Result<Shown, TlsError> {
+        let key = KeyPair::generate()?;
+        let certificate = subject.signed_by(&key, &self.issuer)?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        Ok((vec![certificate.der().clone()], key))
+    }
 }
+
+/// What one side of a connection shows, and proves that it holds.
+type Shown = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 /// Whoever holds the key of the certificate that is shown.
 #[derive(Debug)]

@@ -12,10 +12,12 @@
 //! typed form, fills in `defaults`, and passes `validate`. `create`,
 //! `update` and `delete` are the operations; `list` and `watch` the
 //! readings; `routes` is the way from HTTP to both, and `proxy` the way on to a
-//! node. Not here, though a real
-//! cluster has it: node leases that expire, pod garbage collection after a
-//! node is gone, NoExecute evictions, server-side apply, RBAC; and tokens of
-//! ServiceAccounts are issued and reviewed, but do not open the API.
+//! node.
+//!
+//! Not here, though a real cluster has it: node leases that expire, pod garbage
+//! collection after a node is gone, NoExecute evictions, server-side apply, RBAC
+//! (reviews of rights know what was forbidden here, and nothing else); and tokens
+//! of ServiceAccounts are issued and reviewed, but do not open the API.
 
 mod access;
 mod controllers;

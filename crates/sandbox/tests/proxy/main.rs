@@ -13,6 +13,7 @@ mod talk;
 
 use axum::body::Body;
 use http::Request;
+use hyper::upgrade::Upgraded;
 use k8s_openapi::api::core::v1::{ConfigMap, Node as KubeNode, Pod};
 use serde_json::{Value, json};
 use vk_sandbox::clock::Clock;
@@ -66,6 +67,12 @@ impl World {
 
     async fn ask(&self, request: Request<Body>) -> Answer {
         ask(&self.cluster, request).await
+    }
+
+    /// What the connection becomes that is asked for an upgrade.
+    async fn upgraded(&self, request: Request<Body>) -> Upgraded {
+        let answer = self.ask(request).await;
+        answer.upgraded.expect("the connection is upgraded")
     }
 
     async fn get(&self, target: &str) -> Answer {

@@ -54,10 +54,8 @@ async fn the_size_of_the_terminal_reaches_the_node() {
     let world = World::new().await;
     let target = exec("app", "tty=true&stderr=true&command=0");
     let io = world
-        .ask(websocket(&target, "v5.channel.k8s.io"))
-        .await
-        .upgraded
-        .unwrap();
+        .upgraded(websocket(&target, "v5.channel.k8s.io"))
+        .await;
     let size: &[u8] = br#"{"Width":80,"Height":24}"#;
     let heard = talk(io, channels(Version::V5), &[(StreamId(4), size)], |_| false).await;
     assert_eq!(heard[&OUT], "80x24 ");
@@ -73,10 +71,8 @@ async fn a_node_that_takes_websocket_gets_it_as_it_is() {
     let world = World::with(&[EXTENDS]).await;
     let target = exec("app", "stdin=true&command=0");
     let io = world
-        .ask(websocket(&target, "v5.channel.k8s.io"))
-        .await
-        .upgraded
-        .unwrap();
+        .upgraded(websocket(&target, "v5.channel.k8s.io"))
+        .await;
     let heard = talk(io, channels(Version::V5), &[(STDIN, b"hello")], |_| false).await;
     assert_eq!(
         (&*heard[&OUT], &*heard[&END]),
@@ -93,10 +89,8 @@ async fn older_websocket_and_spdy_go_to_any_node_as_they_are() {
     let world = World::new().await;
     let attach = format!("{BASE}/attach?container=app&stdout=true&stderr=true");
     let io = world
-        .ask(websocket(&attach, "v4.channel.k8s.io"))
-        .await
-        .upgraded
-        .unwrap();
+        .upgraded(websocket(&attach, "v4.channel.k8s.io"))
+        .await;
     let heard = talk(io, channels(Version::V4), &[], |_| false).await;
     assert_eq!(heard[&ERR], "done");
     let asked = world.node.last();
@@ -125,10 +119,8 @@ async fn a_node_that_has_no_exec_is_heard_whatever_is_spoken() {
     let world = World::new().await;
     let target = exec("silent", "command=a");
     let io = world
-        .ask(websocket(&target, "v5.channel.k8s.io"))
-        .await
-        .upgraded
-        .unwrap();
+        .upgraded(websocket(&target, "v5.channel.k8s.io"))
+        .await;
     let heard = talk(io, channels(Version::V5), &[], |_| false).await;
     let words = "Internal error occurred: unable to upgrade connection: no exec here";
     assert!(heard[&END].contains(words), "{heard:?}");
@@ -149,10 +141,8 @@ async fn a_node_that_hangs_up_without_an_outcome_has_failed() {
     let world = World::new().await;
     let target = exec("app", "stderr=true");
     let io = world
-        .ask(websocket(&target, "v5.channel.k8s.io"))
-        .await
-        .upgraded
-        .unwrap();
+        .upgraded(websocket(&target, "v5.channel.k8s.io"))
+        .await;
     let heard = talk(io, channels(Version::V5), &[], |_| false).await;
     assert!(heard[&END].contains(r#""status":"Failure""#), "{heard:?}");
     assert!(

@@ -262,7 +262,8 @@ async fn all_of(error: Option<&mut Reader>) -> std::io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// What became of the command. Silence is success.
+/// What became of the command. A stream that was ended without a word is success;
+/// one that broke off was an error before it came to this.
 fn outcome(told: &[u8], version: Version) -> Result<Outcome, String> {
     if told.is_empty() {
         return Ok(Outcome::Exited(0));
