@@ -209,11 +209,13 @@ async fn sessions_are_counted_and_leave_room_for_requests() {
     eventually("two are counted", async || inflight(2).await).await;
     let third = refused(&rig, "GET", EXEC, &websocket("v5.channel.k8s.io")).await;
     assert_eq!(third.status, 429, "{}", third.text());
-    // However many connections come and go, a session is never the quietest.
+    // Of however many connections, a session is never the quietest.
+    let mut quiet = Vec::new();
     for _ in 0..10 {
         assert_eq!(plain(&rig, "GET", "/healthz").await.status, 200);
-        let _quiet = rig.line().await;
+        quiet.push(rig.line().await);
     }
+    drop(quiet);
     assert_eq!(rig.remote.alive(), 2);
     sessions.pop();
     let again = async || {
