@@ -19,9 +19,8 @@ mod suite;
 use std::sync::Arc;
 
 use harness::control_plane::ControlPlane;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
-use suite::world::World;
+use kube::Client;
+use suite::world::{World, all_end_well, reached};
 use vk_provider::Clock;
 
 macro_rules! spawned {
@@ -47,12 +46,7 @@ macro_rules! spawned {
 lifecycle_suite!(@all spawned);
 
 async fn client(kubeconfig: &std::path::Path) -> Client {
-    let file = Kubeconfig::read_from(kubeconfig).unwrap();
-    let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-        .await
-        .unwrap();
-    config.default_retry = false;
-    Client::try_from(config).unwrap()
+    Client::try_from(reached(kubeconfig).await).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,11 +63,5 @@ async fn the_lifecycle_suite_holds_on_a_real_control_plane() {
         "kubectl_reaches_into_pods_of_a_node_with_a_certificate_of_the_cluster",
         tokio::spawn(kubectl::reaches_into_pods(plane.clone())),
     ));
-    let mut failed = Vec::new();
-    for (name, task) in tasks {
-        let ended = task.await;
-        println!("{name} ... {}", if ended.is_ok() { "ok" } else { "FAILED" });
-        failed.extend(ended.err().map(|_| name));
-    }
-    assert!(failed.is_empty(), "{failed:?}");
+    all_end_well(tasks).await;
 }

@@ -23,6 +23,7 @@ mod top;
 use std::sync::Arc;
 
 use harness::control_plane::{ControlPlane, Flags, KUBELET_CLIENT};
+use suite::world::all_end_well;
 
 /// The API server passes requests on to metrics-server, and shows a certificate
 /// there too.
@@ -72,11 +73,5 @@ async fn a_nodes_api_serves_the_cluster_on_a_real_control_plane() {
             tokio::spawn(top::measured(plane.clone())),
         ),
     ];
-    let mut failed = Vec::new();
-    for (name, task) in scenes {
-        let ended = task.await;
-        println!("{name} ... {}", if ended.is_ok() { "ok" } else { "FAILED" });
-        failed.extend(ended.err().map(|_| name));
-    }
-    assert!(failed.is_empty(), "{failed:?}");
+    all_end_well(scenes).await;
 }

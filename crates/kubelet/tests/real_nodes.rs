@@ -26,6 +26,7 @@ mod suite;
 use std::sync::Arc;
 
 use harness::control_plane::{ControlPlane, Flags};
+use suite::world::all_end_well;
 
 /// A tenth of an ordinary cluster's: there a silent node is NotReady after 50 s,
 /// and its pods are evicted 300 s later; here after 20 s (a lease is renewed
@@ -75,11 +76,5 @@ async fn nodes_hold_on_a_real_control_plane_whose_patience_is_short() {
             tokio::spawn(drained::times_out(plane.clone())),
         ),
     ];
-    let mut failed = Vec::new();
-    for (name, scene) in scenes {
-        let ended = scene.await;
-        println!("{name} ... {}", if ended.is_ok() { "ok" } else { "FAILED" });
-        failed.extend(ended.err().map(|_| name));
-    }
-    assert!(failed.is_empty(), "{failed:?}");
+    all_end_well(scenes).await;
 }

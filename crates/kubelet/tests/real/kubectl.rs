@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use kube::api::ListParams;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use serde_json::Value;
 use virtual_kubelet::{ApiSettings, ServingCertificate};
 use vk_provider::{Clock, LogSource};
 
 use crate::harness::control_plane::{ControlPlane, KUBELET_CLIENT, Output};
 use crate::kubectl_streams;
-use crate::suite::world::{World, eventually, uid};
+use crate::suite::world::{World, eventually, reached, uid};
 
 pub const NAMESPACE: &str = "kubectl";
 const NODE: &str = "vk-kubectl";
@@ -23,12 +22,7 @@ const USER: &str = "system:node:vk-kubectl";
 
 /// The signer serves nodes alone.
 async fn client_of_the_node(plane: &ControlPlane) -> Client {
-    let file = Kubeconfig::read_from(plane.kubeconfig()).unwrap();
-    let options = KubeConfigOptions::default();
-    let mut config = Config::from_custom_kubeconfig(file, &options)
-        .await
-        .unwrap();
-    config.default_retry = false;
+    let mut config = reached(plane.kubeconfig()).await;
     config.auth_info.impersonate = Some(USER.into());
     config.auth_info.impersonate_groups = Some(vec!["system:nodes".into()]);
     Client::try_from(config).unwrap()

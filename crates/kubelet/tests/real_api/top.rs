@@ -6,14 +6,14 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::Client;
 use vk_provider::Clock;
 
 use crate::able::{Able, MEBIBYTES, MILLI_CORES, Process};
 use crate::harness::control_plane::ControlPlane;
 use crate::harness::process::{self, free_port};
 use crate::suite::memory::Remote;
+use crate::suite::world::reached;
 
 const NODE: &str = "vk-top";
 /// metrics-server looks every ten seconds and needs two looks; the autoscaler finds
@@ -21,12 +21,7 @@ const NODE: &str = "vk-top";
 const PATIENCE: Duration = Duration::from_secs(150);
 
 pub async fn client(plane: &ControlPlane) -> Client {
-    let file = Kubeconfig::read_from(plane.kubeconfig()).unwrap();
-    let options = KubeConfigOptions::default();
-    let config = Config::from_custom_kubeconfig(file, &options).await;
-    let mut config = config.unwrap();
-    config.default_retry = false;
-    Client::try_from(config).unwrap()
+    Client::try_from(reached(plane.kubeconfig()).await).unwrap()
 }
 
 /// Where metrics-server is, if it was built.

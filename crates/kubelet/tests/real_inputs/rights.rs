@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::Client;
 use virtual_kubelet::connect::connect;
 
 use crate::harness::control_plane::ControlPlane;
+use crate::suite::world::reached;
 use crate::{APART, BARE, SHOP};
 
 /// The ServiceAccount of `config/rbac.yaml`, in `default`.
@@ -51,8 +51,5 @@ pub fn bind(plane: &ControlPlane, namespaces: &[&str]) {
 
 /// As the provider makes it.
 pub async fn client(kubeconfig: &Path) -> Client {
-    let file = Kubeconfig::read_from(kubeconfig).unwrap();
-    let options = KubeConfigOptions::default();
-    let config = Config::from_custom_kubeconfig(file, &options).await;
-    connect(config.unwrap()).unwrap()
+    connect(reached(kubeconfig).await).unwrap()
 }

@@ -76,11 +76,13 @@ async fn described(plane: &ControlPlane, namespace: &str, pod: &str, words: &[&s
     .await
 }
 
-async fn running(world: &World, namespace: &str, name: &str) -> Pod {
+/// The pod, when its status has this phase.
+async fn comes_to(wanted: &str, world: &World, namespace: &str, name: &str) -> Pod {
     let pods: Api<Pod> = Api::namespaced(world.client.clone(), namespace);
-    let runs = |pod: Option<&Pod>| pod.is_some_and(|pod| phase(pod) == "Running");
-    let waited = timeout(PATIENCE, await_condition(pods, name, runs)).await;
-    waited.expect("it runs").unwrap().unwrap()
+    let is = |pod: Option<&Pod>| pod.is_some_and(|pod| phase(pod) == wanted);
+    let waited = timeout(PATIENCE, await_condition(pods, name, is)).await;
+    let came = waited.unwrap_or_else(|_| panic!("{name} never was {wanted}"));
+    came.unwrap().unwrap()
 }
 
 pub async fn for_what_is_missing(plane: &ControlPlane, world: &World) {
@@ -98,7 +100,7 @@ pub async fn for_what_is_missing(plane: &ControlPlane, world: &World) {
     let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), SHOP);
     let begun = Instant::now();
     maps.create(&PostParams::default(), &late).await.unwrap();
-    let pod = running(world, SHOP, "patient").await;
+    let pod = comes_to("Running", world, SHOP, "patient").await;
     println!(
         "runs {:.2} s after its ConfigMap came",
         begun.elapsed().as_secs_f64()
@@ -125,8 +127,8 @@ pub async fn for_what_is_forbidden(plane: &ControlPlane, world: &World) {
     described(plane, BARE, "held-by-env", &words).await;
     rights::bind(plane, &[SHOP, BARE]);
     let begun = Instant::now();
-    let pod = running(world, BARE, "held").await;
-    running(world, BARE, "held-by-env").await;
+    let pod = comes_to("Running", world, BARE, "held").await;
+    comes_to("Running", world, BARE, "held-by-env").await;
     println!(
         "run {:.1} s after the binding came",
         begun.elapsed().as_secs_f64()
@@ -134,11 +136,8 @@ pub async fn for_what_is_forbidden(plane: &ControlPlane, world: &World) {
     let given = world.remote.given(&uid(&pod)).unwrap();
     assert_eq!(given.environment["app"]["KEY"], "of the map");
     // And no token beside it.
-    let files: Vec<_> = given.files["app"].iter().collect();
-    let files: Vec<_> = files
-        .iter()
-        .map(|(p, t)| (p.as_str(), t.as_str()))
-        .collect();
+    let files = given.files["app"].iter();
+    let files: Vec<_> = files.map(|(p, t)| (p.as_str(), t.as_str())).collect();
     assert_eq!(
         files,
         [("/hush/shared", "of the secret"), ("/hush/word", "s3cret")]
@@ -153,10 +152,8 @@ pub async fn for_what_is_forbidden(plane: &ControlPlane, world: &World) {
 
 pub async fn for_no_token(plane: &ControlPlane, world: &World) {
     create(plane, HOLDER);
-    let pods: Api<Pod> = Api::namespaced(world.client.clone(), BARE);
-    let failed = |pod: Option<&Pod>| pod.is_some_and(|pod| phase(pod) == "Failed");
-    let waited = timeout(PATIENCE, await_condition(pods, "holder", failed)).await;
-    let status = waited.expect("it fails").unwrap().unwrap().status.unwrap();
+    let pod = comes_to("Failed", world, BARE, "holder").await;
+    let status = pod.status.unwrap();
     let message = status.message.unwrap();
     let path = "spec.volumes[0].projected.sources[0].serviceAccountToken is not supported: tokens of namespace \"bare\" do not leave the cluster";
     assert!(message.contains(path), "{message}");

@@ -3,14 +3,13 @@
 use std::path::Path;
 use std::process::Command;
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::Client;
 use serde_json::{Value, json};
 use virtual_kubelet::connect::connect;
 
 use crate::harness::control_plane::ControlPlane;
 use crate::harness::process::{Process, free_port};
-use crate::suite::world::eventually;
+use crate::suite::world::{eventually, reached};
 
 /// Who may be a process here.
 const NAMES: [&str; 6] = ["first", "second", "leaving", "staying", "stuck", "next"];
@@ -134,10 +133,5 @@ fn program() -> std::path::PathBuf {
 }
 
 pub async fn client(plane: &ControlPlane) -> Client {
-    let file = Kubeconfig::read_from(plane.kubeconfig()).unwrap();
-    let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-        .await
-        .unwrap();
-    config.default_retry = false;
-    connect(config).unwrap()
+    connect(reached(plane.kubeconfig()).await).unwrap()
 }

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Event, Node};
 use kube::api::ListParams;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use virtual_kubelet::connect::connect;
 use vk_provider::Clock;
 
 use crate::harness::control_plane::ControlPlane;
 use crate::mock;
-use crate::suite::world::{World, eventually};
+use crate::suite::world::{World, eventually, reached};
 
 /// The plugin of every ordinary cluster, which the API server alone leaves out.
 pub const PLUGIN: &str = "--enable-admission-plugins=NodeRestriction";
@@ -19,11 +18,7 @@ const NAMESPACE: &str = "restricted";
 const USER: &str = "system:node:vk-restricted";
 
 async fn client_of_the_node(plane: &ControlPlane) -> Client {
-    let file = Kubeconfig::read_from(plane.kubeconfig()).unwrap();
-    let options = KubeConfigOptions::default();
-    let mut config = Config::from_custom_kubeconfig(file, &options)
-        .await
-        .unwrap();
+    let mut config = reached(plane.kubeconfig()).await;
     config.auth_info.impersonate = Some(USER.into());
     config.auth_info.impersonate_groups = Some(vec!["system:nodes".into()]);
     connect(config).unwrap()
