@@ -185,7 +185,7 @@ async fn consoles_are_off_unless_the_configuration_says_otherwise() {
     };
     let backend = backend().with_consoles(of_fleet);
     let pod = request("web", "Always");
-    let bench_like = vk_provider::PodCx {
+    let cx = vk_provider::PodCx {
         events: std::sync::Arc::new(bench::Told::default()),
         journal: std::sync::Arc::new(bench::Told::default()),
         cancel: tokio_util::sync::CancellationToken::new(),
@@ -195,7 +195,7 @@ async fn consoles_are_off_unless_the_configuration_says_otherwise() {
         async move { backend.follow().await }
     });
     sleep(Duration::from_secs(5)).await;
-    backend.ensure(&pod, &bench_like).await.unwrap();
+    backend.ensure(&pod, &cx).await.unwrap();
     let refused = backend
         .logs()
         .unwrap()

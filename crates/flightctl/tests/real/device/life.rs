@@ -24,15 +24,14 @@ impl Edge {
 
     pub fn an_agent_that_restarts_touches_nothing(&mut self) {
         self.nothing_restarts(|edge| {
-            let device =
-                edge.machine
-                    .ok(&["systemctl", "show", "-p", "MainPID", "flightctl-agent"]);
+            let process = |edge: &Self| {
+                let show = ["systemctl", "show", "-p", "MainPID", "flightctl-agent"];
+                edge.machine.ok(&show)
+            };
+            let before = process(edge);
             edge.machine
                 .ok(&["systemctl", "restart", "flightctl-agent"]);
-            let now = edge
-                .machine
-                .ok(&["systemctl", "show", "-p", "MainPID", "flightctl-agent"]);
-            assert_ne!(device, now, "it is another process");
+            assert_ne!(before, process(edge), "it is another process");
             edge.until("the new agent knows of none", |e| {
                 e.status()["applicationsSummary"]["status"] == "NoApplications"
             });
@@ -49,15 +48,7 @@ impl Edge {
 
     pub fn a_device_that_boots_again_has_its_pods_and_their_files(&mut self) {
         let apps = [self.app(MANY), self.app(ONE)];
-        let runs = |edge: &Self| {
-            let [many, one] = &apps;
-            [
-                edge.run_of(many, "app"),
-                edge.run_of(many, "user"),
-                edge.run_of(one, "app"),
-            ]
-        };
-        let before = runs(self);
+        let before = self.runs();
         self.machine.reboot();
         self.until("the device's containers run again", |e| {
             let names = e
@@ -74,7 +65,7 @@ impl Edge {
             .iter()
             .all(|name| names.lines().any(|line| line == name))
         });
-        for (old, new) in before.iter().zip(runs(self)) {
+        for (old, new) in before.iter().zip(self.runs()) {
             assert_ne!(*old, new);
         }
         self.all_is_as_asked_for("good night", "good night");
@@ -156,17 +147,19 @@ impl Edge {
 
     /// The same runs of the same containers before and after.
     fn nothing_restarts(&mut self, doing: impl FnOnce(&mut Self)) {
-        let runs = |edge: &Self| {
-            let (many, one) = (edge.app(MANY), edge.app(ONE));
-            [
-                edge.run_of(&many, "app"),
-                edge.run_of(&many, "user"),
-                edge.run_of(&one, "app"),
-            ]
-        };
-        let before = runs(self);
+        let before = self.runs();
         doing(self);
-        assert_eq!(before, runs(self));
+        assert_eq!(before, self.runs());
+    }
+
+    /// Of every container of both pods, which run of it there is.
+    fn runs(&self) -> [String; 3] {
+        let (many, one) = (self.app(MANY), self.app(ONE));
+        [
+            self.run_of(&many, "app"),
+            self.run_of(&many, "user"),
+            self.run_of(&one, "app"),
+        ]
     }
 
     fn greeting_becomes(&mut self, text: &str) {
