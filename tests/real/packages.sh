@@ -7,6 +7,10 @@ missing=()
 need() { command -v "$1" >/dev/null || [ -x "$1" ] || missing+=("$2"); }
 need debootstrap debootstrap
 need busybox busybox-static
+# Without it a test is skipped.
+if [ "${VK_INSTALL:-}" = 1 ]; then
+  python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+fi
 if [ -n "${FLIGHTCTL_BIN:-}" ]; then
   # Any version; Debian keeps each in a folder of its own, outside PATH.
   compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)

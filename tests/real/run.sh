@@ -3,6 +3,7 @@
 #   FLIGHTCTL_BIN  folder with flightctl-api, -worker, -periodic and -db-migrate:
 #                  the scenarios run against the real service too; with
 #                  flightctl-agent in it also on a real device (as root)
+#   VK_LARGE=1     kubectl cp copies 1 GiB, not 64 MiB
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 cargo=${CARGO:-cargo}
@@ -19,10 +20,13 @@ if [ "$(id -u)" = 0 ]; then
 else
   echo "SKIPPED: Podman's generator (its root needs to be made as root)"
 fi
+# Without it, which the script tells, one test is skipped.
+if VK_PYTHON=$(tests/tools/python/build.sh | tail -1); then export VK_PYTHON; else unset VK_PYTHON; fi
 "$cargo" test --locked -p virtual-kubelet --test real --no-run
 tests/real/isolated.sh "$cargo" test --locked --offline -p virtual-kubelet --test real -- --nocapture
 "$cargo" build --locked -p virtual-kubelet --example mock
-"$cargo" test --locked -p virtual-kubelet --test real_processes -- --nocapture
+"$cargo" test --locked -p virtual-kubelet --test real_processes --no-run
+tests/real/isolated.sh "$cargo" test --locked --offline -p virtual-kubelet --test real_processes -- --nocapture
 "$cargo" test --locked -p virtual-kubelet --test real_nodes -- --nocapture
 "$cargo" test --locked -p virtual-kubelet --test real_inputs -- --nocapture
 "$cargo" test --locked -p virtual-kubelet --test real_api -- --nocapture

@@ -27,3 +27,5 @@ mod refusals;
 mod rig;
 #[path = "real_processes/streams.rs"]
 mod streams;
+#[path = "real_processes/verbs/mod.rs"]
+mod verbs;

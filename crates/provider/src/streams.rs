@@ -38,6 +38,8 @@ pub trait Exec: Send + Sync {
 pub trait Attach: Send + Sync {
     /// Passes on what the container's main process writes from now on, and its
     /// input where the container has `stdin`. Dropping leaves the process running.
+    /// To have seen it to its end is success to the client, whatever its code, as with
+    /// the kubelet: that is in the pod's status.
     ///
     /// # Errors
     /// The container does not run, or was lost sight of.

@@ -64,6 +64,14 @@ pub async fn websockets(plane: Arc<ControlPlane>) {
         "proxied_to_kubelet",
     )
     .await;
+    // kubectl's user reads the node's own sentence.
+    let told = exec(&plane).await;
+    let sentence = "backend of this node has no exec (kubectl exec)";
+    assert!(
+        !told.success && told.text.contains(sentence),
+        "{}",
+        told.text
+    );
     third.end().await;
 }
 

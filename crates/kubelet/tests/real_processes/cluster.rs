@@ -6,7 +6,7 @@ use std::process::Command;
 use kube::config::Kubeconfig;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::harness::control_plane::{ControlPlane, KUBELET_CLIENT};
+use super::harness::control_plane::{ControlPlane, Flags, KUBELET_CLIENT};
 use super::harness::process::{Process, free_port};
 use super::harness::tools;
 use super::rig::Death;
@@ -19,33 +19,45 @@ const POD: &str = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "h
         "command": ["sh", "-c", "echo $$$$ is $POD; trap '' TERM; while :; do sleep 100000; done"],
         "env": [{"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}]}}"#;
 
+/// A control plane and the program under it.
+pub struct Cluster {
+    // Ends before what it talks to.
+    pub mock: Process,
+    pub plane: ControlPlane,
+}
+
+impl Cluster {
+    /// With the program's certificate approved; it takes some seconds until the
+    /// program shows it.
+    pub fn start(tools: &Path, flags: Flags<'_>) -> Self {
+        let mut plane = ControlPlane::start_with(tools, flags);
+        let user = format!("--user={KUBELET_CLIENT}");
+        let role = "--clusterrole=system:kubelet-api-admin";
+        plane.ok(&["create", "clusterrolebinding", KUBELET_CLIENT, role, &user]);
+        let (role, user) = ("--clusterrole=cluster-admin", format!("--user={NODE}"));
+        plane.ok(&["create", "clusterrolebinding", "mock", role, &user]);
+        let mut command = Command::new(program());
+        command
+            .arg("--kubeconfig")
+            .arg(kubeconfig_of_the_node(&plane))
+            .args(["--listen", &format!("127.0.0.1:{}", free_port())])
+            .args(["--processes", "--kubelet-api-address", "127.0.0.1"])
+            .args(["--kubelet-api-ports", "0-0"])
+            .args(["--kubelet-api-certificate", "requested"]);
+        let mock = Process::start(plane.folder(), "mock", &mut command);
+        plane.wait("its certificate is requested", approve);
+        Self { mock, plane }
+    }
+}
+
 #[tokio::test]
 async fn a_pod_of_a_real_cluster_is_a_process_here_and_ends_with_the_program() {
     let Some(tools) = tools() else {
         return;
     };
-    let mut plane = ControlPlane::start(&tools);
-    let user = format!("--user={KUBELET_CLIENT}");
-    let role = "--clusterrole=system:kubelet-api-admin";
-    plane.ok(&["create", "clusterrolebinding", KUBELET_CLIENT, role, &user]);
-    let (role, user) = ("--clusterrole=cluster-admin", format!("--user={NODE}"));
-    plane.ok(&["create", "clusterrolebinding", "mock", role, &user]);
-    let mut command = Command::new(program());
-    command
-        .arg("--kubeconfig")
-        .arg(kubeconfig_of_the_node(&plane))
-        .args([
-            "--listen",
-            &format!("127.0.0.1:{}", free_port()),
-            "--processes",
-        ])
-        .args(["--kubelet-api-address", "127.0.0.1"])
-        .args(["--kubelet-api-ports", "0-0"])
-        .args(["--kubelet-api-certificate", "requested"]);
-    let mock = Process::start(plane.folder(), "mock", &mut command);
+    let Cluster { mock, mut plane } = Cluster::start(&tools, Flags::default());
     let applied = plane.apply(POD);
     assert!(applied.success, "{}", applied.text);
-    plane.wait("its certificate is requested", approve);
     let logs = |plane: &ControlPlane| plane.kubectl(&["logs", "here"]).text;
     plane.wait("its log can be read", |plane| {
         logs(plane).ends_with(" is here\n")

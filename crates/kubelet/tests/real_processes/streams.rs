@@ -248,6 +248,20 @@ async fn a_terminal_passes_on_interrupts_and_the_end() {
 }
 
 #[tokio::test]
+async fn a_terminal_does_not_wait_for_what_stays_on_it() {
+    let Some(backend) = backend().await else {
+        return;
+    };
+    let pod = sleeper(&backend).await;
+    let (io, client) = io();
+    let text = "trap '' HUP; sleep 100000 & echo said; exit 5";
+    let request = exec(&pod, &["sh", "-c", text], true);
+    let talk = async { tokio::join!(backend.exec(&request, io), all(client.stdout)) };
+    let (exit, out) = in_time(talk).await;
+    assert_eq!((exit, &*out), (Ok(Exit::Code(5)), &b"said\r\n"[..]));
+}
+
+#[tokio::test]
 async fn attach_joins_output_and_input_and_once_closes_it() {
     let Some(backend) = backend().await else {
         return;

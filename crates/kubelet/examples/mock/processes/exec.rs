@@ -1,6 +1,7 @@
 //! Commands in containers: more processes with a container's folder, environment
 //! and mark.
 
+use std::io;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,7 +11,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use vk_provider::streams::{ExecRequest, Exit, Input as Reader, Output as Writer, ProcessIo};
 use vk_provider::{BackendError, Exec, TermSize};
 
@@ -23,6 +25,9 @@ use super::{Processes, unavailable};
 const FIRST_SIZE: Duration = Duration::from_secs(1);
 /// Passed on at once.
 const CHUNK: usize = 32 << 10;
+/// What was written to a terminal last is there by then. Who stays on it in the
+/// background is not waited for, as runtimes of containers do not.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// What a terminal takes for the end of its input (`VEOF`, Ctrl-D).
 const END: u8 = 4;
 
@@ -63,7 +68,7 @@ impl Exec for Processes {
         let first = first.ok().flatten();
         let process = program.start(first).map_err(|error| {
             let command = request.command.first().map_or("", String::as_str);
-            unavailable(format!("{command:?} could not be started: {error}"))
+            unavailable(format!("{command:?} could not be started: {}", why(&error)))
         })?;
         // Until it has ended by itself: then what it left in the background lives
         // on with the container.
@@ -87,6 +92,15 @@ impl Exec for Processes {
     }
 }
 
+/// In words that name no number of the system's.
+fn why(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such program".into(),
+        io::ErrorKind::PermissionDenied => "it is no program, or may not be run".into(),
+        _ => error.to_string(),
+    }
+}
+
 /// The client's side.
 struct Client {
     stdin: Option<Reader>,
@@ -105,10 +119,11 @@ async fn converse(process: Process, client: Client, tty: bool) -> Option<i32> {
         terminal,
         ..
     } = process;
+    let left = CancellationToken::new();
     let output = async {
         tokio::join!(
-            pass_on(stdout, client.stdout),
-            pass_on(stderr, client.stderr)
+            pass_on(stdout, client.stdout, &left),
+            pass_on(stderr, client.stderr, &left)
         )
     };
     let input = async {
@@ -127,20 +142,33 @@ async fn converse(process: Process, client: Client, tty: bool) -> Option<i32> {
             () = &mut sizes, if !sized => sized = true,
         }
     };
+    if tty {
+        left.cancel();
+    }
     if !told {
         output.await;
     }
     status.ok().and_then(exit_code)
 }
 
-/// What the process writes, and its end. A client that takes no more closes the
+/// What the process writes, and its end: when nobody is left who could write, or, with
+/// `left`, when nothing comes any more. A client that takes no more closes the
 /// process's output, as a pipe does.
-async fn pass_on(from: Option<Reader>, to: Option<Writer>) {
+async fn pass_on(from: Option<Reader>, to: Option<Writer>, left: &CancellationToken) {
     let (Some(mut from), Some(mut to)) = (from, to) else {
         return;
     };
     let mut buffer = vec![0; CHUNK];
-    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+    loop {
+        let quiet = async {
+            left.cancelled().await;
+            sleep(LAST_WORDS).await;
+        };
+        let read = tokio::select! {
+            read = from.read(&mut buffer) => read,
+            () = quiet => break,
+        };
+        let Ok(length @ 1..) = read else { break };
         // Of a terminal somebody waits for every letter.
         let told = async {
             to.write_all(&buffer[..length]).await?;

@@ -80,7 +80,8 @@ fn question(api: &NodeApi, place: InPod<'_>, query: &str) -> Result<(LogQuery, O
         let text = format!("container {container:?} not found in pod {pod:?}");
         return Err(not_found(text));
     }
-    if let Some(why) = started::missing(&found, container, options.previous) {
+    let facts = PodKey::of(&found).and_then(|key| api.shared.table.facts(&key.uid));
+    if let Some(why) = started::missing(&found, facts.as_deref(), container, options.previous) {
         return Err(Refusal(StatusCode::BAD_REQUEST, why));
     }
     let question = log_query(&found, container, &options)

@@ -1,8 +1,13 @@
 //! Whether there is a log to be read, by what the pod's status says, and the
 //! kubelet's words where there is none (pkg/kubelet/kubelet_pods.go,
 //! `validateContainerLogStatus`). Pure.
+//!
+//! What the remote shows counts before it is in the status that we know: a client can
+//! read a new status before its writer has the answer. The kubelet asks its own
+//! status manager, too.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use vk_provider::{ContainerState, PodFacts};
 
 /// Whether a container of this name is in the pod's spec.
 pub(super) fn is_in_spec(pod: &Pod, container: &str) -> bool {
@@ -16,7 +21,15 @@ pub(super) fn is_in_spec(pod: &Pod, container: &str) -> bool {
 }
 
 /// Why there is no log, in words.
-pub(super) fn missing(pod: &Pod, container: &str, previous: bool) -> Option<String> {
+pub(super) fn missing(
+    pod: &Pod,
+    facts: Option<&PodFacts>,
+    container: &str,
+    previous: bool,
+) -> Option<String> {
+    if facts.is_some_and(|facts| shown(facts, container, previous)) {
+        return None;
+    }
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let place = format!("container {container:?} in pod {name:?}");
     let Some(status) = status(pod, container) else {
@@ -46,6 +59,18 @@ pub(super) fn missing(pod: &Pod, container: &str, previous: bool) -> Option<Stri
     Some(format!("{place} is waiting to start: {reason}"))
 }
 
+/// Whether the remote shows that it ran, or has ended before.
+fn shown(facts: &PodFacts, container: &str, previous: bool) -> bool {
+    let mut all = facts.containers.iter().chain(&facts.init);
+    all.find(|fact| fact.name == container).is_some_and(|fact| {
+        let ran = matches!(
+            fact.state,
+            ContainerState::Running { .. } | ContainerState::Terminated(_)
+        );
+        fact.last.is_some() || (ran && !previous)
+    })
+}
+
 fn status<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
     let status = pod.status.as_ref()?;
     let all = [
@@ -61,6 +86,7 @@ fn status<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+    use vk_provider::{ContainerFact, PodKey, Terminated};
 
     fn pod(statuses: &Value) -> Pod {
         serde_json::from_value(json!({
@@ -130,9 +156,41 @@ mod tests {
         ];
         for (state, last, previous, wanted) in table {
             let pod = status(&state, &last);
-            assert_eq!(missing(&pod, "app", previous), wanted, "{state}");
+            assert_eq!(missing(&pod, None, "app", previous), wanted, "{state}");
         }
-        let none = missing(&pod(&json!([])), "app", false);
+        let none = missing(&pod(&json!([])), None, "app", false);
         assert_eq!(none, Some(format!("{place} is not available")));
+    }
+
+    #[test]
+    fn what_the_remote_shows_counts_before_the_status_does() {
+        let key = PodKey::new("default", "web", "u");
+        let of = |state: ContainerState, last: Option<Terminated>| {
+            let mut facts = PodFacts::new(key.clone(), "node".into(), 1);
+            let mut fact = ContainerFact::new("app", state);
+            fact.last = last;
+            facts.containers = vec![fact];
+            facts
+        };
+        let end = Terminated::default;
+        let waits = || ContainerState::Waiting {
+            reason: "ContainerCreating".into(),
+            message: String::new(),
+        };
+        let runs = || ContainerState::Running { started_at: None };
+        let untold = pod(&json!([]));
+        for (facts, now, before) in [
+            (of(runs(), None), true, false),
+            (of(ContainerState::Terminated(end()), None), true, false),
+            (of(runs(), Some(end())), true, true),
+            (of(waits(), Some(end())), true, true),
+            (of(waits(), None), false, false),
+            (of(ContainerState::Unknown, None), false, false),
+        ] {
+            let there = |previous| missing(&untold, Some(&facts), "app", previous).is_none();
+            assert_eq!((there(false), there(true)), (now, before), "{facts:?}");
+        }
+        let other = missing(&untold, Some(&of(runs(), None)), "first", false);
+        assert!(other.is_some());
     }
 }

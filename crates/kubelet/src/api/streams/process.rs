@@ -95,20 +95,30 @@ impl Process {
 
     async fn call(&self, mut io: ProcessIo) -> Outcome {
         let backend = &*self.backend;
-        let (container, ended) = match &self.call {
+        match &self.call {
             Call::Exec(request) => match backend.exec() {
-                Some(exec) => (&request.container, exec.exec(request, io).await),
-                None => return Outcome::Failed(lacks(backend, "exec")),
+                Some(exec) => outcome(exec.exec(request, io).await, &request.container),
+                None => Outcome::Failed(lacks(backend, "exec")),
             },
             Call::Attach(request, has_stdin) => match backend.attach() {
                 Some(attach) => {
                     io.stdin = io.stdin.filter(|_| *has_stdin);
-                    (&request.container, attach.attach(request, io).await)
+                    let ended = attach.attach(request, io).await;
+                    outcome(ended.map(joined), &request.container)
                 }
-                None => return Outcome::Failed(lacks(backend, "attach")),
+                None => Outcome::Failed(lacks(backend, "attach")),
             },
-        };
-        outcome(ended, container)
+        }
+    }
+}
+
+/// To have seen a container to its end is success, however it ended: its status has
+/// the code, and `kubectl run` takes a failure for an attach that was not possible
+/// and shows the log once more.
+fn joined(end: Exit) -> Exit {
+    match end {
+        Exit::Code(_) => Exit::Code(0),
+        Exit::Unknown => Exit::Unknown,
     }
 }
 
