@@ -281,10 +281,16 @@ impl State {
         }
     }
 
-    /// What the driver ends with: `result`, unless the peer broke the protocol before.
+    /// What the driver ends with: `result`, unless the peer broke the protocol or was
+    /// idle before.
     pub(super) fn result(&self, result: io::Result<()>) -> io::Result<()> {
         match &self.end {
-            Some(end) if end.kind == io::ErrorKind::InvalidData => Err(end.error()),
+            Some(
+                end @ End {
+                    kind: io::ErrorKind::InvalidData | io::ErrorKind::TimedOut,
+                    ..
+                },
+            ) => Err(end.error()),
             _ => result,
         }
     }
