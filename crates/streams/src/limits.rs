@@ -32,6 +32,11 @@ pub const OUTPUT_HIGH_WATER: usize = 256 * 1024;
 /// Bytes of one stream that are held for a slow reader, per stream.
 pub const STREAM_BUFFER: usize = 64 * 1024;
 
+/// Bytes of all streams of a connection that are held for slow readers before it stops
+/// reading: many streams, each just below [`STREAM_BUFFER`], must not add up to megabytes
+/// for each of a thousand connections. Sixteen slow ones may be full at once.
+pub const CONNECTION_BUFFER: usize = 1024 * 1024;
+
 /// Credit each side of a stream, and of the connection, starts with where flow
 /// control is kept, in bytes (SPDY draft 3.1, section 2.6.8).
 pub const INITIAL_WINDOW: u32 = 64 * 1024;

@@ -1,10 +1,9 @@
 //! One connection, from its acceptance to its end.
 
 use std::convert::Infallible;
-use std::io;
+use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use axum::body::Body;
 use http::{Request, Response};
@@ -13,7 +12,6 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::CertificateDer;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -24,8 +22,9 @@ use tracing::debug;
 
 use super::counters::UnderWay;
 use super::limits::{ENDING, HANDSHAKE, HEADER_BYTES, HEADER_LINES, STREAMS};
+use super::line::Line;
 use super::node::NodeApi;
-use super::pulse::{Busy, Place, Pulse};
+use super::pulse::{Busy, Place};
 use super::tls;
 use crate::holding::Holding;
 
@@ -39,7 +38,7 @@ pub(super) async fn serve(
     place: Place,
     stop: CancellationToken,
 ) {
-    let evicted = place.evicted.clone();
+    let evicted = place.pulse.evicted.clone();
     let life = async {
         let shaken = tokio::select! {
             shaken = timeout(HANDSHAKE, acceptor.accept(socket)) => shaken,
@@ -73,6 +72,10 @@ async fn answer(
         let (api, shown, busy) = (api.clone(), shown.clone(), pulse.request());
         let upgraded = upgraded.clone();
         async move {
+            let Some(busy) = busy else {
+                // The connection has just made room, and ends.
+                return pending().await;
+            };
             let reply = super::request::answer(&api, &shown, request).await;
             let held = (busy, reply.under_way);
             Ok::<_, Infallible>(match reply.session {
@@ -87,7 +90,7 @@ async fn answer(
     });
     // What comes in between two requests on HTTP/2 need not be a third.
     let heard = (!several).then(|| place.pulse.clone());
-    let io = TokioIo::new(Heard { stream, heard });
+    let io = TokioIo::new(Line::new(stream, heard));
     let ended = if several {
         let mut http = http2::Builder::new(TokioExecutor::new());
         http.max_concurrent_streams(STREAMS)
@@ -131,57 +134,4 @@ async fn finish<F: Future<Output = hyper::Result<()>>>(
 /// An answer that counts as under way until it is told to its end or dropped.
 fn holding(answer: Response<Body>, held: (Busy, UnderWay)) -> Response<Body> {
     answer.map(|body| Body::new(Holding::new(body, held)))
-}
-
-/// A stream that tells when something came in.
-struct Heard {
-    stream: TlsStream<TcpStream>,
-    heard: Option<Arc<Pulse>>,
-}
-
-impl AsyncRead for Heard {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before
-            && let Some(pulse) = &self.heard
-        {
-            pulse.heard();
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Heard {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
 }

@@ -28,6 +28,7 @@ mod connection;
 mod counters;
 mod health;
 mod limits;
+mod line;
 mod logs;
 mod node;
 mod pods;

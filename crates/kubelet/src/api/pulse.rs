@@ -15,6 +15,8 @@ use super::limits::{HEADER, IDLE};
 pub(super) struct Pulse {
     state: Mutex<State>,
     changed: Notify,
+    /// Cancelled when another one needs the place; nothing is answered from then on.
+    pub(super) evicted: CancellationToken,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +64,19 @@ impl Pulse {
         Arc::new(Self {
             state: Mutex::new(State::Asking(Instant::now())),
             changed: Notify::new(),
+            evicted: CancellationToken::new(),
         })
+    }
+
+    /// Makes room, unless a request is under way, which then is safe. Under the lock:
+    /// nothing begins on a connection that is about to be cut.
+    fn evict(&self) -> bool {
+        let state = self.lock();
+        let quiet = state.quiet_since().is_some();
+        if quiet {
+            self.evicted.cancel();
+        }
+        quiet
     }
 
     /// Bytes came in: the begin of a request, where none is under way. On a
@@ -76,13 +90,19 @@ impl Pulse {
         }
     }
 
-    /// A request has come whole.
-    pub(super) fn request(self: &Arc<Self>) -> Busy {
-        self.set(|state| match state {
+    /// A request has come whole; `None` when the connection had to make room.
+    pub(super) fn request(self: &Arc<Self>) -> Option<Busy> {
+        let mut state = self.lock();
+        if self.evicted.is_cancelled() {
+            return None;
+        }
+        *state = match *state {
             State::Busy(number) => State::Busy(number + 1),
             _ => State::Busy(1),
-        });
-        Busy(self.clone())
+        };
+        drop(state);
+        self.changed.notify_one();
+        Some(Busy(self.clone()))
     }
 
     /// Ends when the connection has been without progress for too long.
@@ -124,7 +144,7 @@ pub(super) struct Connections {
 #[derive(Debug, Default)]
 struct Places {
     next: u64,
-    taken: HashMap<u64, (Arc<Pulse>, CancellationToken)>,
+    taken: HashMap<u64, Arc<Pulse>>,
 }
 
 /// A connection's place, until it is dropped.
@@ -133,8 +153,6 @@ pub(super) struct Place {
     id: u64,
     all: Arc<Connections>,
     pub(super) pulse: Arc<Pulse>,
-    /// Cancelled when another one needs the place.
-    pub(super) evicted: CancellationToken,
 }
 
 impl Drop for Place {
@@ -155,24 +173,24 @@ impl Connections {
     /// quiet for longest makes room; `None` when every one is answering.
     pub(super) fn admit(self: &Arc<Self>) -> Option<Place> {
         let mut places = self.lock();
-        if places.taken.len() >= self.limit {
-            let quiet = places.taken.iter().filter_map(|(id, (pulse, _))| {
+        while places.taken.len() >= self.limit {
+            let quiet = places.taken.iter().filter_map(|(id, pulse)| {
                 let since = pulse.lock().quiet_since()?;
                 Some((since, *id))
             });
             let (_, quietest) = quiet.min()?;
-            if let Some((_, evicted)) = places.taken.remove(&quietest) {
-                evicted.cancel();
+            // It may have been asked something since.
+            if places.taken[&quietest].evict() {
+                places.taken.remove(&quietest);
             }
         }
-        let (id, pulse, evicted) = (places.next, Pulse::new(), CancellationToken::new());
+        let (id, pulse) = (places.next, Pulse::new());
         places.next += 1;
-        places.taken.insert(id, (pulse.clone(), evicted.clone()));
+        places.taken.insert(id, pulse.clone());
         Some(Place {
             id,
             all: self.clone(),
             pulse,
-            evicted,
         })
     }
 
@@ -232,15 +250,29 @@ mod tests {
         let second = all.admit().unwrap();
         let busy = first.pulse.request();
         let third = all.admit().unwrap();
-        assert!(second.evicted.is_cancelled());
-        assert!(!first.evicted.is_cancelled());
+        assert!(second.pulse.evicted.is_cancelled());
+        assert!(!first.pulse.evicted.is_cancelled());
         assert_eq!(all.len(), 2);
         let _also = third.pulse.request();
         assert!(all.admit().is_none(), "both answer");
         drop(busy);
         assert!(all.admit().is_some());
-        assert!(first.evicted.is_cancelled());
+        assert!(first.pulse.evicted.is_cancelled());
         drop(second);
         assert_eq!(all.len(), 1, "the fourth is gone, the third is there");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_begins_on_a_connection_that_had_to_make_room() {
+        let all = Connections::new(1);
+        let first = all.admit().unwrap();
+        let _second = all.admit().unwrap();
+        assert!(first.pulse.evicted.is_cancelled());
+        assert!(first.pulse.request().is_none());
+        let busy = Pulse::new();
+        let request = busy.request();
+        assert!(!busy.evict() && request.is_some());
+        drop(request);
+        assert!(busy.evict());
     }
 }

@@ -11,6 +11,7 @@ use kubelet_streams::spdy::{self, Connection, FlowControl};
 use kubelet_streams::websocket::{Channels, Direction, Encoding, Role, Tunnel};
 use kubelet_streams::{Event, Protocol};
 use serde_json::Value;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Duration, timeout};
 
@@ -344,6 +345,22 @@ impl Session {
     pub async fn write(&mut self, bytes: &[u8]) {
         let stdin = self.stream(Kind::Stdin);
         self.client.send(stdin, bytes).await;
+    }
+
+    /// Types until nothing more goes, and vanishes in the middle.
+    pub async fn type_until_it_stalls(mut self) {
+        let endless = async {
+            loop {
+                self.write(&[b'x'; 32 << 10]).await;
+            }
+        };
+        let stalled: Result<(), _> = timeout(Duration::from_secs(2), endless).await;
+        assert!(stalled.is_err());
+        let (socket, _) = self.client.line.get_ref();
+        // Reset: what is still to be sent would hold the end back for minutes.
+        SockRef::from(socket)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
     }
 
     pub async fn finish_stdin(&mut self) {

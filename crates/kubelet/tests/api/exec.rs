@@ -73,6 +73,7 @@ async fn what_is_not_success_is_never_told_as_success() {
         ),
         ("lost", Err("the device is away")),
         ("absent", Err("container \"app\" does not run")),
+        ("panic", Err("the backend panicked")),
     ] {
         for remote in [SPDY, V5] {
             let path = exec(&format!("command={command}&output=1"));
@@ -146,6 +147,20 @@ async fn a_process_goes_with_its_client() {
         assert_eq!(session.read(8).await, b"waiting\n");
         alive(&rig, 1).await;
         drop(session);
+        alive(&rig, 0).await;
+    }
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_reads_nothing_goes_with_its_client_too() {
+    let rig = Rig::new().await;
+    rig.runs("web").await;
+    for remote in [SPDY, V5] {
+        let path = exec("command=wait&input=1&output=1");
+        let mut session = Session::begin(&rig, remote, &path).await;
+        assert_eq!(session.read(8).await, b"waiting\n");
+        session.type_until_it_stalls().await;
         alive(&rig, 0).await;
     }
     rig.end().await;

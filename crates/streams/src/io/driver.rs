@@ -38,6 +38,9 @@ pub struct Driver<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
+    /// Nothing moved for too long: whoever is at work is told, and has a while to tell
+    /// the client, which would take silence for success.
+    Idle,
     /// All is sent but the end of our side.
     ShuttingDown,
     /// Reads until the peer hangs up too.
@@ -66,7 +69,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         loop {
             let sent = self.send(cx)?;
             match self.phase {
-                Phase::Open => match self.shared.events(&mut self.input) {
+                Phase::Open | Phase::Idle => match self.shared.events(&mut self.input) {
                     // Answers of the events just read go out before the next bytes come in.
                     _ if self.output_waits() && sent.is_ready() => {}
                     Next::Read => match self.read(cx)? {
@@ -137,15 +140,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
 
     fn timed_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
             match self.phase {
-                Phase::Open => {
-                    let until = self.last_moved + IDLE_TIMEOUT;
-                    if until <= Instant::now() {
-                        let idle = format!("nothing moved for {} s", IDLE_TIMEOUT.as_secs());
-                        return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, idle)));
-                    }
-                    self.timer.as_mut().reset(until);
+                Phase::Open if self.last_moved + IDLE_TIMEOUT > now => {
+                    self.timer.as_mut().reset(self.last_moved + IDLE_TIMEOUT);
                 }
+                Phase::Open => {
+                    self.phase = Phase::Idle;
+                    self.timer.as_mut().reset(now + CLOSE_TIMEOUT);
+                    let idle = format!("nothing moved for {} s", IDLE_TIMEOUT.as_secs());
+                    self.shared.end(End::new(io::ErrorKind::TimedOut, idle));
+                }
+                Phase::Idle => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
                 // It had its time; all that was to be sent was sent.
                 Phase::ShuttingDown | Phase::Lingering => return Poll::Ready(Ok(())),
             }
@@ -167,7 +173,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Driver<T> {
         };
         self.shared.end(end);
         self.shared.over.cancel();
-        // A broken protocol was noted when it was seen, and outlasts the orderly end.
+        // A broken protocol, or idleness, was noted when it was seen, and outlasts the orderly end.
         Poll::Ready(self.shared.lock().result(result))
     }
 }

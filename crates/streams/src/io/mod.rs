@@ -3,7 +3,8 @@
 //!
 //! Back-pressure: a writer waits while too much is waiting to be sent. A reader that does
 //! not read holds up its whole connection once
-//! [`STREAM_BUFFER`](crate::limits::STREAM_BUFFER) bytes wait for it, because no
+//! [`STREAM_BUFFER`](crate::limits::STREAM_BUFFER) bytes wait for it, or
+//! [`CONNECTION_BUFFER`](crate::limits::CONNECTION_BUFFER) for all readers, because no
 //! Kubernetes client lets itself be stopped on one stream
 //! ([`FlowControl`](crate::spdy::FlowControl)); as long as it is held up, nobody notices
 //! that the peer is gone. A reader that is dropped takes everything.

@@ -6,10 +6,11 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
+use tokio::io::ReadBuf;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{OUTPUT_HIGH_WATER, STREAM_BUFFER};
+use crate::limits::{CONNECTION_BUFFER, MAX_STREAMS, OUTPUT_HIGH_WATER, STREAM_BUFFER};
 use crate::protocol::{Event, Protocol, ProtocolError};
 use crate::spdy::frame::{ResetStatus, StreamId};
 use crate::spdy::headers::Headers;
@@ -36,7 +37,9 @@ pub(super) struct State {
     /// Goodbye was said: send what is left, and end.
     pub(super) closing: bool,
     /// Streams that hold more than [`STREAM_BUFFER`].
-    pub(super) full: usize,
+    full: usize,
+    /// Bytes that all streams hold.
+    held: usize,
     /// Why the connection is over.
     pub(super) end: Option<End>,
     flushed: bool,
@@ -112,6 +115,7 @@ impl Shared {
             driver: None,
             closing: false,
             full: 0,
+            held: 0,
             end: None,
             flushed: false,
             spill: BytesMut::new(),
@@ -167,7 +171,7 @@ impl Shared {
             if state.closing {
                 return Next::Close;
             }
-            if state.full > 0 {
+            if state.is_held_up() {
                 return Next::Wait;
             }
             match state.protocol.next(input) {
@@ -182,9 +186,7 @@ impl Shared {
                     return Next::Close;
                 }
                 Ok(Some(event)) => state.event(event),
-                Ok(None) if state.protocol.output().len() >= OUTPUT_HIGH_WATER => {
-                    return Next::Wait;
-                }
+                Ok(None) if state.waiting() >= OUTPUT_HIGH_WATER => return Next::Wait,
                 Ok(None) => return Next::Read,
                 Err(error) => {
                     state.closing = true;
@@ -201,13 +203,43 @@ impl Shared {
 impl State {
     /// Forgets a stream and what was not read of it.
     pub(super) fn remove(&mut self, id: StreamId) {
-        let Some(slot) = self.streams.remove(&id) else {
+        self.drop_unread(id);
+        self.streams.remove(&id);
+    }
+
+    /// Lets go of what was not read of a stream.
+    pub(super) fn drop_unread(&mut self, id: StreamId) {
+        let Some(slot) = self.streams.get_mut(&id) else {
             return;
         };
-        if slot.is_full() {
-            self.full -= 1;
-        }
-        self.protocol.consumed(id, slot.inbound.len());
+        self.full -= usize::from(slot.is_full());
+        let unread = std::mem::take(&mut slot.inbound).len();
+        self.held -= unread;
+        self.protocol.consumed(id, unread);
+    }
+
+    /// Takes as much of a stream's bytes as there is room for in `buf`.
+    pub(super) fn read(&mut self, id: StreamId, buf: &mut ReadBuf<'_>) {
+        let Some(slot) = self.streams.get_mut(&id) else {
+            return;
+        };
+        let was_full = slot.is_full();
+        let len = slot.inbound.len().min(buf.remaining());
+        buf.put_slice(&slot.inbound[..len]);
+        slot.inbound.advance(len);
+        self.full -= usize::from(was_full && !slot.is_full());
+        self.held -= len;
+        self.protocol.consumed(id, len);
+    }
+
+    /// Whether a reader has to move before more is read.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.full > 0 || self.held > CONNECTION_BUFFER
+    }
+
+    /// Bytes that wait to be taken.
+    fn waiting(&mut self) -> usize {
+        self.spill.len() + self.protocol.output().len()
     }
 
     pub(super) fn expects_streams(&self) -> bool {
@@ -229,6 +261,8 @@ impl State {
     /// Sends without waiting for room. For the last word on a stream, which is short.
     pub(super) fn send_now(&mut self, stream: StreamId, mut data: &[u8]) {
         self.spill.unsplit(self.protocol.output().split());
+        // It took what they wait for to go, and nobody else will tell them.
+        self.wake_writers();
         while let Ok(len @ 1..) = self.protocol.send(stream, data) {
             data = &data[len..];
         }
@@ -247,10 +281,16 @@ impl State {
         }
     }
 
-    /// What the driver ends with: `result`, unless the peer broke the protocol before.
+    /// What the driver ends with: `result`, unless the peer broke the protocol or was
+    /// idle before.
     pub(super) fn result(&self, result: io::Result<()>) -> io::Result<()> {
         match &self.end {
-            Some(end) if end.kind == io::ErrorKind::InvalidData => Err(end.error()),
+            Some(
+                end @ End {
+                    kind: io::ErrorKind::InvalidData | io::ErrorKind::TimedOut,
+                    ..
+                },
+            ) => Err(end.error()),
             _ => result,
         }
     }
@@ -270,7 +310,9 @@ impl State {
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Opened { stream, .. } if self.refuse => {
+            // A stream that the peer took back counts until it is let go here: else
+            // opening and resetting would have no bound.
+            Event::Opened { stream, .. } if self.refuse || self.streams.len() >= MAX_STREAMS => {
                 self.protocol.reset(stream, ResetStatus::REFUSED_STREAM);
             }
             Event::Opened { stream, headers } => {
@@ -283,6 +325,7 @@ impl State {
                     let was_full = slot.is_full();
                     slot.inbound.extend_from_slice(&data);
                     self.full += usize::from(!was_full && slot.is_full());
+                    self.held += data.len();
                     wake(slot.reader.take());
                 }
                 _ => self.protocol.consumed(stream, data.len()),
@@ -338,7 +381,7 @@ impl State {
 }
 
 impl Slot {
-    pub(super) fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.inbound.len() > STREAM_BUFFER
     }
 }

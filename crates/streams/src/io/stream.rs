@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::state::{Ended, Shared};
@@ -96,15 +95,11 @@ impl AsyncRead for Reader {
                 }
             };
         }
-        let was_full = slot.is_full();
-        let len = slot.inbound.len().min(buf.remaining());
-        buf.put_slice(&slot.inbound[..len]);
-        slot.inbound.advance(len);
-        state.full -= usize::from(was_full && !slot.is_full());
-        state.protocol.consumed(self.id, len);
+        let was_held_up = state.is_held_up();
+        state.read(self.id, buf);
         let driver = state
             .driver
-            .take_if(|_| was_full || !state.protocol.output().is_empty());
+            .take_if(|_| was_held_up || !state.protocol.output().is_empty());
         drop(guard);
         super::state::wake(driver);
         Poll::Ready(Ok(()))
@@ -189,11 +184,8 @@ impl Drop for Reader {
             let Some(slot) = state.streams.get_mut(&self.id) else {
                 return;
             };
-            let was_full = slot.is_full();
-            let unread = std::mem::take(&mut slot.inbound).len();
             slot.reader_gone = true;
-            state.full -= usize::from(was_full);
-            state.protocol.consumed(self.id, unread);
+            state.drop_unread(self.id);
             state.half_dropped(self.id);
         });
     }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::{Buf, Bytes, BytesMut};
 use tungstenite::Message;
 
-use super::socket::{Incoming, Role, Socket, SocketError};
+use super::socket::{Incoming, PIECE, Role, Socket, SocketError};
 use crate::limits::{MAX_DATA_SENT, OUTPUT_HIGH_WATER};
 use crate::protocol::{Event, NotOpen, Protocol, ProtocolError};
 use crate::spdy::frame::{ResetStatus, StreamId};
@@ -34,9 +34,6 @@ pub enum Direction {
     /// Both.
     Both,
 }
-
-/// Bytes of a message that are told at once.
-const PIECE: usize = 32 * 1024;
 
 /// First byte of the message by which a v5 client says that it is done with a channel.
 const CLOSE: u8 = 255;
@@ -171,7 +168,7 @@ impl Channels {
         (!told).then_some(Event::Closed)
     }
 
-    /// The next piece of a message, which may be far larger than what anyone wants to hold.
+    /// The next piece of a message.
     fn piece(&mut self) -> Option<Event> {
         let (stream, mut rest) = self.message.take()?;
         let data = rest.split_to(rest.len().min(PIECE));

@@ -53,6 +53,10 @@ pub(super) struct Socket {
     failed: Option<SocketError>,
 }
 
+/// Bytes of a message that are told at once: it may be far larger than what anyone wants
+/// to hold.
+pub(super) const PIECE: usize = 32 * 1024;
+
 /// Buffer of tungstenite beside the caller's own, in bytes.
 const READ_BUFFER: usize = 8 * 1024;
 

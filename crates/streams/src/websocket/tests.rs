@@ -420,6 +420,28 @@ fn a_pipe_carries_bytes_however_the_messages_are_cut_and_ends_with_the_goodbye()
 }
 
 #[test]
+fn a_large_message_in_the_tunnel_comes_in_pieces() {
+    let mut inner = crate::spdy::Connection::new(crate::spdy::Role::Client, FlowControl::Ignored);
+    let stream = inner.open(&Headers::default()).unwrap();
+    let mut wire = inner.output().split();
+    let len = 1 << 20;
+    wire.extend(stream.0.to_be_bytes());
+    wire.extend(u32::try_from(len).unwrap().to_be_bytes());
+    wire.resize(wire.len() + len, 7);
+    let mut client = Channels::new(Role::Client, Encoding::Binary, false, &[]);
+    client.send_whole(&wire);
+    let mut server = Tunnel::new(Role::Server, FlowControl::Ignored);
+    let events = feed(&mut server, &client.output().split()).unwrap();
+    let pieces = events.iter().filter_map(|event| match event {
+        Event::Data { data, .. } => Some(data.len()),
+        _ => None,
+    });
+    let pieces: Vec<usize> = pieces.collect();
+    assert_eq!(pieces.iter().sum::<usize>(), len);
+    assert!(pieces.iter().all(|piece| *piece <= 32 << 10), "{pieces:?}");
+}
+
+#[test]
 fn text_in_the_tunnel_is_refused() {
     let mut server = Tunnel::new(Role::Server, FlowControl::Ignored);
     assert_eq!(

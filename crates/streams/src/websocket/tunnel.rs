@@ -3,10 +3,10 @@
 
 use std::fmt;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tungstenite::Message;
 
-use super::socket::{Incoming, Role, Socket, SocketError};
+use super::socket::{Incoming, PIECE, Role, Socket, SocketError};
 use crate::limits::{MAX_DATA_SENT, OUTPUT_HIGH_WATER};
 use crate::protocol::{Event, NotOpen, Protocol, ProtocolError};
 use crate::spdy::frame::{ResetStatus, StreamId};
@@ -16,6 +16,8 @@ use crate::spdy::{self, Connection, FlowControl, OpenError, headers::Headers};
 pub struct Tunnel {
     socket: Socket,
     connection: Connection,
+    /// What is still to be read of the last message.
+    message: Bytes,
     /// SPDY that has come out of messages.
     input: BytesMut,
 }
@@ -31,6 +33,7 @@ impl Tunnel {
         Self {
             socket: Socket::new(role),
             connection: Connection::new(spdy_role, flow),
+            message: Bytes::new(),
             input: BytesMut::new(),
         }
     }
@@ -76,15 +79,21 @@ impl Protocol for Tunnel {
                     return Err(error);
                 }
             }
+            if self.socket.output.len() >= OUTPUT_HIGH_WATER {
+                return Ok(None);
+            }
+            if !self.message.is_empty() {
+                let piece = self.message.split_to(self.message.len().min(PIECE));
+                self.input.extend_from_slice(&piece);
+                continue;
+            }
             match self.socket.read(input)? {
                 None => return Ok(None),
                 Some(Incoming::Closed { .. }) => return Ok(Some(Event::Closed)),
                 Some(Incoming::Message { text: true, .. }) => {
                     return Err(self.socket.fail(SocketError::Text).into());
                 }
-                Some(Incoming::Message { data, text: false }) => {
-                    self.input.extend_from_slice(&data)
-                }
+                Some(Incoming::Message { data, text: false }) => self.message = data,
             }
         }
     }

@@ -11,7 +11,8 @@
 //!
 //! # Guarantees
 //! - A client that is gone ends what was started for it: the backend's future is
-//!   dropped.
+//!   dropped. One that vanished without a word is noticed by the probes of its
+//!   connection, also where a process does not read and so nothing is read from it.
 //! - A client takes silence for success, so that every session that ends without an
 //!   outcome, at the process's end too, tells a failure first.
 //! - Nothing of a command or of what passes through is ever logged.
@@ -21,14 +22,16 @@ mod process;
 mod run;
 mod target;
 
+use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use kubelet_streams::io::Driver;
+use kubelet_streams::limits::CLOSE_TIMEOUT;
 use kubelet_streams::negotiate::{self, Accepted, Forward, Refusal, Remote};
 use kubelet_streams::portforward;
 use kubelet_streams::remote::Options;
@@ -36,7 +39,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, error};
 use vk_provider::Backend;
 use vk_provider::streams::{AttachRequest, ExecRequest};
 
@@ -46,6 +49,7 @@ pub(super) use self::run::run;
 use self::target::Target;
 use super::answer;
 use super::limits::{ENDING, LAST_WORD};
+use super::line::Line;
 use super::node::NodeApi;
 use super::query::{pairs, values};
 use super::route::InPod;
@@ -205,13 +209,38 @@ fn bad(text: impl Into<String>) -> Refused {
 impl Session {
     /// Serves it to its end; behind `stop` it has [`ENDING`] to come to it by itself.
     pub(super) async fn run(self, stop: &CancellationToken) {
-        let io = match self.upgrade.await {
-            Ok(upgraded) => TokioIo::new(upgraded),
+        let line = match self.upgrade.await.map(Line::of) {
+            Ok(Some(line)) => line,
+            Ok(None) => return error!("a connection was upgraded that is none of the API's"),
             Err(error) => return debug!(%error, "a connection was not upgraded"),
         };
-        match self.work {
-            Work::Process(process) => process.run(io, stop).await,
-            Work::Forward(forwarding) => forwarding.run(io, stop).await,
+        let lost = line.lost();
+        // What a connection into the pod was sent may still go out.
+        let rest = match self.work {
+            Work::Process(_) => Duration::ZERO,
+            Work::Forward(_) => CLOSE_TIMEOUT,
+        };
+        let work = async {
+            match self.work {
+                Work::Process(process) => process.run(line, stop).await,
+                Work::Forward(forwarding) => forwarding.run(line, stop).await,
+            }
+        };
+        // Whoever waits for a process to read does not read, and would not notice.
+        let lost = async {
+            match lost {
+                Ok(lost) => lost.await,
+                Err(error) => {
+                    debug!(%error, "a lost client will be noticed late");
+                    pending().await
+                }
+            }
+            sleep(rest).await;
+        };
+        tokio::select! {
+            biased;
+            () = work => {}
+            () = lost => debug!("a session's client was lost"),
         }
     }
 }

@@ -1,15 +1,16 @@
 //! `exec` and `attach`: a process and the client's side of it.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt};
 use kubelet_streams::io::{self, Handle, Session, Sizes};
 use kubelet_streams::negotiate::Remote;
 use kubelet_streams::remote::{Options, Outcome};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, error};
 use vk_provider::streams::{AttachRequest, ExecRequest, Exit, Input, Output, ProcessIo, TermSize};
 use vk_provider::{Backend, BackendError};
 
@@ -78,7 +79,10 @@ impl Process {
         let gone = ending.gone();
         let outcome = tokio::select! {
             biased;
-            ended = self.call(io) => ended,
+            ended = AssertUnwindSafe(self.call(io)).catch_unwind() => ended.unwrap_or_else(|_| {
+                error!("the backend panicked in a session");
+                Outcome::Failed("the backend panicked".into())
+            }),
             () = gone.cancelled() => {
                 return debug!("a session's client went away before its process ended");
             }

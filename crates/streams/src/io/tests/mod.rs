@@ -1,6 +1,7 @@
 //! A client, step by step, against the driver; sessions and forwards each in their module.
 
 mod forward;
+mod hostile;
 mod session;
 
 use std::time::Duration;

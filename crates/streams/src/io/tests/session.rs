@@ -468,10 +468,34 @@ async fn a_connection_on_which_nothing_moves_is_closed() {
     assert!(!handle.gone().is_cancelled());
     sleep(Duration::from_secs(2)).await;
     assert!(handle.gone().is_cancelled());
+    let begin = Instant::now();
     assert_eq!(
         running.await.unwrap().unwrap_err().kind(),
         std::io::ErrorKind::TimedOut
     );
+    assert!(
+        begin.elapsed() <= CLOSE_TIMEOUT,
+        "though nobody says goodbye"
+    );
+}
+
+/// A client takes a connection that just ends for success.
+#[tokio::test(start_paused = true)]
+async fn a_session_on_which_nothing_moves_is_told_as_a_failure() {
+    let (handle, running, mut client) = start_spdy(ALL);
+    let session = tokio::spawn(Session::accept(handle, SPDY, ALL));
+    let [error, ..] = client
+        .open_kinds([Kind::Error, Kind::Stdin, Kind::Stdout, Kind::Stderr])
+        .await;
+    let session = session.await.unwrap().unwrap();
+    session.ending.gone().cancelled().await;
+    drop(session);
+    let (data, _) = client.drain().await;
+    let status = &data.iter().find(|(id, _)| *id == error).unwrap().1;
+    assert!(String::from_utf8_lossy(status).contains(r#""status":"Failure""#));
+    drop(client);
+    let ended = running.await.unwrap().unwrap_err();
+    assert_eq!(ended.kind(), std::io::ErrorKind::TimedOut);
 }
 
 #[tokio::test(start_paused = true)]
