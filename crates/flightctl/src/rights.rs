@@ -51,8 +51,6 @@ const CLIENT_CA: Right = Right {
     resource: "configmaps",
     object: Some(("kube-system", "extension-apiserver-authentication")),
 };
-/// For a serving certificate of the cluster.
-const SIGNING: Right = create("certificates.k8s.io", "certificatesigningrequests");
 
 impl std::fmt::Display for Right {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -65,13 +63,12 @@ impl std::fmt::Display for Right {
     }
 }
 
+/// What `config/rbac.yaml` grants. The right to ask for a certificate is not among
+/// it: Kubernetes gives it to nodes' own users, and signs for no other.
 fn needed(api: &ApiSettings) -> Vec<Right> {
     let mut all = vec![TOKENS, ACCESS];
     if api.client_ca == ClientCa::Cluster {
         all.push(CLIENT_CA);
-    }
-    if api.certificate == ServingCertificate::Requested {
-        all.push(SIGNING);
     }
     all
 }
@@ -205,8 +202,5 @@ mod tests {
         assert_eq!(told(&api), [&reviews[..], &[client_ca]].concat());
         api.client_ca = ClientCa::Nobody;
         assert_eq!(told(&api), reviews);
-        api.certificate = ServingCertificate::Requested;
-        let signing = "create certificatesigningrequests.certificates.k8s.io";
-        assert_eq!(told(&api), [&reviews[..], &[signing]].concat());
     }
 }
