@@ -6,7 +6,7 @@ CARGO ?= cargo
 REAL := tests/real
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-contract test-integration tools test-real bench fmt lint image clean
+.PHONY: help build demo test test-contract test-integration tools test-real bench fuzz fmt lint image clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -39,6 +39,10 @@ test-real: ## Tests on real parts; FLIGHTCTL_BIN=folder adds the real Flight Con
 
 bench: ## Numbers on a real API server, beside a ceiling and kwok; SIZE=500 is quick
 	@tests/bench/run.sh
+
+SECONDS ?= 60
+fuzz: ## libFuzzer over the codecs of the streams, SECONDS=60 for each target
+	@crates/streams/fuzz/run.sh $(SECONDS)
 
 fmt: ## Format the code
 	$(CARGO) fmt --all

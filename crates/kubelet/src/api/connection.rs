@@ -111,7 +111,8 @@ async fn answer(
         debug!(%error, "a connection failed");
     }
     if let Ok((session, _held)) = session.try_recv() {
-        session.run(&stop).await;
+        // Apart: connections that never become a session would carry its size.
+        Box::pin(session.run(&stop)).await;
     }
 }
 

@@ -2,7 +2,6 @@
 //! whether there is still another end.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,6 +9,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -48,8 +48,7 @@ impl Line {
     /// because the other end has said all. Has a file of its own.
     pub(super) fn lost(&self) -> io::Result<impl Future<Output = ()> + use<>> {
         let (socket, _) = self.stream.get_ref();
-        let socket = std::net::TcpStream::from(socket.as_fd().try_clone_to_owned()?);
-        let socket = TcpStream::from_std(socket)?;
+        let socket = TcpStream::from_std(SockRef::from(socket).try_clone()?.into())?;
         Ok(async move {
             let _ = socket.ready(Interest::ERROR).await;
         })
