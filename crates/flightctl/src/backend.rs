@@ -129,6 +129,10 @@ impl FlightControl {
             let since = now.checked_sub(world.away_for(&placed.device));
             describe(&mut facts, placed, device, since.unwrap_or(now));
         }
+        if facts.applied.is_some() && facts.reach == Reach::Reachable {
+            let ended = facts.ended;
+            world.with_told(uid, |placed| placed.heard.ended = ended);
+        }
         Some(facts)
     }
 

@@ -11,6 +11,7 @@ use vk_provider::{PodEvents, PodKey, PodRequest, Revision};
 
 use crate::contest::Contest;
 use crate::device::DeviceView;
+use crate::echo::Heard;
 use crate::items::{Item, Seal, environment_item};
 use crate::mapping::{Expected, Policy};
 use crate::marker::{self, Marker};
@@ -58,6 +59,8 @@ pub struct Placed {
     pub shown_since: Instant,
     /// Whether the device has confirmed it since.
     pub sign: Sign,
+    /// What its device has shown of its present revision.
+    pub(crate) heard: Heard,
     /// Where its story is told.
     pub events: Option<Arc<dyn PodEvents>>,
     /// Why the last write was refused, as reason and sentence.
@@ -118,6 +121,7 @@ impl Placed {
             items: BTreeMap::new(),
             shown_since: Instant::now(),
             sign: Sign::None,
+            heard: Heard::default(),
             events: None,
             refused: None,
             contest: Contest::default(),
@@ -150,7 +154,9 @@ impl Placed {
                 if self.settled() {
                     return false;
                 }
-                !applied || matches!(status, None | Some("Preparing" | "Starting" | "Unknown"))
+                !applied
+                    || self.heard.may_be_echo()
+                    || matches!(status, None | Some("Preparing" | "Starting" | "Unknown"))
             }
         }
     }
@@ -271,6 +277,7 @@ impl Placed {
                     *version = None;
                     // Whoever wrote it wrote its files too.
                     self.items.clear();
+                    self.heard = Heard::default();
                 }
             }
             _ => {}
@@ -305,6 +312,14 @@ impl Placed {
     /// Silence alone says nothing: the device has confirmed what has settled.
     pub fn confirmed(&self) -> bool {
         self.settled() && self.sign == Sign::Again
+    }
+
+    /// Takes what the device shows of the revision that it runs.
+    pub(crate) fn hear(&mut self, view: &DeviceView) {
+        if self.applied(view).is_some() {
+            let shown = view.app_status.get(&self.app);
+            self.heard.hear(view.boot.as_deref(), shown);
+        }
     }
 
     /// Something about it begins to be shown.
@@ -382,6 +397,7 @@ impl Placed {
 
     /// Its application was written, with these items.
     pub(crate) fn wrote<'a>(&mut self, items: impl IntoIterator<Item = &'a Item>) {
+        self.heard = Heard::default();
         self.items.clear();
         items.into_iter().for_each(|item| self.keeps(item));
     }

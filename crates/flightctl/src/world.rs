@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use vk_provider::{PodKey, Uid};
 
 use crate::device::DeviceView;
+use crate::echo::Heard;
 use crate::fleet::{Grouping, Rules, group};
 use crate::marker::Marker;
 use crate::placed::{Placed, Stage};
@@ -173,6 +174,7 @@ impl World {
         for (uid, placed) in self.pods.iter_mut().filter(|(_, p)| p.device == device) {
             placed.rendered(rendered.rendered, &rendered.applications, &self.cluster);
             placed.see(view, &self.cluster);
+            placed.hear(view);
             self.dirty.insert(uid.clone());
         }
     }
@@ -240,6 +242,11 @@ impl World {
         if opened {
             self.mark_waiting();
         }
+        for (uid, placed) in &mut self.pods {
+            if placed.heard.has_become_news() {
+                self.dirty.insert(uid.clone());
+            }
+        }
         Changes { nodes, problems }
     }
 
@@ -290,6 +297,7 @@ impl World {
                 placed.shown_again();
             }
             freed |= placed.see(&view, &self.cluster);
+            placed.hear(&view);
             if matches!(placed.stage, Stage::Removed { .. }) && placed.application(&view).is_some()
             {
                 let place = (name.clone(), placed.app.clone());
@@ -337,7 +345,8 @@ impl World {
                 version: None,
                 after: 0,
             };
-            let placed = Placed::new(marker.key, node, &view.name, name, stage);
+            let mut placed = Placed::new(marker.key, node, &view.name, name, stage);
+            placed.heard = Heard::of_another_process();
             self.pods.insert(uid, placed);
         }
     }
