@@ -92,7 +92,8 @@ pub enum Stage {
         /// Only a later rendered version can lack it.
         after: u64,
     },
-    /// The device runs a version without it and does not list it any more.
+    /// The device runs a version without it and does not list it any more, and its
+    /// spec has no file of it.
     Gone,
     /// The device itself was deleted from Flight Control, or decommissioned.
     DeviceDeleted,
@@ -233,6 +234,7 @@ impl Placed {
             .applications
             .iter()
             .find(|a| Marker::ours(a, &self.app, cluster));
+        let nothing_left = self.has_left(view) && !view.has_items_left_of(&self.app);
         match &mut self.stage {
             // Someone put it back: only later versions can lack it again.
             Stage::Removed { version, after } if found.is_some() => {
@@ -245,13 +247,7 @@ impl Placed {
                     after: view.rendered,
                 };
             }
-            Stage::Removed {
-                version: Some(version),
-                ..
-            } if view.reported >= *version
-                && !view.disconnected()
-                && !view.app_status.contains_key(&self.app) =>
-            {
+            Stage::Removed { .. } if nothing_left => {
                 self.stage = Stage::Gone;
                 return true;
             }
@@ -283,6 +279,15 @@ impl Placed {
             _ => {}
         }
         false
+    }
+
+    /// The device runs a version without it and does not list it any more: nothing
+    /// of it needs its files.
+    pub(crate) fn has_left(&self, device: &DeviceView) -> bool {
+        matches!(&self.stage, Stage::Removed { version: Some(version), .. }
+            if device.reported >= *version
+                && !device.disconnected()
+                && !device.app_status.contains_key(&self.app))
     }
 
     /// The revision that the device runs, once it does.

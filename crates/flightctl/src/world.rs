@@ -2,6 +2,7 @@
 //! Synchronous and without I/O; the follower and the writers feed it.
 
 mod copies;
+mod files;
 mod left;
 mod room;
 mod summary;
@@ -33,6 +34,8 @@ pub struct World {
     away: HashMap<String, Instant>,
     pods: HashMap<Uid, Placed>,
     copies: copies::Copies,
+    /// Files that belong to nothing, by device and application, and since when.
+    strays: BTreeMap<(String, String), Instant>,
     left: left::Left,
     grouping: Grouping,
     reachable: Result<(), String>,
@@ -76,6 +79,7 @@ impl World {
             away: HashMap::new(),
             pods: HashMap::new(),
             copies: copies::Copies::new(),
+            strays: BTreeMap::new(),
             left: left::Left::default(),
             grouping,
             reachable: Ok(()),
@@ -256,6 +260,7 @@ impl World {
         self.received.remove(name);
         self.away.remove(name);
         self.copies.retain(|(device, _), _| device != name);
+        self.strays.retain(|(device, _), _| device != name);
         for (uid, placed) in &mut self.pods {
             if placed.device == name {
                 placed.device_gone();
@@ -316,6 +321,7 @@ impl World {
         } else {
             self.away.remove(&name);
         }
+        self.note_strays(&view);
         self.received.insert(name.clone(), Instant::now());
         self.devices.insert(name, view);
         opened || freed
