@@ -129,6 +129,10 @@ impl FlightControl {
             let since = now.checked_sub(world.away_for(&placed.device));
             describe(&mut facts, placed, device, since.unwrap_or(now));
         }
+        if facts.applied.is_some() && facts.reach == Reach::Reachable {
+            let ended = facts.ended;
+            world.with_told(uid, |placed| placed.heard.ended = ended);
+        }
         Some(facts)
     }
 
@@ -353,7 +357,7 @@ impl Backend for FlightControl {
         }
         let written = match self
             .writers
-            .submit(&device, writer::Change::Remove(app.clone()))
+            .submit(&device, writer::Change::End(app.clone()))
             .await
         {
             Err(BackendError::NotFound) => {
@@ -394,9 +398,17 @@ impl Backend for FlightControl {
     async fn release(&self, pod: &PodKey) -> Result<(), BackendError> {
         let left = {
             let world = self.world();
-            world.pod(&pod.uid).and_then(|p| match p.stage {
-                Stage::Written { .. } | Stage::Reserved => Some((p.device.clone(), p.app.clone())),
-                _ => None,
+            world.pod(&pod.uid).and_then(|p| {
+                let items = || {
+                    let device = world.device(&p.device);
+                    device.is_some_and(|d| d.has_items_left_of(&p.app))
+                };
+                let left = match p.stage {
+                    Stage::Written { .. } | Stage::Reserved => true,
+                    Stage::Removed { .. } => items(),
+                    Stage::Gone | Stage::DeviceDeleted => false,
+                };
+                left.then(|| (p.device.clone(), p.app.clone()))
             })
         };
         if let Some((device, app)) = left {

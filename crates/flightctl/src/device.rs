@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::items::Seen;
+use crate::items::{Seen, environment_item, volumes_item};
 
 /// What the provider needs of a device.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -144,6 +144,18 @@ impl DeviceView {
     /// The item of its config of this name.
     pub fn item(&self, name: &str) -> Option<&Seen> {
         self.items.iter().flatten().find(|item| item.name == name)
+    }
+
+    /// Whether its config has items named after an application of ours that is not
+    /// there any more.
+    pub fn has_items_left_of(&self, app: &str) -> bool {
+        let named = |name: String| self.item(&name).is_some();
+        !self.has_application(app) && (named(volumes_item(app)) || named(environment_item(app)))
+    }
+
+    /// Whether its spec has an application of this name, whoever's.
+    pub fn has_application(&self, app: &str) -> bool {
+        self.applications.iter().any(|a| a["name"] == app)
     }
 
     /// `alias (name)`, or the name.

@@ -30,6 +30,10 @@ pub struct Sight<'a> {
     pub settled: bool,
     /// And the device was heard of since: what it does not show is not there.
     pub confirmed: bool,
+    /// What it shows may be what was: its agent has just restarted.
+    pub echo: bool,
+    /// It had ended before.
+    pub ended: bool,
 }
 
 /// What it means.
@@ -58,11 +62,11 @@ pub fn facts(expected: &Expected, sight: &Sight<'_>) -> Seen {
     let status = sight.device.app_status.get(sight.app);
     match status {
         _ if !sight.applied => story.on_its_way(sight),
-        // The agent has just restarted.
-        None => {}
-        Some(status) => story.shown(status, sight),
+        Some(status) if !sight.echo => story.shown(status, sight),
+        // The agent has just restarted: what was known stands.
+        _ => story.ended = sight.ended,
     }
-    story.told(sight, status.filter(|_| sight.applied))
+    story.told(sight, status.filter(|_| sight.applied && !sight.echo))
 }
 
 struct Story<'a> {
@@ -469,7 +473,7 @@ impl Story<'_> {
 }
 
 /// `n/m`.
-fn counts(ready: &str) -> Option<(usize, usize)> {
+pub(crate) fn counts(ready: &str) -> Option<(usize, usize)> {
     let (up, seen) = ready.split_once('/')?;
     Some((up.trim().parse().ok()?, seen.trim().parse().ok()?))
 }

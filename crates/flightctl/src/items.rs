@@ -15,6 +15,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::mapping::folder;
+
 /// Where the files of pods are on a device: a folder per pod, and in it one per
 /// volume.
 pub const ROOT: &str = "/var/lib/virtual-kubelet";
@@ -35,6 +37,9 @@ pub const DEVICE_LIMIT: usize = 16 * 1024 * 1024;
 const DEFAULT_MODE: u64 = 0o644;
 const DEFAULT_USER: &str = "root";
 
+/// What the name of an item of variables ends with.
+const ENVIRONMENT: &str = "-env";
+
 /// The item with the files of a pod's volumes.
 pub fn volumes_item(app: &str) -> String {
     app.to_owned()
@@ -42,7 +47,7 @@ pub fn volumes_item(app: &str) -> String {
 
 /// The item with the environment of a pod's containers.
 pub fn environment_item(app: &str) -> String {
-    format!("{app}-env")
+    format!("{app}{ENVIRONMENT}")
 }
 
 /// One file of an item.
@@ -160,6 +165,9 @@ pub struct Seen {
     pub bytes: usize,
     /// Of its files.
     pub seal: Seal,
+    /// The application of ours whose item it is, by its name and where its files
+    /// are. Whose cluster's is not to be seen.
+    pub of: Option<String>,
 }
 
 impl Seen {
@@ -169,8 +177,25 @@ impl Seen {
             name: item["name"].as_str().unwrap_or_default().to_owned(),
             bytes: json_bytes(item),
             seal: seal(item),
+            of: application(item),
         }
     }
+}
+
+fn application(item: &Value) -> Option<String> {
+    let name = item["name"].as_str()?;
+    let app = name.strip_suffix(ENVIRONMENT).unwrap_or(name);
+    if !app.starts_with("vk-") {
+        return None;
+    }
+    let folder = format!("{}/", folder(app));
+    let ours = |file: &Value| {
+        file["path"]
+            .as_str()
+            .is_some_and(|path| path.starts_with(&folder))
+    };
+    let files = item["inline"].as_array()?;
+    files.iter().all(ours).then(|| app.to_owned())
 }
 
 fn seal(item: &Value) -> Seal {

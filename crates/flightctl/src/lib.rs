@@ -24,6 +24,7 @@ pub mod config;
 pub mod console;
 pub mod contest;
 pub mod device;
+mod echo;
 pub mod facts;
 pub mod fleet;
 pub mod follow;

@@ -11,6 +11,7 @@ use vk_provider::{PodEvents, PodKey, PodRequest, Revision};
 
 use crate::contest::Contest;
 use crate::device::DeviceView;
+use crate::echo::Heard;
 use crate::items::{Item, Seal, environment_item};
 use crate::mapping::{Expected, Policy};
 use crate::marker::{self, Marker};
@@ -58,6 +59,8 @@ pub struct Placed {
     pub shown_since: Instant,
     /// Whether the device has confirmed it since.
     pub sign: Sign,
+    /// What its device has shown of its present revision.
+    pub(crate) heard: Heard,
     /// Where its story is told.
     pub events: Option<Arc<dyn PodEvents>>,
     /// Why the last write was refused, as reason and sentence.
@@ -89,7 +92,8 @@ pub enum Stage {
         /// Only a later rendered version can lack it.
         after: u64,
     },
-    /// The device runs a version without it and does not list it any more.
+    /// The device runs a version without it and does not list it any more, and its
+    /// spec has no file of it.
     Gone,
     /// The device itself was deleted from Flight Control, or decommissioned.
     DeviceDeleted,
@@ -118,6 +122,7 @@ impl Placed {
             items: BTreeMap::new(),
             shown_since: Instant::now(),
             sign: Sign::None,
+            heard: Heard::default(),
             events: None,
             refused: None,
             contest: Contest::default(),
@@ -150,7 +155,9 @@ impl Placed {
                 if self.settled() {
                     return false;
                 }
-                !applied || matches!(status, None | Some("Preparing" | "Starting" | "Unknown"))
+                !applied
+                    || self.heard.may_be_echo()
+                    || matches!(status, None | Some("Preparing" | "Starting" | "Unknown"))
             }
         }
     }
@@ -227,6 +234,7 @@ impl Placed {
             .applications
             .iter()
             .find(|a| Marker::ours(a, &self.app, cluster));
+        let nothing_left = self.has_left(view) && !view.has_items_left_of(&self.app);
         match &mut self.stage {
             // Someone put it back: only later versions can lack it again.
             Stage::Removed { version, after } if found.is_some() => {
@@ -239,13 +247,7 @@ impl Placed {
                     after: view.rendered,
                 };
             }
-            Stage::Removed {
-                version: Some(version),
-                ..
-            } if view.reported >= *version
-                && !view.disconnected()
-                && !view.app_status.contains_key(&self.app) =>
-            {
+            Stage::Removed { .. } if nothing_left => {
                 self.stage = Stage::Gone;
                 return true;
             }
@@ -271,11 +273,21 @@ impl Placed {
                     *version = None;
                     // Whoever wrote it wrote its files too.
                     self.items.clear();
+                    self.heard = Heard::default();
                 }
             }
             _ => {}
         }
         false
+    }
+
+    /// The device runs a version without it and does not list it any more: nothing
+    /// of it needs its files.
+    pub(crate) fn has_left(&self, device: &DeviceView) -> bool {
+        matches!(&self.stage, Stage::Removed { version: Some(version), .. }
+            if device.reported >= *version
+                && !device.disconnected()
+                && !device.app_status.contains_key(&self.app))
     }
 
     /// The revision that the device runs, once it does.
@@ -305,6 +317,14 @@ impl Placed {
     /// Silence alone says nothing: the device has confirmed what has settled.
     pub fn confirmed(&self) -> bool {
         self.settled() && self.sign == Sign::Again
+    }
+
+    /// Takes what the device shows of the revision that it runs.
+    pub(crate) fn hear(&mut self, view: &DeviceView) {
+        if self.applied(view).is_some() {
+            let shown = view.app_status.get(&self.app);
+            self.heard.hear(view.boot.as_deref(), shown);
+        }
     }
 
     /// Something about it begins to be shown.
@@ -382,6 +402,7 @@ impl Placed {
 
     /// Its application was written, with these items.
     pub(crate) fn wrote<'a>(&mut self, items: impl IntoIterator<Item = &'a Item>) {
+        self.heard = Heard::default();
         self.items.clear();
         items.into_iter().for_each(|item| self.keeps(item));
     }

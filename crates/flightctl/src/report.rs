@@ -28,6 +28,8 @@ pub fn containers(placed: &Placed, device: &DeviceView, applied: bool) -> Option
             .map(|(reason, message)| (reason.as_str(), message.as_str())),
         settled: placed.settled(),
         confirmed: placed.confirmed(),
+        echo: placed.heard.may_be_echo(),
+        ended: placed.heard.ended,
     };
     Some(facts(&expected, &sight))
 }

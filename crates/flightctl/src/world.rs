@@ -2,6 +2,7 @@
 //! Synchronous and without I/O; the follower and the writers feed it.
 
 mod copies;
+mod files;
 mod left;
 mod room;
 mod summary;
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use vk_provider::{PodKey, Uid};
 
 use crate::device::DeviceView;
+use crate::echo::Heard;
 use crate::fleet::{Grouping, Rules, group};
 use crate::marker::Marker;
 use crate::placed::{Placed, Stage};
@@ -32,6 +34,8 @@ pub struct World {
     away: HashMap<String, Instant>,
     pods: HashMap<Uid, Placed>,
     copies: copies::Copies,
+    /// Files that belong to nothing, by device and application, and since when.
+    strays: BTreeMap<(String, String), Instant>,
     left: left::Left,
     grouping: Grouping,
     reachable: Result<(), String>,
@@ -75,6 +79,7 @@ impl World {
             away: HashMap::new(),
             pods: HashMap::new(),
             copies: copies::Copies::new(),
+            strays: BTreeMap::new(),
             left: left::Left::default(),
             grouping,
             reachable: Ok(()),
@@ -173,6 +178,7 @@ impl World {
         for (uid, placed) in self.pods.iter_mut().filter(|(_, p)| p.device == device) {
             placed.rendered(rendered.rendered, &rendered.applications, &self.cluster);
             placed.see(view, &self.cluster);
+            placed.hear(view);
             self.dirty.insert(uid.clone());
         }
     }
@@ -240,6 +246,11 @@ impl World {
         if opened {
             self.mark_waiting();
         }
+        for (uid, placed) in &mut self.pods {
+            if placed.heard.has_become_news() {
+                self.dirty.insert(uid.clone());
+            }
+        }
         Changes { nodes, problems }
     }
 
@@ -249,6 +260,7 @@ impl World {
         self.received.remove(name);
         self.away.remove(name);
         self.copies.retain(|(device, _), _| device != name);
+        self.strays.retain(|(device, _), _| device != name);
         for (uid, placed) in &mut self.pods {
             if placed.device == name {
                 placed.device_gone();
@@ -290,6 +302,7 @@ impl World {
                 placed.shown_again();
             }
             freed |= placed.see(&view, &self.cluster);
+            placed.hear(&view);
             if matches!(placed.stage, Stage::Removed { .. }) && placed.application(&view).is_some()
             {
                 let place = (name.clone(), placed.app.clone());
@@ -308,6 +321,7 @@ impl World {
         } else {
             self.away.remove(&name);
         }
+        self.note_strays(&view);
         self.received.insert(name.clone(), Instant::now());
         self.devices.insert(name, view);
         opened || freed
@@ -337,7 +351,8 @@ impl World {
                 version: None,
                 after: 0,
             };
-            let placed = Placed::new(marker.key, node, &view.name, name, stage);
+            let mut placed = Placed::new(marker.key, node, &view.name, name, stage);
+            placed.heard = Heard::of_another_process();
             self.pods.insert(uid, placed);
         }
     }

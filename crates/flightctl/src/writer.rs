@@ -54,15 +54,22 @@ pub enum Change {
         /// The files of its volumes.
         volumes: Item,
     },
-    /// Take ours of this name out, with its files.
+    /// Take ours of this name out, with its files: of what does not run any more,
+    /// or must not. An agent takes files away before it stops containers.
     Remove(String),
+    /// Take ours of this name out and leave its files to its containers.
+    End(String),
+    /// Take the files out of an application of ours that is not there any more.
+    Clear(String),
 }
 
 impl Change {
     fn app(&self) -> &str {
         match self {
             Self::Put(workload) => workload.app["name"].as_str().unwrap_or_default(),
-            Self::Refresh { app, .. } | Self::Remove(app) => app,
+            Self::Refresh { app, .. } | Self::Remove(app) | Self::End(app) | Self::Clear(app) => {
+                app
+            }
         }
     }
 
@@ -75,7 +82,8 @@ impl Change {
                 (environment, workload.environment.as_ref()),
             ],
             Self::Refresh { volumes: item, .. } => vec![(volumes, Some(item))],
-            Self::Remove(_) => vec![(volumes, None), (environment, None)],
+            Self::Remove(_) | Self::Clear(_) => vec![(volumes, None), (environment, None)],
+            Self::End(_) => Vec::new(),
         }
     }
 }
@@ -359,7 +367,9 @@ fn refusal(device: &str, error: &ClientError, change: &Change) -> BackendError {
                 message: error.to_string(),
                 retry: None,
             },
-            Change::Remove(_) => unavailable(device, &error.to_string(), None),
+            Change::Remove(_) | Change::End(_) | Change::Clear(_) => {
+                unavailable(device, &error.to_string(), None)
+            }
         },
         ClientError::TestFailed { .. } => {
             unavailable(device, "other writers change it all the time", None)

@@ -46,6 +46,8 @@ fn see(expected: &Expected, device: &DeviceView, applied: bool, settled: bool) -
             refused: None,
             settled,
             confirmed: settled,
+            echo: false,
+            ended: false,
         },
     )
 }
@@ -330,6 +332,8 @@ fn silence_alone_ends_nothing() {
             refused: None,
             settled: true,
             confirmed,
+            echo: false,
+            ended: false,
         };
         assert!(!facts(&never, &sight(false)).ended, "{status}");
         assert!(facts(&never, &sight(true)).ended, "{status}");

@@ -65,7 +65,11 @@ impl World {
     /// Finds a pod that Kubernetes names by its application's name, where it was
     /// not adopted: nobody else has its UID.
     pub fn claim(&mut self, key: &PodKey, app: &str) {
-        let Some(device) = self.holder(app) else {
+        let Some((device, stage)) = self
+            .holder(app)
+            .map(|device| (device, Stage::Reserved))
+            .or_else(|| self.leaving_from(app))
+        else {
             return;
         };
         if self.device(&device).is_some_and(DeviceView::decommissioned) {
@@ -73,8 +77,23 @@ impl World {
         }
         let node = self.grouping.node_of.get(&device).cloned();
         let node = node.unwrap_or_default();
-        let placed = Placed::new(key.clone(), node, &device, app, Stage::Reserved);
+        let placed = Placed::new(key.clone(), node, &device, app, stage);
         self.pods.insert(key.uid.clone(), placed);
+    }
+
+    /// The device that another process took this application out of, and that has not
+    /// confirmed it or has files of it.
+    fn leaving_from(&self, app: &str) -> Option<(String, Stage)> {
+        let mut devices = self.devices.values();
+        let device = devices.find(|d| {
+            let left = d.has_items_left_of(app) || d.app_status.contains_key(app);
+            left && !d.has_application(app)
+        })?;
+        let stage = Stage::Removed {
+            version: None,
+            after: 0,
+        };
+        Some((device.name.clone(), stage))
     }
 
     /// The device that holds this application already: it was not adopted where

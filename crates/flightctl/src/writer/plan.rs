@@ -69,14 +69,18 @@ impl Spec {
             // files with it.
             (Change::Refresh { .. }, None) => return None,
             (Change::Refresh { .. }, Some(_)) => {}
-            (Change::Remove(_), Some(_)) => {
+            (Change::Remove(_) | Change::End(_), Some(_)) => {
                 self.apps.retain(|app| !Marker::ours(app, name, cluster));
             }
+            // It was put back, and has its files.
+            (Change::Clear(_), Some(_)) => return None,
             // Another cluster's application of this name has items of these names.
-            (Change::Remove(_), None) if self.apps.iter().any(|app| app["name"] == name) => {
+            (Change::Remove(_) | Change::Clear(_), None)
+                if self.apps.iter().any(|app| app["name"] == name) =>
+            {
                 return None;
             }
-            (Change::Remove(_), None) => {}
+            (Change::Remove(_) | Change::End(_) | Change::Clear(_), None) => {}
         }
         for (name, item) in change.items() {
             self.set(&name, item);
@@ -210,7 +214,9 @@ mod tests {
         let other = json!({"name": "x", "appType": "quadlet", "inline": []});
         let spec = json!({"applications": [theirs, other], "config": [foreign(&name())]});
         let remove = Change::Remove(name());
-        assert_eq!(after(&spec, &[&remove]), spec);
+        for change in [&remove, &Change::End(name()), &Change::Clear(name())] {
+            assert_eq!(after(&spec, &[change]), spec);
+        }
         let put = put("text");
         let both = after(&spec, &[&put]);
         assert_eq!(both["applications"], json!([theirs, other, ours]));
@@ -230,6 +236,17 @@ mod tests {
             assert_eq!(after(&here, &[&put("text")]), here, "nothing to do");
             let gone = after(&here, &[&Change::Remove(name())]);
             assert_eq!(items(&gone), items(&spec));
+            let ended = after(&here, &[&Change::End(name())]);
+            assert_eq!(
+                ended["applications"],
+                spec["applications"]
+                    .as_array()
+                    .map_or(json!([]), |a| json!(a))
+            );
+            assert_eq!(ended["config"], here["config"], "its containers have them");
+            let cleared = after(&ended, &[&Change::Clear(name())]);
+            assert_eq!(items(&cleared), items(&spec));
+            assert_eq!(after(&here, &[&Change::Clear(name())]), here, "it is there");
             let both = [&put("text"), &Change::Remove(name()), &put("other")];
             assert_eq!(items(&after(&spec, &both)), expected);
         }

@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod leaving;
 mod objects;
 
 use bench::{Bench, pod};
@@ -96,8 +97,9 @@ async fn a_pod_has_everything_it_is_given_and_leaves_nothing_behind() {
         .await;
     bench.backend.release(&request.key).await.unwrap();
     bench.until(|b| b.device.applications().is_empty()).await;
-    let left: Vec<_> = bench.device.files().into_keys().collect();
-    assert_eq!(left, ["/etc/motd"]);
+    bench
+        .until(|b| b.device.files().into_keys().eq(["/etc/motd"]))
+        .await;
     let spec = bench.spec();
     assert_eq!(spec["config"], json!([foreign()]));
     assert_eq!(spec["applications"], json!([]));

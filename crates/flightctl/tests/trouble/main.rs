@@ -14,6 +14,7 @@ mod stage;
 
 mod away;
 mod devices;
+mod echo;
 mod edits;
 mod pace;
 mod refusals;

@@ -101,6 +101,8 @@ fn what_the_device_refuses_waits_for_that_reason() {
         refused: Some(("FleetManaged", "owned")),
         settled: true,
         confirmed: false,
+        echo: false,
+        ended: false,
     };
     let seen = facts(&expected(Policy::Always, &[Role::App]), &sight);
     assert_eq!(told(&seen), "|FleetManaged");

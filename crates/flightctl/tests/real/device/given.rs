@@ -363,6 +363,10 @@ fn files_of_user(greeting: &str) -> Files {
     files
 }
 
+/// Ends at once when it is told to, and says what it has then.
+const FAREWELL: &str =
+    "trap 'echo goodbye and $(cat /given/settings/greeting); exit' TERM; sleep 86400 & wait";
+
 fn one() -> Value {
     let items =
         json!([{"key": "greeting", "path": "greeting"}, {"key": "picked", "path": "picked"}]);
@@ -374,7 +378,7 @@ fn one() -> Value {
         "terminationGracePeriodSeconds": 1,
         "automountServiceAccountToken": false,
         "containers": [{
-            "name": "app", "image": IMAGE, "command": ["sleep", "86400"],
+            "name": "app", "image": IMAGE, "command": ["sh", "-c", FAREWELL],
             "env": [
                 {"name": "FROM_SECRET", "valueFrom": {"secretKeyRef": {"name": "hush", "key": "word"}}},
                 {"name": "HOST", "valueFrom": field("status.hostIP")},

@@ -23,6 +23,13 @@ impl Edge {
     }
 
     pub fn an_agent_that_restarts_touches_nothing(&mut self) {
+        let told = |edge: &Self| {
+            let told = "{.status.containerStatuses[*].restartCount} \
+                        {.status.containerStatuses[*].lastState} \
+                        {.status.conditions[?(@.type=='Ready')].status}";
+            [MANY, ONE].map(|pod| edge.world.jsonpath("default", pod, told))
+        };
+        let shown = told(self);
         self.nothing_restarts(|edge| {
             let process = |edge: &Self| {
                 let show = ["systemctl", "show", "-p", "MainPID", "flightctl-agent"];
@@ -36,6 +43,7 @@ impl Edge {
                 e.status()["applicationsSummary"]["status"] == "NoApplications"
             });
             edge.until("and then of both", |e| {
+                assert_eq!(told(e), shown, "it tells what was");
                 let status = e.status();
                 let all = status["applications"].as_array().map_or(0, Vec::len);
                 all == 2 && status["applicationsSummary"]["status"] == "Healthy"
@@ -43,6 +51,7 @@ impl Edge {
             edge.all_is_as_asked_for("good evening", "hello");
             edge.greeting_becomes("good night");
             edge.all_is_as_asked_for("good night", "hello");
+            assert_eq!(told(edge), shown);
         });
     }
 
@@ -118,9 +127,16 @@ impl Edge {
         assert!(!config.contains(uid.as_str()), "{config}");
         assert_eq!(self.run_of(&one, "app"), neighbour, "its neighbour runs on");
         self.folders_go_with_the_next_start(&uid);
+        let farewells = |edge: &Self| {
+            let count = "journalctl -b -o cat --no-pager | grep -c '^goodbye and good night$' || :";
+            let count = edge.machine.ok(&["sh", "-c", count]);
+            count.trim().parse::<usize>().unwrap()
+        };
+        let before = farewells(self);
         self.world
             .plane
             .ok(&["delete", "pod", ONE, "--timeout=60s"]);
+        self.until("it had its files to the end", |e| farewells(e) > before);
         self.until("no file of ours is on the device", |e| {
             let find = format!("find {ROOT} ! -type d; ls -d /etc/containers/systemd/vk-* || :");
             e.machine.ok(&["sh", "-c", &find]).is_empty()

@@ -18,6 +18,12 @@ use crate::flightctl::model::ApplicationStatus;
 /// been started is still missing from the status pushed with the update.
 pub(crate) const MONITOR_LAG: Duration = Duration::from_millis(200);
 
+/// How long a restarted agent takes to read the events since the boot.
+const REPLAY_MILLIS: usize = 10_000;
+
+/// Events kept of each application; the journal of a real device is bounded too.
+const HISTORY: usize = 200;
+
 /// Where a unit's start job is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -82,6 +88,12 @@ pub(super) struct Host {
     /// over updates.
     pub(super) highest: BTreeMap<String, u64>,
     pub(super) blind_until: Option<Instant>,
+    /// A restarted agent shows what was, and not only nothing.
+    pub(super) replays: bool,
+    /// Since when it does.
+    pub(super) replay: Option<Instant>,
+    /// What happened to the containers of each application since the boot.
+    pub(super) history: BTreeMap<String, Vec<(String, Seen)>>,
     /// How much later than they happen the agent reads events.
     pub(super) lag: Duration,
     pub(super) power: CancellationToken,
@@ -111,6 +123,12 @@ impl Host {
     pub(super) fn event(&mut self, app: &str, container: &str, seen: Seen) {
         let now = Instant::now();
         let lag = self.lag;
+        if self.apps.contains_key(app) {
+            let history = self.history.entry(app.into()).or_default();
+            history.push((container.into(), seen));
+            let surplus = history.len().saturating_sub(HISTORY);
+            history.drain(..surplus);
+        }
         if let Some(app) = self.apps.get_mut(app) {
             let events = app.containers.entry(container.into()).or_default();
             // Only the last event that is old enough will ever be shown.
@@ -122,6 +140,20 @@ impl Host {
                 app.started.remove(container);
             }
         }
+    }
+
+    /// The states of an application's containers at this point of a replay, as their
+    /// names and last events; `None` when it has caught up.
+    pub(super) fn replayed(&self, app: &str, now: Instant) -> Option<BTreeMap<&str, Seen>> {
+        let since = now.saturating_duration_since(self.replay?);
+        let all = self.history.get(app).map(Vec::as_slice).unwrap_or_default();
+        let read = all.len() * usize::try_from(since.as_millis()).ok()? / REPLAY_MILLIS;
+        let read = all.get(..read).filter(|read| read.len() < all.len())?;
+        Some(
+            read.iter()
+                .map(|(name, seen)| (name.as_str(), *seen))
+                .collect(),
+        )
     }
 
     /// Whether another container of the pod exists.
@@ -163,12 +195,16 @@ impl AppRun {
         now: Instant,
         lag: Duration,
         restarts: u64,
+        replayed: Option<&BTreeMap<&str, Seen>>,
     ) -> (ApplicationStatus, Health) {
         let shown = |events: &Vec<(Instant, Seen)>| {
             let old = |(at, _): &&(Instant, Seen)| *at + lag <= now;
             events.iter().rfind(old).map(|(_, seen)| *seen)
         };
-        let states: Vec<Seen> = self.containers.values().filter_map(shown).collect();
+        let states: Vec<Seen> = match replayed {
+            Some(states) => states.values().copied().collect(),
+            None => self.containers.values().filter_map(shown).collect(),
+        };
         let count = |wanted: Seen| states.iter().filter(|seen| **seen == wanted).count();
         let (total, up) = (states.len(), count(Seen::Running));
         let (initializing, exited) = (count(Seen::Created), count(Seen::Exited));

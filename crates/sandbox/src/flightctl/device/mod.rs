@@ -235,6 +235,12 @@ impl Device {
         let _ = self.commands.try_send(Command::RestartAgent);
     }
 
+    /// From now on a restarted agent tells what was: for 5 s it lists nothing, and for
+    /// 10 s more what its containers did since the boot, from the beginning on.
+    pub fn replays_after_restart(&self) {
+        self.host.set_replays();
+    }
+
     /// From the next start or pull on, things go like this.
     pub fn script(&self, script: Script) {
         self.scripts.add(script);

@@ -24,6 +24,9 @@ use crate::flightctl::model::ApplicationStatus;
 /// since boot are being replayed (measured: up to 15 s).
 const REPLAY: Duration = Duration::from_secs(10);
 
+/// Of that, as long as nothing is listed, where it then shows what was.
+const BLIND: Duration = Duration::from_secs(5);
+
 /// A daemon-reload with its generators.
 const RELOAD: Duration = Duration::from_millis(500);
 
@@ -207,6 +210,9 @@ impl Simulated {
             pulls: BTreeMap::new(),
             highest: BTreeMap::new(),
             blind_until: None,
+            replays: false,
+            replay: None,
+            history: BTreeMap::new(),
             lag,
             power: stop.child_token(),
             printed: BTreeMap::new(),
@@ -263,6 +269,10 @@ impl Simulated {
 
     pub(crate) fn has_sudo(&self) -> bool {
         !self.0.host().no_sudo
+    }
+
+    pub(crate) fn set_replays(&self) {
+        self.0.host().replays = true;
     }
 
     pub(crate) fn remove_sudo(&self) {
@@ -336,6 +346,7 @@ impl Runtime for Simulated {
         host.apps.remove(app);
         if !for_update {
             host.highest.remove(app);
+            host.history.remove(app);
         }
     }
 
@@ -400,17 +411,17 @@ impl Runtime for Simulated {
         if host.blind_until.is_some_and(|until| now < until) {
             return Vec::new();
         }
-        let lag = host.lag;
-        let highest = &mut host.highest;
-        host.apps
-            .values()
-            .map(|run| {
-                let restarts: u64 = run.units.values().map(|unit| unit.restarts).sum();
-                let shown = highest.entry(run.app.name.clone()).or_default();
-                *shown = restarts.max(*shown);
-                run.status(now, lag, *shown)
-            })
-            .collect()
+        for run in host.apps.values() {
+            let restarts: u64 = run.units.values().map(|unit| unit.restarts).sum();
+            let shown = host.highest.entry(run.app.name.clone()).or_default();
+            *shown = restarts.max(*shown);
+        }
+        let shown = host.apps.iter().map(|(name, run)| {
+            let restarts = host.highest.get(name).copied().unwrap_or_default();
+            let replayed = host.replayed(name, now);
+            run.status(now, host.lag, restarts, replayed.as_ref())
+        });
+        shown.collect()
     }
 
     fn agent_restarted(&self) {
@@ -418,7 +429,13 @@ impl Runtime for Simulated {
             let mut host = self.0.host();
             host.highest.clear();
             host.pulls.clear();
-            host.blind_until = Some(Instant::now() + REPLAY);
+            let now = Instant::now();
+            if host.replays {
+                host.blind_until = Some(now + BLIND);
+                host.replay = Some(now + BLIND);
+            } else {
+                host.blind_until = Some(now + REPLAY);
+            }
         }
         for app in self.0.app_names() {
             let inner = Arc::clone(&self.0);
@@ -443,6 +460,8 @@ impl Runtime for Simulated {
             host.highest.clear();
             host.pulls.clear();
             host.blind_until = None;
+            host.replay = None;
+            host.history.clear();
             for app in host.apps.values_mut() {
                 app.containers.clear();
                 for unit in app.units.values_mut() {
