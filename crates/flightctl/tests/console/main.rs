@@ -255,7 +255,7 @@ async fn a_client_that_leaves_a_followed_log_leaves_nothing_behind() {
     drop(log);
     bench.pass(5).await;
     assert_eq!(noted(&bench), 0);
-    let (exit, ..) = exec(&bench, &command(&pod, &["exit", "0"]), None).await;
+    let (exit, ..) = exec(&bench, &command(&pod, &["sh", "-c", "exit 0"]), None).await;
     assert_eq!(exit, Ok(Exit::Code(0)));
 }
 
@@ -269,12 +269,17 @@ async fn a_command_has_its_words_its_streams_and_its_code() {
         (plain, text.as_str()),
         (Ok(Exit::Code(0)), "it's a  \"b\" $HOME `x` \\ ;&\n")
     );
-    let (exit, out, err) = exec(&bench, &command(&pod, &["warn", "careful"]), None).await;
+    let (exit, out, err) = exec(
+        &bench,
+        &command(&pod, &["sh", "-c", "echo careful >&2"]),
+        None,
+    )
+    .await;
     assert_eq!(
         (exit, out.as_str(), err.as_str()),
-        (Ok(Exit::Code(0)), "", "careful")
+        (Ok(Exit::Code(0)), "", "careful\n")
     );
-    let (exit, ..) = exec(&bench, &command(&pod, &["exit", "42"]), None).await;
+    let (exit, ..) = exec(&bench, &command(&pod, &["sh", "-c", "exit 42"]), None).await;
     assert_eq!(exit, Ok(Exit::Code(42)));
     let (exit, _, err) = exec(&bench, &command(&pod, &["nope"]), None).await;
     assert_eq!(exit, Ok(Exit::Code(127)));
@@ -313,7 +318,7 @@ async fn a_terminal_has_a_size_and_one_stream() {
     io.sizes = Some(futures::stream::iter([size]).boxed());
     let request = ExecRequest {
         tty: true,
-        ..command(&pod, &["size"])
+        ..command(&pod, &["stty", "size"])
     };
     let mut out = String::new();
     let exec = bench.backend.exec().unwrap();
@@ -323,7 +328,7 @@ async fn a_terminal_has_a_size_and_one_stream() {
     );
     read.unwrap();
     assert_eq!(exit, Ok(Exit::Code(0)));
-    assert_eq!(out, r#"{"Height":43,"Width":132}"#);
+    assert_eq!(out, "43 132\r\n");
     let ran = bench.device.commands().pop().unwrap();
     assert!(ran.starts_with("podman exec -i -t "), "{ran}");
 }
@@ -339,6 +344,6 @@ async fn a_client_that_goes_ends_its_command_and_the_session() {
     assert!(gone.is_err());
     sleep(Duration::from_secs(5)).await;
     assert_eq!(noted(&bench), 0);
-    let (exit, ..) = exec(&bench, &command(&pod, &["exit", "1"]), None).await;
+    let (exit, ..) = exec(&bench, &command(&pod, &["sh", "-c", "exit 1"]), None).await;
     assert_eq!(exit, Ok(Exit::Code(1)));
 }

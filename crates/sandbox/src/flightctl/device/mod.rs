@@ -8,6 +8,7 @@ mod host;
 pub(crate) mod journal;
 mod link;
 mod podman;
+mod programs;
 mod quadlet;
 mod runtime;
 pub(crate) mod script;
