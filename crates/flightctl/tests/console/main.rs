@@ -45,6 +45,7 @@ async fn running(bench: &Bench) -> PodRequest {
 fn query(pod: &PodRequest) -> LogQuery {
     LogQuery {
         pod: pod.key.clone(),
+        labels: Default::default(),
         container: "app".into(),
         previous: false,
         follow: false,
@@ -170,7 +171,7 @@ async fn a_log_has_both_streams_in_the_order_of_writing_and_no_time_in_its_lines
 
 #[tokio::test(start_paused = true)]
 async fn a_followed_log_ends_with_its_container_and_then_the_journal_has_it() {
-    let bench = Bench::new().await;
+    let mut bench = Bench::new().await;
     let script = Script::any()
         .prints(Duration::from_secs(50), &["early", "late"])
         .exits(Duration::from_secs(130), 3);
@@ -210,8 +211,18 @@ async fn a_followed_log_ends_with_its_container_and_then_the_journal_has_it() {
     bench.backend.release(&pod.key).await.unwrap();
     bench.pass(20).await;
     assert_eq!(bench.device.applications().len(), 0);
+    bench.restart().await;
     assert_eq!(
-        read(&bench, &query(&pod)).await.unwrap(),
+        read(&bench, &query(&pod)).await,
+        Err(BackendError::NotFound)
+    );
+    let labels = [("flightctl.io/device", "device-1")];
+    let left = LogQuery {
+        labels: labels.map(|(k, v)| (k.into(), v.into())).into(),
+        ..query(&pod)
+    };
+    assert_eq!(
+        read(&bench, &left).await.unwrap(),
         ["out early\n", "out late\n"]
     );
 }
