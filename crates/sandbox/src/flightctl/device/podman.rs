@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 
-use super::programs::Process;
+use super::process::Process;
 use super::simulated::Simulated;
 
 /// Podman's own code: there is no such container.
