@@ -12,8 +12,6 @@ use super::harness::process::Process;
 pub const ENABLED: &str = "console: {enabled: true}\n";
 /// The pod, and its container.
 pub const TALKER: &str = "talker";
-/// The same of one that ends.
-pub const ENDS: &str = "ends";
 /// An agent begins polls 5 s apart, and slow machines start sudo and podman in
 /// seconds.
 const SOON: Duration = Duration::from_secs(30);
@@ -152,26 +150,6 @@ impl World {
         }
     }
 
-    /// Neither the device's application nor the provider's memory tells where it was.
-    pub fn the_log_of_a_pod_that_ended_outlives_the_provider(&mut self, image: &str) {
-        self.apply(&ends(image));
-        self.until("the pod has ended and left its device", |w| {
-            let uid = w.jsonpath("default", ENDS, "{.metadata.uid}");
-            let spec = w.jsonpath(
-                "default",
-                TALKER,
-                "{.metadata.labels.flightctl\\.io/device}",
-            );
-            let spec = w.flightctl.spec(&spec)["applications"].to_string();
-            w.jsonpath("default", ENDS, "{.status.phase}") == "Succeeded" && !spec.contains(&uid)
-        });
-        self.restart();
-        self.until("its log is there", |w| {
-            w.ran(&["logs", ENDS], "").out == "done\n"
-        });
-        self.plane.ok(&["delete", "pod", ENDS, "--timeout=60s"]);
-    }
-
     /// The device has just gone, and Flight Control does not know it yet.
     pub fn a_device_that_is_away_runs_nothing_and_is_left_alone(&self) {
         let ran = self.ran(&["exec", TALKER, "--", "true"], "");
@@ -195,19 +173,4 @@ impl World {
         println!("kubectl {}: {} ({took:.1} s)", args.join(" "), ran.code);
         ran
     }
-}
-
-fn ends(image: &str) -> String {
-    format!(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {{name: {ENDS}, namespace: default}}
-spec:
-  nodeName: vk-flightctl-node
-  restartPolicy: Never
-  containers:
-  - {{name: {ENDS}, image: {image}, command: [echo, done]}}
-"
-    )
 }

@@ -48,8 +48,6 @@ struct World {
     plane: ControlPlane,
     flightctl: Service,
     health: u16,
-    /// Of the provider's configuration.
-    more: String,
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,14 +132,7 @@ impl World {
             plane,
             flightctl,
             health,
-            more: more.to_owned(),
         }
-    }
-
-    /// Another provider in place of the one that runs.
-    fn restart(&mut self) {
-        self.provider.terminate();
-        self.provider = provider(&self.plane, &self.flightctl, self.health, &self.more);
     }
 
     fn nodes_are_there(&mut self) {
@@ -360,13 +351,8 @@ impl World {
             .complains(Duration::from_millis(10), "oops")
             .prints(Duration::from_secs(1), &["tick"; 600]);
         self.flightctl.devices[3].script(talks);
-        let ends = Script::container(console::ENDS)
-            .prints(Duration::from_millis(10), &["done"])
-            .exits(Duration::from_millis(50), 0);
-        self.flightctl.devices[3].script(ends);
         self.talker_is_ready("docker.io/library/busybox:1");
         self.the_console_answers();
-        self.the_log_of_a_pod_that_ended_outlives_the_provider("docker.io/library/busybox:1");
         self.flightctl.devices[3].disconnect();
         self.a_device_that_is_away_runs_nothing_and_is_left_alone();
         self.flightctl.devices[3].reconnect();

@@ -134,8 +134,6 @@ impl Edge {
     fn logs_and_processes(&mut self) {
         self.world.talker_is_ready(IMAGE);
         self.world.the_console_answers();
-        self.world
-            .the_log_of_a_pod_that_ended_outlives_the_provider(IMAGE);
         let left = "ps -eo args | grep -c '[p]odman \\(logs\\|exec\\)' || :";
         self.until("no session has left a process", |e| {
             e.machine.ok(&["sh", "-c", left]) == "0"
