@@ -3,7 +3,6 @@
 
 mod copies;
 mod files;
-mod left;
 mod room;
 mod summary;
 
@@ -36,7 +35,6 @@ pub struct World {
     copies: copies::Copies,
     /// Files that belong to nothing, by device and application, and since when.
     strays: BTreeMap<(String, String), Instant>,
-    left: left::Left,
     grouping: Grouping,
     reachable: Result<(), String>,
     /// Every device has been read once.
@@ -80,7 +78,6 @@ impl World {
             pods: HashMap::new(),
             copies: copies::Copies::new(),
             strays: BTreeMap::new(),
-            left: left::Left::default(),
             grouping,
             reachable: Ok(()),
             synced: false,
@@ -194,23 +191,19 @@ impl World {
         self.dirty.remove(uid);
         self.waiting.remove(uid);
         if let Some(forgotten) = forgotten {
-            if !matches!(forgotten.stage, Stage::Reserved) {
-                self.left.add(uid, &forgotten.device, &forgotten.app);
-            }
             self.find_again(&forgotten);
         }
     }
 
-    /// Device and application of a pod that has, or had, something on a device that
-    /// still exists.
-    pub(crate) fn place_of(&self, uid: &Uid) -> Option<(&str, &str)> {
-        let (device, app) = match self.pods.get(uid) {
+    /// The device that a pod has, or had, something on, if it still exists: of one
+    /// that is not looked after any more its label tells it.
+    pub(crate) fn place_of(&self, uid: &Uid, label: Option<&str>) -> Option<&DeviceView> {
+        let device = match self.pods.get(uid) {
             Some(placed) if placed.stage == Stage::Reserved => None,
-            Some(placed) => Some((placed.device.as_str(), placed.app.as_str())),
-            None => self.left.place(uid),
-        }?;
-        let device = self.devices.get(device)?;
-        Some((device.name.as_str(), app))
+            Some(placed) => Some(placed.device.as_str()),
+            None => label,
+        };
+        self.devices.get(device?)
     }
 
     /// The next rising number for facts.

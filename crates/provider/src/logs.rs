@@ -9,6 +9,8 @@
 //! [`LogQuery::tail`] leave out, so that less crosses the network, and then says
 //! so ([`LogStream::tailed`]).
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -39,6 +41,10 @@ pub trait Logs: Send + Sync {
 pub struct LogQuery {
     /// The pod.
     pub pod: PodKey,
+    /// Its labels, those of [`crate::PodFacts::labels`] among them: where it was is
+    /// still known so when a backend has forgotten it, as after a restart. Whoever
+    /// may change the pod may change them, so they are a hint and no proof.
+    pub labels: BTreeMap<String, String>,
     /// `name` of a container in its spec, init and ephemeral ones included.
     pub container: String,
     /// The log of the container before its last restart.

@@ -58,7 +58,11 @@ impl Open {
             "\nStays until Ctrl-C. In another terminal:\n\n  export KUBECONFIG={}\n  \
              kubectl get nodes,pods -o wide\n  kubectl describe node vk-flightctl-edge-fleet-1\n  \
              kubectl scale deployment hello-edge --replicas=3\n  \
-             kubectl logs deployment/hello-edge\n",
+             kubectl logs -f deployment/hello-edge\n  \
+             kubectl exec deployment/hello-edge -- ls\n\n\
+             Logs and processes go through the console of the device, which is root there:\n\
+             it is on in this demo, and off unless a configuration says otherwise. They take\n\
+             up to 5 s to begin: agents ask no more often.\n",
             self.kubeconfig().display()
         );
     }

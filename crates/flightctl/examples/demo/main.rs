@@ -29,9 +29,10 @@ use tower::Layer;
 use virtual_kubelet::ApiSettings;
 use vk_flightctl::client::{Client, TokenSource};
 use vk_flightctl::config::{ClusterAgents, default_rules};
+use vk_flightctl::console::Consoles;
 use vk_flightctl::run::{Parts, run};
 use vk_provider::Clock;
-use vk_sandbox::flightctl::{Device, DeviceSpec, FlightControl, Options};
+use vk_sandbox::flightctl::{Device, DeviceSpec, FlightControl, Options, Script};
 use vk_sandbox::kubernetes::Cluster;
 
 use keep::Open;
@@ -42,6 +43,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Simulated agents report this often; real ones every 60 s by default, and
 /// operators are asked for 10 s.
 const STATUS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Between two lines of a container's log, and how many there are.
+const REQUEST: Duration = Duration::from_secs(2);
+const REQUESTS: usize = 1000;
 
 /// Long enough to see that nothing happens.
 const AWAY: Duration = Duration::from_secs(4);
@@ -66,6 +71,7 @@ async fn main() -> Result<()> {
     .enumerate()
     .map(|(index, fleet)| flightctl.add_device(device(index + 1, fleet)))
     .collect();
+    devices.iter().for_each(|device| device.script(chatter()));
     let stop = CancellationToken::new();
     let provider = tokio::spawn(run(parts(&cluster, &flightctl), stop.clone()));
 
@@ -111,6 +117,21 @@ fn device(number: usize, fleet: &str) -> DeviceSpec {
     spec
 }
 
+/// What every container writes, for `kubectl logs`.
+fn chatter() -> Script {
+    let begun = [
+        "a simulated container: no image was pulled",
+        "ready to serve",
+    ];
+    let requests: Vec<String> = (1..=REQUESTS)
+        .map(|number| format!("GET / 200 (request {number})"))
+        .collect();
+    let requests: Vec<&str> = requests.iter().map(String::as_str).collect();
+    Script::any()
+        .prints(Duration::from_millis(10), &begun)
+        .prints(REQUEST, &requests)
+}
+
 fn parts(cluster: &Cluster, flightctl: &FlightControl) -> Parts {
     let base = BaseUriLayer::new(http::Uri::from_static("http://cluster.demo/"));
     let http =
@@ -130,7 +151,11 @@ fn parts(cluster: &Cluster, flightctl: &FlightControl) -> Parts {
         cluster_agents: ClusterAgents::default(),
         workloads: Default::default(),
         kubelet_api: Some(kubelet_api()),
-        consoles: Default::default(),
+        // Off by default: it is root on the device.
+        consoles: Consoles {
+            enabled: true,
+            ..Consoles::default()
+        },
         clock: Clock::live(),
         identity: None,
         listener: None,

@@ -19,7 +19,7 @@ const END_OF_INPUT: &[u8] = b"\x04";
 #[async_trait]
 impl Exec for Console {
     async fn exec(&self, request: &ExecRequest, io: ProcessIo) -> Result<Exit, BackendError> {
-        let container = self.container(&request.pod, &request.container)?;
+        let container = self.container(&request.pod, None, &request.container)?;
         let device = container.device;
         let stdin = io.stdin.is_some();
         let script = script::exec(&container.name, &request.command, stdin, request.tty);

@@ -16,6 +16,7 @@ use super::script::{self, Asked};
 use super::session::Session;
 use super::turn::Purpose;
 use super::{Console, unavailable};
+use crate::place::DEVICE_KEY;
 
 /// What comes within this time is put in order: the two streams of a log pass
 /// through the agent on their own.
@@ -39,7 +40,8 @@ impl Logs for Console {
                 message: "a device removes a container at its end, and with it podman's log of it; what the device's journal kept is found there by CONTAINER_NAME".into(),
             });
         }
-        let container = self.container(&query.pod, &query.container)?;
+        let device = query.labels.get(DEVICE_KEY).map(String::as_str);
+        let container = self.container(&query.pod, device, &query.container)?;
         let purpose = Purpose {
             what: format!("kubectl logs of {}/{}", query.pod.namespace, query.pod.name),
             follows: query.follow,

@@ -42,7 +42,7 @@ use vk_provider::{BackendError, Clock, PodKey};
 
 use crate::client::Client;
 use crate::follow::Follower;
-use crate::mapping::app_id;
+use crate::mapping::{app_id, app_name};
 use crate::world::World;
 use crate::writer::Writers;
 use turn::Turns;
@@ -108,11 +108,18 @@ impl Console {
         }
     }
 
-    /// Where a container is, if its device's console may be used.
-    fn container(&self, pod: &PodKey, container: &str) -> Result<Container, BackendError> {
+    /// Where a container is, if its device's console may be used. Of a pod that is
+    /// not looked after any more its label tells the device: whoever sets it to
+    /// another one finds no container there, as their names are of the pod's UID.
+    fn container(
+        &self,
+        pod: &PodKey,
+        label: Option<&str>,
+        container: &str,
+    ) -> Result<Container, BackendError> {
         let world = self.world();
-        let place = world.place_of(&pod.uid);
-        let (device, app) = place.ok_or(BackendError::NotFound)?;
+        let device = world.place_of(&pod.uid, label);
+        let device = device.ok_or(BackendError::NotFound)?.name.as_str();
         let fleet = world.fleet_of(device);
         if !self.consoles.of_fleet(fleet) {
             let of = if fleet.is_empty() {
@@ -128,7 +135,7 @@ impl Console {
             });
         }
         Ok(Container {
-            name: format!("{}-{container}", app_id(app)),
+            name: format!("{}-{container}", app_id(&app_name(&pod.uid))),
             device: device.to_owned(),
         })
     }

@@ -45,6 +45,7 @@ async fn running(bench: &Bench) -> PodRequest {
 fn query(pod: &PodRequest) -> LogQuery {
     LogQuery {
         pod: pod.key.clone(),
+        labels: Default::default(),
         container: "app".into(),
         previous: false,
         follow: false,
@@ -170,7 +171,7 @@ async fn a_log_has_both_streams_in_the_order_of_writing_and_no_time_in_its_lines
 
 #[tokio::test(start_paused = true)]
 async fn a_followed_log_ends_with_its_container_and_then_the_journal_has_it() {
-    let bench = Bench::new().await;
+    let mut bench = Bench::new().await;
     let script = Script::any()
         .prints(Duration::from_secs(50), &["early", "late"])
         .exits(Duration::from_secs(130), 3);
@@ -210,8 +211,18 @@ async fn a_followed_log_ends_with_its_container_and_then_the_journal_has_it() {
     bench.backend.release(&pod.key).await.unwrap();
     bench.pass(20).await;
     assert_eq!(bench.device.applications().len(), 0);
+    bench.restart().await;
     assert_eq!(
-        read(&bench, &query(&pod)).await.unwrap(),
+        read(&bench, &query(&pod)).await,
+        Err(BackendError::NotFound)
+    );
+    let labels = [("flightctl.io/device", "device-1")];
+    let left = LogQuery {
+        labels: labels.map(|(k, v)| (k.into(), v.into())).into(),
+        ..query(&pod)
+    };
+    assert_eq!(
+        read(&bench, &left).await.unwrap(),
         ["out early\n", "out late\n"]
     );
 }
@@ -255,7 +266,7 @@ async fn a_client_that_leaves_a_followed_log_leaves_nothing_behind() {
     drop(log);
     bench.pass(5).await;
     assert_eq!(noted(&bench), 0);
-    let (exit, ..) = exec(&bench, &command(&pod, &["exit", "0"]), None).await;
+    let (exit, ..) = exec(&bench, &command(&pod, &["sh", "-c", "exit 0"]), None).await;
     assert_eq!(exit, Ok(Exit::Code(0)));
 }
 
@@ -269,12 +280,17 @@ async fn a_command_has_its_words_its_streams_and_its_code() {
         (plain, text.as_str()),
         (Ok(Exit::Code(0)), "it's a  \"b\" $HOME `x` \\ ;&\n")
     );
-    let (exit, out, err) = exec(&bench, &command(&pod, &["warn", "careful"]), None).await;
+    let (exit, out, err) = exec(
+        &bench,
+        &command(&pod, &["sh", "-c", "echo careful >&2"]),
+        None,
+    )
+    .await;
     assert_eq!(
         (exit, out.as_str(), err.as_str()),
-        (Ok(Exit::Code(0)), "", "careful")
+        (Ok(Exit::Code(0)), "", "careful\n")
     );
-    let (exit, ..) = exec(&bench, &command(&pod, &["exit", "42"]), None).await;
+    let (exit, ..) = exec(&bench, &command(&pod, &["sh", "-c", "exit 42"]), None).await;
     assert_eq!(exit, Ok(Exit::Code(42)));
     let (exit, _, err) = exec(&bench, &command(&pod, &["nope"]), None).await;
     assert_eq!(exit, Ok(Exit::Code(127)));
@@ -313,7 +329,7 @@ async fn a_terminal_has_a_size_and_one_stream() {
     io.sizes = Some(futures::stream::iter([size]).boxed());
     let request = ExecRequest {
         tty: true,
-        ..command(&pod, &["size"])
+        ..command(&pod, &["stty", "size"])
     };
     let mut out = String::new();
     let exec = bench.backend.exec().unwrap();
@@ -323,7 +339,7 @@ async fn a_terminal_has_a_size_and_one_stream() {
     );
     read.unwrap();
     assert_eq!(exit, Ok(Exit::Code(0)));
-    assert_eq!(out, r#"{"Height":43,"Width":132}"#);
+    assert_eq!(out, "43 132\r\n");
     let ran = bench.device.commands().pop().unwrap();
     assert!(ran.starts_with("podman exec -i -t "), "{ran}");
 }
@@ -339,6 +355,6 @@ async fn a_client_that_goes_ends_its_command_and_the_session() {
     assert!(gone.is_err());
     sleep(Duration::from_secs(5)).await;
     assert_eq!(noted(&bench), 0);
-    let (exit, ..) = exec(&bench, &command(&pod, &["exit", "1"]), None).await;
+    let (exit, ..) = exec(&bench, &command(&pod, &["sh", "-c", "exit 1"]), None).await;
     assert_eq!(exit, Ok(Exit::Code(1)));
 }

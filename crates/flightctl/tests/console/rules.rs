@@ -39,7 +39,7 @@ async fn a_device_that_does_not_come_runs_nothing_when_it_is_back() {
     let pod = running(&bench).await;
     bench.device.disconnect();
     let begun = bench.clock.now();
-    let (exit, ..) = exec(&bench, &command(&pod, &["exit", "1"]), None).await;
+    let (exit, ..) = exec(&bench, &command(&pod, &["sh", "-c", "exit 1"]), None).await;
     says(&exit.unwrap_err(), "within 20 s");
     assert_eq!(bench.clock.now().duration_since(begun).as_secs(), 20);
     bench.pass(50).await;
@@ -74,7 +74,7 @@ async fn an_opening_that_nobody_waits_for_is_closed_in_the_end() {
 async fn openings_at_once_come_one_after_the_other() {
     let bench = Bench::new().await;
     let pod = running(&bench).await;
-    let request = command(&pod, &["exit", "5"]);
+    let request = command(&pod, &["sh", "-c", "exit 5"]);
     let (a, b) = tokio::join!(exec(&bench, &request, None), exec(&bench, &request, None));
     assert_eq!((a.0, b.0), (Ok(Exit::Code(5)), Ok(Exit::Code(5))));
 }
@@ -91,7 +91,7 @@ async fn a_followed_log_gives_way_to_a_command_and_says_so() {
     let log = logs.open(&follow).await.unwrap();
     let error = logs.open(&follow).await.unwrap_err();
     says(&error, "kubectl logs of shop/web");
-    let request = command(&pod, &["exit", "5"]);
+    let request = command(&pod, &["sh", "-c", "exit 5"]);
     let (told, exit) = tokio::join!(log.items.collect::<Vec<_>>(), exec(&bench, &request, None));
     says(told[0].as_ref().unwrap_err(), "needed for something else");
     assert_eq!(told.len(), 1);
@@ -149,7 +149,7 @@ async fn a_device_without_sudo_is_a_failure_in_words() {
     let bench = Bench::new().await;
     let pod = running(&bench).await;
     bench.device.without_sudo();
-    let (exit, ..) = exec(&bench, &command(&pod, &["exit", "0"]), None).await;
+    let (exit, ..) = exec(&bench, &command(&pod, &["sh", "-c", "exit 0"]), None).await;
     says(
         &exit.unwrap_err(),
         "user flightctl-console with a home directory",

@@ -16,6 +16,7 @@ mod harness;
 
 #[path = "../../../../tests/real/harness/agent_link.rs"]
 mod agent_link;
+mod console;
 #[path = "../corpus/mod.rs"]
 mod corpus;
 mod device;
@@ -37,6 +38,7 @@ use std::time::{Duration, Instant};
 use harness::control_plane::{ControlPlane, KUBELET_CLIENT};
 use harness::process::{Process, free_port};
 use service::Service;
+use vk_sandbox::flightctl::Script;
 
 /// The user's `10 s to Running` and what a busy two-core machine adds to it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,7 +55,7 @@ async fn the_users_scenarios_through_kubectl() {
     let Some(tools) = harness::tools() else {
         return;
     };
-    scenarios(tools, Service::sandbox().await).await;
+    scenarios(tools, Service::sandbox().await, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,12 +63,14 @@ async fn the_same_on_the_real_flight_control_service() {
     let (Some(bin), Some(tools)) = (service::binaries(), harness::tools()) else {
         return;
     };
-    scenarios(tools, Service::real(&bin).await).await;
+    // Consoles of simulated devices are the sandbox's alone.
+    scenarios(tools, Service::real(&bin).await, false).await;
 }
 
-async fn scenarios(tools: PathBuf, flightctl: Service) {
+async fn scenarios(tools: PathBuf, flightctl: Service, consoles: bool) {
     tokio::task::spawn_blocking(move || {
-        let mut world = World::start(&tools, flightctl, "");
+        let more = if consoles { console::ENABLED } else { "" };
+        let mut world = World::start(&tools, flightctl, more);
         world.nodes_are_there();
         world.s1_deploy();
         world.the_nodes_api_answers();
@@ -75,6 +79,9 @@ async fn scenarios(tools: PathBuf, flightctl: Service) {
         world.s4_update();
         world.s6_delete();
         world.s7_inputs();
+        if consoles {
+            world.logs_and_processes();
+        }
         world.the_manifests_are_accepted();
         world.sigterm_keeps_node_and_pods();
     })
@@ -213,12 +220,7 @@ impl World {
             self.plane
                 .ok(&[&["auth", "can-i", account], right].concat());
         }
-        let (role, user) = (
-            "--clusterrole=system:kubelet-api-admin",
-            format!("--user={KUBELET_CLIENT}"),
-        );
-        let grant = ["create", "clusterrolebinding", KUBELET_CLIENT, role, &user];
-        self.plane.ok(&grant);
+        self.may_use_nodes();
         let forward = ["port-forward", "-n", "codeco", "pod/nginx-edge", ":80"];
         self.until("the API server is told what no device can do", |w| {
             let refused = w.plane.kubectl(&forward);
@@ -229,6 +231,16 @@ impl World {
         });
         let log = self.provider.log();
         assert!(!log.contains("turns clients away"), "{log}");
+    }
+
+    /// The API server may ask nodes.
+    fn may_use_nodes(&self) {
+        let (role, user) = (
+            "--clusterrole=system:kubelet-api-admin",
+            format!("--user={KUBELET_CLIENT}"),
+        );
+        let grant = ["create", "clusterrolebinding", KUBELET_CLIENT, role, &user];
+        self.plane.ok(&grant);
     }
 
     fn s2_fleet(&mut self) {
@@ -331,6 +343,21 @@ impl World {
         self.until("no application is left", |w| {
             (1..=4).all(|n| w.applications(n).is_empty())
         });
+    }
+
+    fn logs_and_processes(&mut self) {
+        let talks = Script::container(console::TALKER)
+            .prints(Duration::from_millis(10), &["begun"])
+            .complains(Duration::from_millis(10), "oops")
+            .prints(Duration::from_secs(1), &["tick"; 600]);
+        self.flightctl.devices[3].script(talks);
+        self.talker_is_ready("docker.io/library/busybox:1");
+        self.the_console_answers();
+        self.flightctl.devices[3].disconnect();
+        self.a_device_that_is_away_runs_nothing_and_is_left_alone();
+        self.flightctl.devices[3].reconnect();
+        self.plane
+            .ok(&["delete", "pod", console::TALKER, "--timeout=60s"]);
     }
 
     fn the_manifests_are_accepted(&mut self) {

@@ -174,6 +174,7 @@ impl Processes {
 pub fn query(pod: &PodKey, follow: bool, previous: bool) -> LogQuery {
     LogQuery {
         pod: pod.clone(),
+        labels: Default::default(),
         container: "main".into(),
         previous,
         follow,

@@ -219,6 +219,7 @@ impl Attach for Remote {
         } = io;
         let query = LogQuery {
             pod: pod.clone(),
+            labels: Default::default(),
             container: container.clone(),
             previous: false,
             follow: true,

@@ -22,7 +22,7 @@ use vk_provider::Uid;
 use crate::flightctl_service::FlightControlService;
 use crate::machine::{Machine, SHARED};
 use crate::service::{Service, binaries};
-use crate::{World, harness};
+use crate::{World, console, harness};
 
 /// Ours on the device alone: it has a network of its own.
 const AGENT_PORT: u16 = 7443;
@@ -56,6 +56,7 @@ async fn what_pods_are_given_on_a_real_device() {
         edge.an_agent_that_restarts_touches_nothing();
         edge.a_device_that_boots_again_has_its_pods_and_their_files();
         edge.a_pod_that_goes_leaves_nothing_and_its_neighbour_alone();
+        edge.logs_and_processes();
     })
     .await
     .unwrap();
@@ -99,6 +100,7 @@ impl Edge {
         let link = AbortOnDropHandle::new(tokio::spawn(link(listener, service.agent_port())));
         tokio::task::block_in_place(|| {
             images(&machine);
+            machine.ok(&["sh", "-ec", CONSOLE_USER]);
             let agent = [
                 "systemctl",
                 "enable",
@@ -111,7 +113,9 @@ impl Edge {
         let device = enrolled(service).await;
         println!("it has enrolled ({:.1} s)", begun.elapsed().as_secs_f64());
         let world = tokio::task::block_in_place(|| {
-            let mut world = World::start(&tools, flightctl, WORKLOADS);
+            let more = format!("{WORKLOADS}{}", console::ENABLED);
+            let mut world = World::start(&tools, flightctl, &more);
+            world.may_use_nodes();
             world.until("the device's node is Ready", |w| {
                 let nodes = w.plane.kubectl(&["get", "nodes"]).text;
                 nodes.contains("vk-flightctl-node") && nodes.contains(" Ready ")
@@ -124,6 +128,19 @@ impl Edge {
             machine,
             device,
         })
+    }
+
+    /// The last: the session for a device that is away stays in its annotations.
+    fn logs_and_processes(&mut self) {
+        self.world.talker_is_ready(IMAGE);
+        self.world.the_console_answers();
+        let left = "ps -eo args | grep -c '[p]odman \\(logs\\|exec\\)' || :";
+        self.until("no session has left a process", |e| {
+            e.machine.ok(&["sh", "-c", left]) == "0"
+        });
+        self.machine.ok(&["systemctl", "stop", "flightctl-agent"]);
+        self.world
+            .a_device_that_is_away_runs_nothing_and_is_left_alone();
     }
 
     /// Waits, and says what the device and Flight Control say if it never comes.
@@ -256,6 +273,12 @@ KillSignal=SIGINT
 [Install]
 WantedBy=multi-user.target
 ";
+
+/// As Flight Control's RPM makes it.
+const CONSOLE_USER: &str =
+    "useradd --system --create-home -d /var/lib/flightctl-console -s /bin/bash flightctl-console
+echo 'flightctl-console ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/flightctl-console
+chmod 0440 /etc/sudoers.d/flightctl-console";
 
 /// A way out that ends at once: agents tell the address of the way out.
 const UPLINK: &str = "[Service]

@@ -92,6 +92,7 @@ fn question(api: &NodeApi, place: InPod<'_>, query: &str) -> Result<(LogQuery, O
 fn log_query(pod: &Pod, container: &str, options: &Options) -> Option<LogQuery> {
     Some(LogQuery {
         pod: PodKey::of(pod)?,
+        labels: pod.metadata.labels.clone().unwrap_or_default(),
         container: container.into(),
         previous: options.previous,
         follow: options.follow,

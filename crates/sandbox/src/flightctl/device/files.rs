@@ -88,6 +88,8 @@ fn parents(path: &str) -> impl Iterator<Item = &str> {
 /// What a running container has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Container {
+    /// What it calls itself.
+    pub hostname: String,
     /// Its variables, as far as its unit and the files named there say.
     pub environment: BTreeMap<String, String>,
     /// The files of the device that it sees, by their path in it.
@@ -100,6 +102,9 @@ pub struct Container {
 /// was.
 #[derive(Clone, Debug)]
 pub(crate) struct Started {
+    hostname: String,
+    /// What its processes wrote; it goes with the container.
+    written: Files,
     environment: BTreeMap<String, String>,
     mounts: Vec<(String, Source)>,
 }
@@ -115,7 +120,7 @@ enum Source {
 impl Started {
     /// Creates a unit's container; `None` where Podman cannot: a source or a file
     /// of variables is not there.
-    pub(crate) fn create(unit: &Unit, disk: &Disk) -> Option<Self> {
+    pub(crate) fn create(unit: &Unit, hostname: String, disk: &Disk) -> Option<Self> {
         let mut environment = BTreeMap::new();
         for path in &unit.environment_files {
             let file = disk.files.get(path)?;
@@ -136,9 +141,22 @@ impl Started {
             mounts.push((target.clone(), what));
         }
         Some(Self {
+            hostname,
+            written: Files::new(),
             environment,
             mounts,
         })
+    }
+
+    /// A process writes a file.
+    pub(crate) fn write(&mut self, path: &str, content: Vec<u8>) {
+        let file = DeviceFile {
+            content,
+            mode: 0o644,
+            user: "root".into(),
+            group: "root".into(),
+        };
+        self.written.insert(path.to_owned(), Arc::new(file));
     }
 
     /// What it has now.
@@ -164,7 +182,10 @@ impl Started {
                 Source::Own => {}
             }
         }
+        let written = self.written.iter();
+        files.extend(written.map(|(path, file)| (path.clone(), DeviceFile::clone(file))));
         Container {
+            hostname: self.hostname.clone(),
             environment: self.environment.clone(),
             files,
             mounts: self

@@ -115,6 +115,15 @@ impl Host {
         })
     }
 
+    /// What a container calls itself: its unit's word, or its pod's, or Podman's own.
+    pub(super) fn hostname(&self, app: &str, unit: &Unit, container: &str) -> String {
+        let app = self.apps.get(app);
+        let pod = unit.pod().and_then(|pod| app?.units.get(pod));
+        let pod = pod.and_then(|run| run.unit.hostname.clone());
+        let id = || format!("{:012x}", crc32fast::hash(container.as_bytes()));
+        unit.hostname.clone().or(pod).unwrap_or_else(id)
+    }
+
     pub(super) fn unit(&mut self, app: &str, file: &str) -> Option<&mut UnitRun> {
         self.apps.get_mut(app)?.units.get_mut(file)
     }

@@ -8,11 +8,14 @@ mod host;
 pub(crate) mod journal;
 mod link;
 mod podman;
+mod process;
+mod programs;
 mod quadlet;
 mod runtime;
 pub(crate) mod script;
 mod shell;
 mod simulated;
+mod statements;
 mod supervise;
 
 use std::collections::BTreeMap;

@@ -9,9 +9,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::time::sleep;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 
+use super::process::Process;
 use super::simulated::Simulated;
 
 /// Podman's own code: there is no such container.
@@ -19,7 +19,7 @@ const NO_CONTAINER: i32 = 125;
 /// The container exists and does not run.
 const NOT_RUNNING: i32 = 255;
 /// Not found.
-const NO_COMMAND: i32 = 127;
+pub(super) const NO_COMMAND: i32 = 127;
 
 /// One thing that a container wrote.
 #[derive(Clone, Debug)]
@@ -312,43 +312,15 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
             self.stderr.write_all(text.as_bytes()).await?;
             return Ok(NOT_RUNNING);
         }
-        match command {
-            ["echo", rest @ ..] => {
-                let line = format!("{}\n", rest.join(" "));
-                self.stdout.write_all(line.as_bytes()).await?;
-                Ok(0)
-            }
-            ["cat"] if flags.contains(&"-i") => {
-                tokio::io::copy_buf(&mut self.stdin, self.stdout).await?;
-                Ok(0)
-            }
-            ["cat"] => Ok(0),
-            ["warn", text] => {
-                self.stderr.write_all(text.as_bytes()).await?;
-                Ok(0)
-            }
-            ["exit", code] => Ok(code.parse().unwrap_or(2)),
-            ["sleep", seconds] => {
-                let seconds = seconds.parse().unwrap_or_default();
-                sleep(std::time::Duration::from_secs(seconds)).await;
-                Ok(0)
-            }
-            // Says one size of its terminal.
-            ["size"] if flags.contains(&"-t") => {
-                let mut size = [0; 64];
-                let n = self.sizes.read(&mut size).await?;
-                self.stdout.write_all(&size[..n]).await?;
-                Ok(0)
-            }
-            other => {
-                let what = other.first().copied().unwrap_or_default();
-                let text = format!(
-                    "Error: crun: executable file `{what}` not found in $PATH: No such file or directory: OCI runtime attempted to invoke a command that was not found\n"
-                );
-                self.stderr.write_all(text.as_bytes()).await?;
-                Ok(NO_COMMAND)
-            }
-        }
+        let mut process = Process {
+            host: self.host,
+            container: name,
+            stdin: flags.contains(&"-i").then_some(&mut self.stdin),
+            stdout: self.stdout,
+            stderr: self.stderr,
+            terminal: flags.contains(&"-t").then_some(&mut self.sizes),
+        };
+        process.run(command).await
     }
 
     async fn no_container(&mut self, name: &str) -> std::io::Result<i32> {

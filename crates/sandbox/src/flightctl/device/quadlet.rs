@@ -96,6 +96,7 @@ pub(crate) struct Unit {
     pub(crate) start_pre: Vec<String>,
     pub(crate) stop_post: Vec<String>,
     pub(crate) oneshot: bool,
+    pub(crate) hostname: Option<String>,
     pub(crate) installed: bool,
     pub(crate) environment: Vec<(String, String)>,
     /// Absolute paths of files of variables.
@@ -240,6 +241,10 @@ impl Unit {
             start_pre: texts("Service", "ExecStartPre"),
             stop_post: texts("Service", "ExecStopPost"),
             oneshot: unit.last("Service", "Type") == Some("oneshot"),
+            hostname: get("Container", "HostName").or_else(|| {
+                let mut args = unit.all("Pod", "PodmanArgs").flat_map(str::split_whitespace);
+                args.find_map(|arg| arg.strip_prefix("--hostname=").map(ToOwned::to_owned))
+            }),
             installed: unit.last("Install", "WantedBy").is_some(),
             environment: unit
                 .all("Container", "Environment")
@@ -345,6 +350,7 @@ fn container_app(value: &Value) -> Unit {
         start_pre: Vec::new(),
         stop_post: Vec::new(),
         oneshot: false,
+        hostname: None,
         installed: true,
         environment: Vec::new(),
         environment_files: Vec::new(),

@@ -236,6 +236,27 @@ impl Simulated {
         Some(started.seen(&host.disk))
     }
 
+    /// The same, by the name that podman knows it by.
+    pub(crate) fn inside(&self, container: &str) -> Option<Container> {
+        let host = self.0.host();
+        let (app, name) = host.container(container)?;
+        let started = host.apps.get(app)?.started.get(name)?;
+        Some(started.seen(&host.disk))
+    }
+
+    /// A process in a container writes a file.
+    pub(crate) fn write_into(&self, container: &str, path: &str, content: Vec<u8>) {
+        let mut host = self.0.host();
+        let place = host.container(container);
+        let Some((app, name)) = place.map(|(app, name)| (app.to_owned(), name.to_owned())) else {
+            return;
+        };
+        let app = host.apps.get_mut(&app);
+        if let Some(started) = app.and_then(|app| app.started.get_mut(&name)) {
+            started.write(path, content);
+        }
+    }
+
     /// Whether a container runs, by the name that podman knows it by.
     pub(crate) fn is_running(&self, container: &str) -> bool {
         self.0.host().container(container).is_some()

@@ -271,7 +271,8 @@ impl Task {
     /// Creates the container with what it is given; false if that is not there.
     fn create(&self, name: &str) -> bool {
         let mut host = self.inner.host();
-        let Some(started) = Started::create(&self.unit, &host.disk) else {
+        let hostname = host.hostname(&self.app, &self.unit, name);
+        let Some(started) = Started::create(&self.unit, hostname, &host.disk) else {
             return false;
         };
         if let Some(app) = host.apps.get_mut(&self.app) {
