@@ -28,11 +28,10 @@ const WATCHED: Duration = Duration::from_secs(20);
 const WORD: [u8; 64] = [b'x'; 64];
 
 /// First of all, while nobody's memory is stretched by anything else.
-pub async fn measure(stage: &mut Stage, sessions: usize, report: &mut Report) {
-    for (number, subject) in stage.subjects.iter().enumerate() {
+pub async fn measure(stage: &Stage, sessions: usize, report: &mut Report) {
+    for subject in &stage.subjects {
         eprintln!("{sessions} execs, {}", subject.pod);
-        let crowd = execs(stage, subject, sessions).await;
-        report.execs(number, crowd);
+        report.execs(execs(stage, subject, sessions).await);
     }
     let [ours, _] = &stage.subjects;
     eprintln!("{sessions} log follows, {}", ours.pod);

@@ -47,9 +47,9 @@ async fn main() {
     let bytes = number("SIZE_STREAM").unwrap_or(SIZE) << 20;
     let rounds = number("ROUNDS").map_or(ROUNDS, |rounds| rounds as usize);
     let sessions = number("SESSIONS").map_or(SESSIONS, |sessions| sessions as usize);
-    let mut stage = Stage::set(&tools, address.parse().unwrap()).await;
+    let stage = Stage::set(&tools, address.parse().unwrap()).await;
     let mut report = Report::new(bytes, rounds, sessions);
-    crowd::measure(&mut stage, sessions, &mut report).await;
+    crowd::measure(&stage, sessions, &mut report).await;
     moment::measure(&stage, &mut report).await;
     transfer::measure(&stage, bytes, rounds, &mut report).await;
     println!("{report}");

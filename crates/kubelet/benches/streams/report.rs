@@ -16,7 +16,7 @@ pub struct Transfer {
 }
 
 /// Many sessions of one subject. Memory in MB.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Crowd {
     /// Memory before.
     pub rest: f64,
@@ -66,11 +66,14 @@ impl Report {
         self.moments.push((what, times));
     }
 
-    pub fn execs(&mut self, _subject: usize, crowd: Crowd) {
+    /// In the order of the subjects.
+    pub fn execs(&mut self, crowd: Crowd) {
+        eprintln!("{crowd:.1?}");
         self.execs.push(crowd);
     }
 
     pub fn follows(&mut self, crowd: Crowd) {
+        eprintln!("{crowd:.1?}");
         self.follows.push(crowd);
     }
 

@@ -9,7 +9,7 @@ use std::task::Waker;
 use bytes::BytesMut;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{OUTPUT_HIGH_WATER, STREAM_BUFFER};
+use crate::limits::{ANSWERS_HIGH_WATER, OUTPUT_HIGH_WATER, STREAM_BUFFER};
 use crate::protocol::{Event, Protocol, ProtocolError};
 use crate::spdy::frame::{ResetStatus, StreamId};
 use crate::spdy::headers::Headers;
@@ -182,7 +182,7 @@ impl Shared {
                     return Next::Close;
                 }
                 Ok(Some(event)) => state.event(event),
-                Ok(None) if state.protocol.output().len() >= OUTPUT_HIGH_WATER => {
+                Ok(None) if state.protocol.output().len() >= ANSWERS_HIGH_WATER => {
                     return Next::Wait;
                 }
                 Ok(None) => return Next::Read,
