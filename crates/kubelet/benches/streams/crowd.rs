@@ -43,6 +43,7 @@ async fn execs(stage: &Stage, subject: &Subject, sessions: usize) -> Crowd {
     drop(stage.api.exec(subject.pod, true, "cat").await);
     sleep(SETTLE).await;
     let (rest, _) = subject.process.memory();
+    subject.process.forget_peak();
     let all: Vec<Exec> = stream::iter(0..sessions)
         .map(|_| stage.api.exec(subject.pod, true, "cat"))
         .buffer_unordered(AT_ONCE)
@@ -73,6 +74,7 @@ async fn talk(mut exec: Exec, echoed: Arc<AtomicU64>) {
 async fn follows(stage: &Stage, subject: &Subject, sessions: usize) -> Crowd {
     sleep(SETTLE).await;
     let (rest, _) = subject.process.memory();
+    subject.process.forget_peak();
     let pods: Api<Pod> = Api::namespaced(client(&stage.plane.kubeconfig()).await, NAMESPACE);
     let lines = Arc::<AtomicU64>::default();
     let mut following = JoinSet::new();

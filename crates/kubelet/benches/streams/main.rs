@@ -23,13 +23,19 @@ mod report;
 mod stage;
 mod transfer;
 
+use std::time::Duration;
+
 use report::Report;
 use stage::Stage;
+use tokio::time::sleep;
 
 /// MiB of a transfer, unless `SIZE_STREAM` says otherwise.
 const SIZE: u64 = 1024;
 /// How often each is measured, unless `ROUNDS` says otherwise; subjects by turns.
 const ROUNDS: usize = 3;
+/// Between two kinds of measures: threads that ended the processes of the one before
+/// are kept for 10 s.
+const REST: Duration = Duration::from_secs(15);
 /// Sessions at once, unless `SESSIONS` says otherwise.
 const SESSIONS: usize = 200;
 
@@ -50,7 +56,9 @@ async fn main() {
     let stage = Stage::set(&tools, address.parse().unwrap()).await;
     let mut report = Report::new(bytes, rounds, sessions);
     crowd::measure(&stage, sessions, &mut report).await;
+    sleep(REST).await;
     moment::measure(&stage, &mut report).await;
+    sleep(REST).await;
     transfer::measure(&stage, bytes, rounds, &mut report).await;
     println!("{report}");
 }

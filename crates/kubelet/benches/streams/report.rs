@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::transfer::Way;
 
 /// One transfer of one subject.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Transfer {
     pub took: Duration,
     /// Of the subject alone, without the processes it started.
@@ -59,6 +59,7 @@ impl Report {
     }
 
     pub fn transfer(&mut self, way: Way, subject: usize, transfer: Transfer) {
+        eprintln!("{way:?}, {}: {transfer:.2?}", ["ours", "theirs"][subject]);
         self.transfers.push((way, subject, transfer));
     }
 
@@ -91,7 +92,7 @@ impl Report {
         Transfer {
             took: middle(rounds().map(|t| t.took)),
             cpu: middle(rounds().map(|t| t.cpu)),
-            peak: rounds().map(|t| t.peak).fold(0.0, f64::max),
+            peak: middle(rounds().map(|t| t.peak)),
         }
     }
 }
@@ -174,14 +175,14 @@ fn name(way: Way) -> &'static str {
     }
 }
 
-fn middle(times: impl Iterator<Item = Duration>) -> Duration {
-    quantile(&times.collect::<Vec<_>>(), 0.5)
+fn middle<T: PartialOrd + Copy>(values: impl Iterator<Item = T>) -> T {
+    quantile(&values.collect::<Vec<_>>(), 0.5)
 }
 
-/// The time that `part` of them stay under.
-fn quantile(times: &[Duration], part: f64) -> Duration {
-    let mut sorted = times.to_vec();
-    sorted.sort_unstable();
+/// What `part` of them stay under.
+fn quantile<T: PartialOrd + Copy>(values: &[T], part: f64) -> T {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(|a, b| a.partial_cmp(b).expect("all are numbers"));
     let last = sorted.len() - 1;
     sorted[(last as f64 * part).round() as usize]
 }

@@ -79,10 +79,6 @@ pub async fn measure(stage: &Stage, bytes: u64, rounds: usize, report: &mut Repo
                 let took = one(stage, subject, way, bytes).await;
                 let cpu = subject.process.cpu() - cpu;
                 let (_, peak) = subject.process.memory();
-                eprintln!(
-                    "{way:?}, {}: {took:.2?}, {cpu:.2?} of processor",
-                    subject.pod
-                );
                 report.transfer(way, number, Transfer { took, cpu, peak });
             }
         }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::frame::{Frame, ResetStatus, StreamId, encode_data};
 use super::headers::{Compressor, Headers};
 use super::{Connection, ConnectionError, FlowControl, Role};
-use crate::limits::{ANSWERS_HIGH_WATER, INITIAL_WINDOW, MAX_STREAMS, OUTPUT_HIGH_WATER};
+use crate::limits::{ANSWERS_HIGH_WATER, INITIAL_WINDOW, MAX_STREAMS};
 use crate::protocol::{Event, NotOpen, Protocol, ProtocolError};
 
 fn stdin() -> Headers {

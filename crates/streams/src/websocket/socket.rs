@@ -157,7 +157,9 @@ impl Socket {
         self.output.reserve(HEADER + length);
         // Memory takes everything here too.
         let _ = header.format(length as u64, &mut (&mut self.output).writer());
-        parts.map(|part| self.output.extend_from_slice(part));
+        for part in parts {
+            self.output.extend_from_slice(part);
+        }
     }
 
     pub(super) fn can_write(&self) -> bool {
