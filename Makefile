@@ -37,7 +37,7 @@ tools: ## Build etcd, the control plane and kubectl, once; prints their folder
 test-real: ## Tests on real parts; FLIGHTCTL_BIN=folder adds the real Flight Control, service and device
 	@$(REAL)/run.sh
 
-bench: ## Numbers on a real API server, beside a ceiling and kwok; SIZE=500 is quick
+bench: ## Numbers on a real API server, beside a ceiling, kwok and CRI streaming; SIZE=500 is quick
 	@tests/bench/run.sh
 
 SECONDS ?= 60

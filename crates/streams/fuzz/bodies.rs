@@ -2,7 +2,7 @@
 //! corpus, with the ordinary tests.
 
 use bytes::BytesMut;
-use kubelet_streams::limits::{MAX_STREAMS, OUTPUT_HIGH_WATER};
+use kubelet_streams::limits::{ANSWERS_HIGH_WATER, MAX_STREAMS, OUTPUT_HIGH_WATER};
 use kubelet_streams::negotiate::Version;
 use kubelet_streams::remote::{Options, Resizes};
 use kubelet_streams::spdy::frame::Decoder;
@@ -108,7 +108,7 @@ fn serve(server: &mut dyn Protocol, bytes: &[u8], piece: usize) {
                 }
             }
             // What one call adds to what was under the mark: a frame or a message at most.
-            assert!(server.output().len() < 2 * OUTPUT_HIGH_WATER);
+            assert!(server.output().len() < ANSWERS_HIGH_WATER + OUTPUT_HIGH_WATER);
         }
     }
     server.close();

@@ -24,10 +24,15 @@ pub const MAX_DATA_SENT: usize = 32 * 1024;
 /// browser opens dozens. More are refused one by one, the connection goes on.
 pub const MAX_STREAMS: usize = 512;
 
-/// Bytes waiting to be sent at which a connection stops taking more, and stops
-/// reading: a peer that asks (pings, refused streams) without reading the answers
-/// must not fill the memory.
+/// Bytes waiting to be sent at which a connection takes no more from its writers.
 pub const OUTPUT_HIGH_WATER: usize = 256 * 1024;
+
+/// Bytes waiting to be sent at which a connection stops reading: a peer that asks
+/// (pings, refused streams) without reading the answers must not fill the memory. More
+/// than writers fill: someone who has stopped the output on the screen must still be
+/// able to type, Ctrl-C most of all, and two ends that both send much must not wait for
+/// each other.
+pub const ANSWERS_HIGH_WATER: usize = 2 * OUTPUT_HIGH_WATER;
 
 /// Bytes of one stream that are held for a slow reader, per stream.
 pub const STREAM_BUFFER: usize = 64 * 1024;

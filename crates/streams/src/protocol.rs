@@ -87,7 +87,8 @@ pub struct NotOpen(pub StreamId);
 pub trait Protocol: Send {
     /// Takes bytes off the front of `input` until there is something to tell. `None`
     /// when more bytes are needed, or when more than
-    /// [`OUTPUT_HIGH_WATER`](crate::limits::OUTPUT_HIGH_WATER) bytes of output wait to be sent.
+    /// [`ANSWERS_HIGH_WATER`](crate::limits::ANSWERS_HIGH_WATER) bytes of output wait to be
+    /// sent.
     ///
     /// # Errors
     /// When the peer broke the protocol. Every later call gives the same error.

@@ -11,7 +11,7 @@
 pub mod control_plane;
 pub mod process;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The folder of the built control plane, as `make test-real` sets it. Prints
 /// why nothing runs otherwise.
@@ -23,4 +23,14 @@ pub fn tools() -> Option<PathBuf> {
             None
         }
     }
+}
+
+/// An example of the crate, built beforehand. Cargo puts them beside the folder of
+/// tests and benchmarks.
+pub fn example(name: &str) -> PathBuf {
+    let this = std::env::current_exe().expect("this program has a path");
+    let profile = this.parent().and_then(Path::parent);
+    let example = profile.map(|folder| folder.join("examples").join(name));
+    let built = example.filter(|path| path.exists());
+    built.unwrap_or_else(|| panic!("no {name}: cargo build --example {name}, of this profile"))
 }

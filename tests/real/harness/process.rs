@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// The kernel's clock ticks in a second, as `/proc` counts on Linux everywhere.
+const TICKS: u32 = 100;
+
 /// Ends a process when the one that started both is gone, killed for instance:
 /// then nobody drops the handle. It waits for the end of its input, which only
 /// we hold open. (`PR_SET_PDEATHSIG` would not do: it follows the thread that
@@ -82,6 +85,41 @@ impl Process {
     /// What it printed so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Processor time used so far, without that of processes it started.
+    pub fn cpu(&self) -> Duration {
+        let stat = self.proc("stat");
+        // The name, in brackets, may hold anything.
+        let (_, fields) = stat.rsplit_once(')').expect("/proc/PID/stat has a name");
+        let field = |n: usize| -> u32 {
+            let field = fields.split_whitespace().nth(n);
+            field.and_then(|f| f.parse().ok()).expect("a number")
+        };
+        Duration::from_secs(1) * (field(11) + field(12)) / TICKS
+    }
+
+    /// Memory in use now, and the most so far, in MB.
+    pub fn memory(&self) -> (f64, f64) {
+        let status = self.proc("status");
+        let kilobytes = |name: &str| -> f64 {
+            let line = status.lines().find(|l| l.starts_with(name));
+            let number = line.and_then(|l| l.split_whitespace().nth(1));
+            number.and_then(|n| n.parse().ok()).expect("a number")
+        };
+        (kilobytes("VmRSS:") / 1000.0, kilobytes("VmHWM:") / 1000.0)
+    }
+
+    /// From here on the most memory is counted anew.
+    pub fn forget_peak(&self) {
+        // "5" is the kernel's word for it: proc(5), clear_refs.
+        std::fs::write(format!("/proc/{}/clear_refs", self.id()), "5").expect("it runs");
+    }
+
+    /// A file of its own under `/proc`.
+    pub fn proc(&self, file: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{file}", self.id()))
+            .expect("it runs, and this is Linux")
     }
 
     /// Panics, with its last words, if it has ended.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,9 @@ use serde_json::json;
 
 use crate::ceiling;
 use crate::harness::control_plane::ControlPlane;
+use crate::harness::example;
 use crate::harness::process::{Process, free_port};
 
-/// The kernel's clock ticks in a second, as `/proc` counts on Linux everywhere.
-const TICKS: u32 = 100;
 /// A subject that used less than [`QUIET_CPU`] in each of [`QUIET_WINDOWS`] of
 /// this length has come to rest.
 const QUIET_WINDOW: Duration = Duration::from_millis(500);
@@ -56,7 +55,7 @@ impl Subject {
         let nodes: Vec<String> = (0..count).map(|n| format!("{prefix}-{n}")).collect();
         let mut command = match kind {
             Kind::Ceiling => this_program(),
-            Kind::Mock | Kind::MockHttp1 | Kind::MockInputs => Command::new(mock()),
+            Kind::Mock | Kind::MockHttp1 | Kind::MockInputs => Command::new(example("mock")),
             Kind::Kwok => Command::new(kwok().join("kwok")),
         };
         let port = free_port();
@@ -126,22 +125,12 @@ impl Subject {
 
     /// Processor time used so far.
     pub fn cpu(&self) -> Duration {
-        let stat = self.proc("stat");
-        // The name, in brackets, may hold anything.
-        let (_, fields) = stat.rsplit_once(')').expect("/proc/PID/stat has a name");
-        let field =
-            |n: usize| -> u32 { fields.split_whitespace().nth(n).unwrap().parse().unwrap() };
-        Duration::from_secs(1) * (field(11) + field(12)) / TICKS
+        self.process.cpu()
     }
 
     /// Memory in use now, and the most so far, in MB.
     pub fn memory(&self) -> (f64, f64) {
-        let status = self.proc("status");
-        let kilobytes = |name: &str| -> f64 {
-            let line = status.lines().find(|l| l.starts_with(name)).unwrap();
-            line.split_whitespace().nth(1).unwrap().parse().unwrap()
-        };
-        (kilobytes("VmRSS:") / 1000.0, kilobytes("VmHWM:") / 1000.0)
+        self.process.memory()
     }
 
     /// Open TCP connections to this port.
@@ -155,7 +144,7 @@ impl Subject {
             })
             .collect();
         let far = format!(":{port:04X}");
-        let table = self.proc("net/tcp");
+        let table = self.process.proc("net/tcp");
         let open = table.lines().filter(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
             // Remote address, state (established), inode.
@@ -210,11 +199,6 @@ impl Subject {
     pub fn stop(&mut self) {
         self.process.end("-TERM");
     }
-
-    fn proc(&self, file: &str) -> String {
-        fs::read_to_string(format!("/proc/{}/{file}", self.process.id()))
-            .expect("the subject runs, and this is Linux")
-    }
 }
 
 fn is_ready(node: &Node) -> bool {
@@ -251,18 +235,6 @@ async fn make_node(client: &Client, name: &str) {
 
 fn this_program() -> Command {
     Command::new(std::env::current_exe().expect("this program has a path"))
-}
-
-/// Cargo puts examples beside the folder of benchmarks.
-fn mock() -> PathBuf {
-    let this = std::env::current_exe().expect("this program has a path");
-    let profile = this.parent().and_then(Path::parent).unwrap();
-    let mock = profile.join("examples/mock");
-    assert!(
-        mock.exists(),
-        "no mock: cargo build --release -p virtual-kubelet --example mock"
-    );
-    mock
 }
 
 /// The folder with kwok and its stages.

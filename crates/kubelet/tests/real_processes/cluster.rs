@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::harness::control_plane::{ControlPlane, Flags, KUBELET_CLIENT};
 use super::harness::process::{Process, free_port};
-use super::harness::tools;
+use super::harness::{example, tools};
 use super::rig::Death;
 
 const NODE: &str = "system:node:mock-0";
@@ -36,7 +36,7 @@ impl Cluster {
         plane.ok(&["create", "clusterrolebinding", KUBELET_CLIENT, role, &user]);
         let (role, user) = ("--clusterrole=cluster-admin", format!("--user={NODE}"));
         plane.ok(&["create", "clusterrolebinding", "mock", role, &user]);
-        let mut command = Command::new(program());
+        let mut command = Command::new(example("mock"));
         command
             .arg("--kubeconfig")
             .arg(kubeconfig_of_the_node(&plane))
@@ -100,16 +100,4 @@ fn approve(plane: &ControlPlane) -> bool {
     requests
         .next()
         .is_some_and(|request| plane.kubectl(&["certificate", "approve", request]).success)
-}
-
-/// Cargo puts examples beside the folder of tests.
-fn program() -> PathBuf {
-    let this = std::env::current_exe().unwrap();
-    let profile = this.parent().and_then(Path::parent).unwrap();
-    let mock = profile.join("examples/mock");
-    assert!(
-        mock.exists(),
-        "no mock: cargo build -p virtual-kubelet --example mock"
-    );
-    mock
 }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::io::poll_read_buf;
 
 use super::state::{End, Next, Shared};
 use crate::limits::{CLOSE_TIMEOUT, IDLE_TIMEOUT};
@@ -29,7 +30,6 @@ pub struct Driver<T> {
     /// Taken from the connection, not yet sent.
     output: BytesMut,
     unflushed: bool,
-    chunk: Box<[u8]>,
     last_moved: Instant,
     timer: Pin<Box<Sleep>>,
     phase: Phase,
@@ -56,7 +56,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             input: BytesMut::new(),
             output: BytesMut::new(),
             unflushed: false,
-            chunk: vec![0; READ].into(),
             last_moved: now,
             timer: Box::pin(sleep_until(now + IDLE_TIMEOUT)),
             phase: Phase::Open,
@@ -74,7 +73,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                     _ if self.output_waits() && sent.is_ready() => {}
                     Next::Read => match self.read(cx)? {
                         Poll::Ready(0) => return Poll::Ready(self.shared.lock().hung_up()),
-                        Poll::Ready(n) => self.input.extend_from_slice(&self.chunk[..n]),
+                        Poll::Ready(_) => {}
                         Poll::Pending => break,
                     },
                     Next::Wait => break,
@@ -90,7 +89,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                     Poll::Pending => break,
                 },
                 Phase::Lingering => match self.read(cx) {
-                    Ok(Poll::Ready(1..)) => {}
+                    Ok(Poll::Ready(1..)) => self.input.clear(),
                     Ok(Poll::Pending) => break,
                     Ok(Poll::Ready(0)) | Err(_) => return Poll::Ready(Ok(())),
                 },
@@ -128,14 +127,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         }
     }
 
+    /// Adds to the input what is there.
     fn read(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<usize>> {
-        let mut buffer = ReadBuf::new(&mut self.chunk);
-        let Poll::Ready(result) = Pin::new(&mut self.io).poll_read(cx, &mut buffer) else {
-            return Ok(Poll::Pending);
-        };
-        result?;
-        self.last_moved = Instant::now();
-        Ok(Poll::Ready(buffer.filled().len()))
+        self.input.reserve(READ);
+        let read = poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input)?;
+        if read.is_ready() {
+            self.last_moved = Instant::now();
+        }
+        Ok(read)
     }
 
     fn timed_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -10,7 +10,9 @@ use bytes::{Buf, BytesMut};
 use tokio::io::ReadBuf;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{CONNECTION_BUFFER, MAX_STREAMS, OUTPUT_HIGH_WATER, STREAM_BUFFER};
+use crate::limits::{
+    ANSWERS_HIGH_WATER, CONNECTION_BUFFER, MAX_STREAMS, OUTPUT_HIGH_WATER, STREAM_BUFFER,
+};
 use crate::protocol::{Event, Protocol, ProtocolError};
 use crate::spdy::frame::{ResetStatus, StreamId};
 use crate::spdy::headers::Headers;
@@ -186,7 +188,7 @@ impl Shared {
                     return Next::Close;
                 }
                 Ok(Some(event)) => state.event(event),
-                Ok(None) if state.waiting() >= OUTPUT_HIGH_WATER => return Next::Wait,
+                Ok(None) if state.waiting() >= ANSWERS_HIGH_WATER => return Next::Wait,
                 Ok(None) => return Next::Read,
                 Err(error) => {
                     state.closing = true;

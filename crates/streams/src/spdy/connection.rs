@@ -11,7 +11,9 @@ use super::frame::{
 use super::headers::{Compressor, Decompressor, Headers};
 use super::window::{ReceiveWindow, SendWindow};
 use super::{ConnectionError, FlowControl, OpenError, Role};
-use crate::limits::{INITIAL_WINDOW, MAX_DATA_SENT, MAX_STREAMS, OUTPUT_HIGH_WATER};
+use crate::limits::{
+    ANSWERS_HIGH_WATER, INITIAL_WINDOW, MAX_DATA_SENT, MAX_STREAMS, OUTPUT_HIGH_WATER,
+};
 use crate::protocol::{Event, NotOpen, Protocol, ProtocolError};
 
 /// One SPDY/3.1 connection. See [`Protocol`] for how it is run.
@@ -367,7 +369,7 @@ impl Protocol for Connection {
             if let Some(event) = self.pending.take() {
                 return Ok(Some(event));
             }
-            if self.output.len() >= OUTPUT_HIGH_WATER {
+            if self.output.len() >= ANSWERS_HIGH_WATER {
                 return Ok(None);
             }
             let frame = self.decoder.next(input).map_err(ConnectionError::from);

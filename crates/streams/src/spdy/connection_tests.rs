@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::frame::{Frame, ResetStatus, StreamId, encode_data};
 use super::headers::{Compressor, Headers};
 use super::{Connection, ConnectionError, FlowControl, Role};
-use crate::limits::{INITIAL_WINDOW, MAX_STREAMS, OUTPUT_HIGH_WATER};
+use crate::limits::{ANSWERS_HIGH_WATER, INITIAL_WINDOW, MAX_STREAMS};
 use crate::protocol::{Event, NotOpen, Protocol, ProtocolError};
 
 fn stdin() -> Headers {
@@ -297,10 +297,10 @@ fn malformed_headers_cost_their_stream_only() {
 #[test]
 fn a_peer_that_asks_without_reading_is_not_read_either() {
     let mut server = server();
-    let mut input = wire(&vec![Frame::Ping(1); OUTPUT_HIGH_WATER]);
+    let mut input = wire(&vec![Frame::Ping(1); ANSWERS_HIGH_WATER]);
     assert_eq!(server.next(&mut input), Ok(None));
     assert!(!input.is_empty());
-    assert!(server.output().len() < OUTPUT_HIGH_WATER + 100);
+    assert!(server.output().len() < ANSWERS_HIGH_WATER + 100);
     assert_eq!(server.send(StreamId(1), b"x"), Err(NotOpen(StreamId(1))));
     let left = input.len();
     server.output().clear();

@@ -102,15 +102,14 @@ impl Channels {
     }
 
     fn write(&mut self, channel: u8, data: &[u8]) {
-        let message = match self.encoding {
-            Encoding::Binary => Message::binary([&[channel], data].concat()),
+        match self.encoding {
+            Encoding::Binary => self.socket.write_binary([&[channel], data]),
             Encoding::Base64 => {
                 let mut text = String::from(char::from(b'0'.saturating_add(channel)));
                 STANDARD.encode_string(data, &mut text);
-                Message::text(text)
+                self.socket.write(Message::text(text));
             }
-        };
-        self.socket.write(message);
+        }
     }
 
     fn channel(&mut self, stream: StreamId) -> Option<(u8, &mut Channel)> {

@@ -2,14 +2,15 @@
 
 use std::io::{self, Read, Write};
 
-use bytes::{Buf, Bytes, BytesMut};
-use tungstenite::protocol::frame::coding::CloseCode;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tungstenite::protocol::{CloseFrame, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
 pub use tungstenite::protocol::Role;
 
-use crate::limits::{MAX_WEBSOCKET_MESSAGE, OUTPUT_HIGH_WATER};
+use crate::limits::{ANSWERS_HIGH_WATER, MAX_WEBSOCKET_MESSAGE};
 
 /// Why a WebSocket connection is over.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +60,8 @@ pub(super) const PIECE: usize = 32 * 1024;
 
 /// Buffer of tungstenite beside the caller's own, in bytes.
 const READ_BUFFER: usize = 8 * 1024;
+/// Longest header of a frame that is not masked, in bytes.
+const HEADER: usize = 10;
 
 impl Socket {
     pub(super) fn new(role: Role) -> Self {
@@ -83,7 +86,7 @@ impl Socket {
             return Err(error.clone());
         }
         loop {
-            if self.closed || self.output.len() >= OUTPUT_HIGH_WATER {
+            if self.closed || self.output.len() >= ANSWERS_HIGH_WATER {
                 return Ok(None);
             }
             let mut memory = Memory {
@@ -138,6 +141,29 @@ impl Socket {
         // Memory takes everything, so that the only error is to be past the goodbye.
         let _ = self.context.write(&mut memory, message);
         let _ = self.context.flush(&mut memory);
+    }
+
+    /// The same with a binary message of these bytes in a row.
+    pub(super) fn write_binary(&mut self, parts: [&[u8]; 2]) {
+        if self.role == Role::Client {
+            return self.write(Message::binary(parts.concat()));
+        }
+        if !self.can_write() {
+            return;
+        }
+        // A server's bytes go out as they are: copied once, not three times. Nothing of
+        // tungstenite's is overtaken, because memory takes all of it at once.
+        let length = parts[0].len() + parts[1].len();
+        let header = FrameHeader {
+            opcode: OpCode::Data(Data::Binary),
+            ..FrameHeader::default()
+        };
+        self.output.reserve(HEADER + length);
+        // Memory takes everything here too.
+        let _ = header.format(length as u64, &mut (&mut self.output).writer());
+        for part in parts {
+            self.output.extend_from_slice(part);
+        }
     }
 
     pub(super) fn can_write(&self) -> bool {

@@ -3,8 +3,7 @@
 
 use std::fmt;
 
-use bytes::{Bytes, BytesMut};
-use tungstenite::Message;
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::socket::{Incoming, PIECE, Role, Socket, SocketError};
 use crate::limits::{MAX_DATA_SENT, OUTPUT_HIGH_WATER};
@@ -51,8 +50,8 @@ impl Tunnel {
         let output = self.connection.output();
         while !output.is_empty() {
             let len = output.len().min(MAX_DATA_SENT);
-            self.socket
-                .write(Message::binary(output.split_to(len).freeze()));
+            self.socket.write_binary([&output[..len], &[]]);
+            output.advance(len);
         }
     }
 }

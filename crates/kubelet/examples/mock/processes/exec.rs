@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use rustix::process::Signal;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, copy_buf};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use vk_provider::streams::{ExecRequest, Exit, Input as Reader, Output as Writer, ProcessIo};
@@ -182,8 +182,9 @@ async fn pass_on(from: Option<Reader>, to: Option<Writer>, left: &CancellationTo
 }
 
 /// What the client says, and that it has no more to say.
-async fn say(mut from: Reader, mut to: Writer, tty: bool) {
-    if copy(&mut from, &mut to).await.is_ok() && tty {
+async fn say(from: Reader, mut to: Writer, tty: bool) {
+    let mut from = BufReader::with_capacity(CHUNK, from);
+    if copy_buf(&mut from, &mut to).await.is_ok() && tty {
         // The first one ends a line that was begun.
         let _ = to.write_all(&[END, END]).await;
         // Dropping it would hang up.

@@ -242,7 +242,9 @@ impl Unit {
             stop_post: texts("Service", "ExecStopPost"),
             oneshot: unit.last("Service", "Type") == Some("oneshot"),
             hostname: get("Container", "HostName").or_else(|| {
-                let mut args = unit.all("Pod", "PodmanArgs").flat_map(str::split_whitespace);
+                let mut args = unit
+                    .all("Pod", "PodmanArgs")
+                    .flat_map(str::split_whitespace);
                 args.find_map(|arg| arg.strip_prefix("--hostname=").map(ToOwned::to_owned))
             }),
             installed: unit.last("Install", "WantedBy").is_some(),

@@ -436,6 +436,36 @@ async fn a_writer_that_waits_rests_in_one_task_with_its_driver() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_can_still_type() {
+    let (handle, _running, client) = start_websocket(ALL, V5);
+    let session = Session::accept(handle, V5, ALL).await.unwrap();
+    types_into_the_silence(session, client, StreamId(0)).await;
+    let (handle, _running, mut client) = start_spdy(ALL);
+    let accepting = tokio::spawn(Session::accept(handle, SPDY, ALL));
+    let [stdin, ..] = client
+        .open_kinds([Kind::Stdin, Kind::Error, Kind::Stdout, Kind::Stderr])
+        .await;
+    let session = accepting.await.unwrap().unwrap();
+    types_into_the_silence(session, client, stdin).await;
+}
+
+async fn types_into_the_silence<P: Protocol>(
+    mut session: Session,
+    mut client: Client<P>,
+    to: StreamId,
+) {
+    let (stdin, stdout) = (session.stdin.take(), session.stdout.take());
+    let (mut stdin, mut stdout) = (stdin.unwrap(), stdout.unwrap());
+    let patience = Duration::from_secs(1);
+    while let Ok(written) = tokio::time::timeout(patience, stdout.write(&[7; 4096])).await {
+        written.unwrap();
+    }
+    client.send(to, b"\x03").await;
+    let typed = tokio::time::timeout(patience, stdin.read_u8()).await;
+    assert_eq!(typed.expect("it is read").unwrap(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_does_not_read_stops_the_writer_until_it_does() {
     let (handle, _running, mut client) = start_websocket(ALL, V5);
     let mut session = Session::accept(handle, V5, ALL).await.unwrap();
