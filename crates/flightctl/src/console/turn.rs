@@ -37,8 +37,9 @@ struct Place {
 #[derive(Debug, Default)]
 struct State {
     holder: Option<Holder>,
-    /// Those who wait and do not follow.
     waiting: usize,
+    /// Of those who wait, those that do not follow.
+    pressing: usize,
     left_alone_until: Option<Instant>,
 }
 
@@ -87,7 +88,7 @@ impl Turns {
             let mut state = place.state();
             state.may_open()?;
             // Others have come meanwhile.
-            let others = state.waiting > usize::from(!purpose.follows);
+            let others = state.pressing > usize::from(!purpose.follows);
             if purpose.follows && others {
                 give_way.cancel();
             }
@@ -148,10 +149,11 @@ impl Place {
                 drop(state);
                 return Err(self.refusal(&format!("is waited for by {WAITING} others")));
             }
-            state.waiting += usize::from(!purpose.follows);
+            state.waiting += 1;
+            state.pressing += usize::from(!purpose.follows);
         }
         Ok(Waiting {
-            counts: !purpose.follows,
+            presses: !purpose.follows,
             place: self,
         })
     }
@@ -175,12 +177,14 @@ impl State {
 /// Someone who waits.
 struct Waiting {
     place: Arc<Place>,
-    counts: bool,
+    presses: bool,
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.place.state().waiting -= usize::from(self.counts);
+        let mut state = self.place.state();
+        state.waiting -= 1;
+        state.pressing -= usize::from(self.presses);
     }
 }
 
@@ -265,9 +269,9 @@ mod tests {
         let turns = Turns::default();
         let _first = turns.take("a", purpose("one", false)).await.unwrap();
         let waiting: Vec<_> = (0..WAITING)
-            .map(|_| {
-                let turns = turns.clone();
-                tokio::spawn(async move { turns.take("a", purpose("w", false)).await.is_err() })
+            .map(|number| {
+                let (turns, follows) = (turns.clone(), number % 2 == 0);
+                tokio::spawn(async move { turns.take("a", purpose("w", follows)).await.is_err() })
             })
             .collect();
         tokio::task::yield_now().await;
