@@ -4,7 +4,6 @@
 use std::fmt;
 
 use bytes::BytesMut;
-use tungstenite::Message;
 
 use super::socket::{Incoming, Role, Socket, SocketError};
 use crate::limits::{MAX_DATA_SENT, OUTPUT_HIGH_WATER};
@@ -86,7 +85,7 @@ impl Protocol for Pipe {
         if self.socket.output.len() >= OUTPUT_HIGH_WATER || data.is_empty() {
             return Ok(0);
         }
-        self.socket.write(Message::binary(data.to_vec()));
+        self.socket.write_binary([data, &[]]);
         Ok(data.len())
     }
 

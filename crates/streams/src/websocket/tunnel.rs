@@ -6,7 +6,7 @@ use std::fmt;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::socket::{Incoming, PIECE, Role, Socket, SocketError};
-use crate::limits::{MAX_DATA_SENT, OUTPUT_HIGH_WATER};
+use crate::limits::{ANSWERS_HIGH_WATER, MAX_DATA_SENT, OUTPUT_HIGH_WATER};
 use crate::protocol::{Event, NotOpen, Protocol, ProtocolError};
 use crate::spdy::frame::{ResetStatus, StreamId};
 use crate::spdy::{self, Connection, FlowControl, OpenError, headers::Headers};
@@ -78,7 +78,7 @@ impl Protocol for Tunnel {
                     return Err(error);
                 }
             }
-            if self.socket.output.len() >= OUTPUT_HIGH_WATER {
+            if self.socket.output.len() >= ANSWERS_HIGH_WATER {
                 return Ok(None);
             }
             if !self.message.is_empty() {
