@@ -42,6 +42,10 @@ pub async fn measure(bench: &Bench<'_>, generator: &mut Generator, report: &mut 
     started(bench, "the mock", &mut subject, generator, report).await;
     let (maps_open, secrets_open) = open(bench).await;
     let (maps_open, secrets_open) = (maps_open - maps_before, secrets_open - secrets_before);
+    assert!(
+        (maps_open, secrets_open) == (1.0, 1.0),
+        "{maps_open} watches of ConfigMaps, {secrets_open} of Secrets"
+    );
     report.line(
         "watches of ConfigMaps, of Secrets",
         &format!("{maps_open:.0}, {secrets_open:.0}"),

@@ -155,7 +155,7 @@ impl Actor {
         call.request.inputs = gathered.inputs.clone();
         let restarts = matches!(call.request.change, PodChange::Image | PodChange::Restart);
         if !call.there || restarts {
-            self.tell_of_pull_secrets(&call.request);
+            self.tell_of_pull_secrets(&call.request, &gathered.unread_for_pulls);
         }
         let answer = match gathered.unread() {
             Some(error) if !call.there => Err(error.clone().into()),

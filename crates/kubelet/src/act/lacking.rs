@@ -35,14 +35,15 @@ impl Actor {
         };
     }
 
-    /// Secrets for pulls that are not there, or are none: they stop nothing.
-    pub(super) fn tell_of_pull_secrets(&self, request: &PodRequest) {
+    /// Secrets for pulls that are not there, are none, or could not be read
+    /// (`unread`): they stop nothing.
+    pub(super) fn tell_of_pull_secrets(&self, request: &PodRequest, unread: &[String]) {
         if !self.backend.capabilities().inputs.objects {
             return;
         }
         let events = self.events.for_pod(&request.key);
-        for warning in request.pull_credentials().warnings() {
-            events.warning(PullCredentials::REASON, &warning);
+        for warning in request.pull_credentials().warnings().iter().chain(unread) {
+            events.warning(PullCredentials::REASON, warning);
         }
     }
 

@@ -33,6 +33,8 @@ pub(crate) struct Gathered {
     pub(crate) inputs: Arc<Inputs>,
     /// Their fingerprints; `None` where the backend wants nothing.
     pub(crate) seen: Option<Box<Seen>>,
+    /// Why Secrets for pulls could not be read, which stops nothing.
+    pub(crate) unread_for_pulls: Vec<String>,
 }
 
 impl Gathered {
@@ -161,6 +163,7 @@ impl Store {
             ..Inputs::default()
         };
         let mut problems = Problems::default();
+        let mut unread_for_pulls = Vec::new();
         for (source, read) in &wanted.objects {
             let Some(watched) = state.watched.get(source) else {
                 continue;
@@ -168,7 +171,7 @@ impl Store {
             match watched.objects(source) {
                 Ok(objects) => objects.iter().for_each(|object| put(&mut inputs, object)),
                 // The pull is tried without it, and that is told.
-                Err(_) if *read == Read::ToPull => {}
+                Err(why) if *read == Read::ToPull => unread_for_pulls.push(why),
                 Err(why) => {
                     problems.objects.insert(source.clone(), why);
                 }
@@ -192,6 +195,7 @@ impl Store {
         Gathered {
             inputs: Arc::new(inputs),
             seen: state.seen(uid, downward).map(Box::new),
+            unread_for_pulls,
         }
     }
 }

@@ -29,8 +29,9 @@ use kube::Client;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 use vk_provider::environment::{ApiServer, Read};
-use vk_provider::{InputNeeds, PodKey, TokenAsk, Uid};
+use vk_provider::{InputNeeds, PodKey, RenderError, TokenAsk, Uid};
 
 use crate::events::Recorder;
 use crate::metrics::Metrics;
@@ -187,7 +188,13 @@ impl Store {
             let Some(watched) = state.watched.get_mut(source) else {
                 return;
             };
-            let Some(is_there) = watched.hear(known) else {
+            let was_read = matches!(watched.known, Known::Is(..));
+            let news = watched.hear(known);
+            if was_read && matches!(watched.known, Known::Denied(_)) {
+                self.tell_withdrawn(&state, source);
+                return;
+            }
+            let Some(is_there) = news else {
                 return;
             };
             let users = watched.users.iter();
@@ -196,6 +203,27 @@ impl Store {
                 .collect()
         };
         self.wake(told);
+    }
+
+    /// Running pods keep the files they have, and nobody would know why these no
+    /// longer follow.
+    fn tell_withdrawn(&self, state: &State, source: &Source) {
+        let Some(Err(why)) = state.watched.get(source).map(|w| w.objects(source)) else {
+            return;
+        };
+        warn!(?source, why, "an object may not be read any more");
+        let users = state.watched.get(source).map(|watched| &watched.users);
+        for (uid, _) in users
+            .into_iter()
+            .flatten()
+            .filter(|(_, read)| **read == Read::WhileRunning)
+        {
+            if let Some(user) = state.users.get(uid) {
+                let message = format!("{why}; what containers have of it stays as it is");
+                let events = self.0.events.for_pod(&user.key);
+                events.warning(RenderError::VOLUMES_REASON, &message);
+            }
+        }
     }
 
     /// Looks at pods again: at those that may see a difference while they run, and

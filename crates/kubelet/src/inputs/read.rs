@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use vk_provider::Sealed;
+use zeroize::{Zeroize, Zeroizing};
 
 /// What is kept of it, shared by all pods that refer to it.
 #[derive(Clone)]
@@ -131,10 +132,16 @@ struct Identity {
 
 impl<'de, K: Referred> Deserialize<'de> for Shown<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Box::<RawValue>::deserialize(deserializer)?;
-        let Identity { metadata } = serde_json::from_str(text.get()).unwrap_or_default();
-        let object = serde_json::from_str(text.get()).ok().map(|mut object: K| {
-            object.metadata_mut().managed_fields = None;
+        let text = Box::<str>::from(Box::<RawValue>::deserialize(deserializer)?);
+        let text = Zeroizing::new(String::from(text));
+        let Identity { metadata } = serde_json::from_str(&text).unwrap_or_default();
+        let object = serde_json::from_str(&text).ok().map(|mut object: K| {
+            let meta = object.metadata_mut();
+            meta.managed_fields = None;
+            // `kubectl apply` keeps the whole object there, a Secret too.
+            if let Some(mut annotations) = meta.annotations.take() {
+                annotations.values_mut().for_each(Zeroize::zeroize);
+            }
             object.object()
         });
         Ok(Self {
@@ -189,9 +196,10 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_kept_without_managed_fields_and_shown_by_name() {
+    fn an_object_is_kept_without_what_no_pod_gets_and_shown_by_name() {
         let shown = secret(
-            r#"{"metadata":{"name":"s","resourceVersion":"7","managedFields":[{"manager":"m"}]},
+            r#"{"metadata":{"name":"s","resourceVersion":"7","managedFields":[{"manager":"m"}],
+                    "annotations":{"kubectl.kubernetes.io/last-applied-configuration":"planted"}},
                 "data":{"k":"cGxhbnRlZA=="}}"#,
         );
         assert_eq!(shown.meta().resource_version.as_deref(), Some("7"));
@@ -201,6 +209,7 @@ mod tests {
             panic!("no secret");
         };
         assert_eq!(secret.metadata.managed_fields, None);
+        assert_eq!(secret.metadata.annotations, None);
         assert_eq!(secret.data.as_ref().unwrap()["k"].0, b"planted");
     }
 

@@ -8,6 +8,7 @@ use tokio::time::sleep;
 use vk_sandbox::faults::{Effect, Rule};
 
 use super::*;
+use suite::world::eventually;
 
 /// What the API server says, and what is missing.
 const WORDS: &str = r#"secrets "keys" is forbidden: User "admin" cannot list resource "secrets" in API group "" in the namespace "default"; a RoleBinding in namespace "default" that lets this provider list and watch secrets is missing"#;
@@ -61,7 +62,37 @@ async fn a_secret_for_pulls_that_is_forbidden_stops_nothing() {
         .create(&pod(&world, "public", json!({}), secrets))
         .await;
     world.running("public").await;
-    world.told("FailedToRetrieveImagePullSecret").await;
+    let of_the_secret = |(reason, message): (String, String)| {
+        (reason == "FailedToRetrieveImagePullSecret").then_some(message)
+    };
+    let told = eventually("the binding is named", async || {
+        let all = warnings(&world).await.into_iter();
+        let all: Vec<_> = all.filter_map(of_the_secret).collect();
+        (all.len() == 2).then_some(all)
+    });
+    assert!(told.await.contains(&WORDS.to_owned()));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_right_that_is_taken_away_is_told_of_pods_that_run() {
+    let (mut world, cluster) = world().await;
+    secret(&cluster, "keys", json!({"k": "old"}));
+    let created = world.create(&files_of(&world, "kept", volume())).await;
+    world.running("kept").await;
+    forbid(&cluster);
+    cluster
+        .faults()
+        .add(Rule::always("/secrets", Effect::WatchClose).times(1));
+    let told = world.told("FailedMount").await.message.unwrap();
+    // It was being watched, and was not listed anew.
+    let words = WORDS.replace("cannot list", "cannot watch");
+    assert_eq!(
+        told,
+        format!("{words}; what containers have of it stays as it is")
+    );
+    assert_eq!(file(&world, &created, "/files/k").as_deref(), Some("old"));
+    assert_eq!(given(&world, &created).starts, 1);
     world.stop().await;
 }
 

@@ -103,7 +103,8 @@ impl fmt::Debug for CommandLine {
 }
 
 impl Environment {
-    /// Reason of the Warning event for each of [`Environment::skipped`].
+    /// Reason of the Warning event for each of [`Environment::skipped`]. Older kubelets
+    /// told it; that of 1.36 checks no names, as no API server takes such keys.
     pub const SKIPPED_REASON: &str = "InvalidEnvironmentVariableNames";
 
     /// All variables, each name once.
