@@ -32,7 +32,7 @@ use sha2::{Digest, Sha256};
 use vk_provider::environment::Placement;
 use vk_provider::{BackendError, PodRequest, Uid};
 
-use crate::items::Item;
+use crate::items::{FILE_LIMIT, Item};
 use crate::marker::{MARKER_LIMIT, Marker};
 use crate::quadlet::is_name;
 use crate::types::Application;
@@ -139,6 +139,19 @@ pub fn workload(
     let items = [&volumes, &environment].into_iter().flatten();
     let items = items.map(|item| item.name().to_owned()).collect();
     let mut inline = files.inline;
+    if let Some(unit) = inline.iter().find(|unit| unit.content.len() > FILE_LIMIT) {
+        // Not for ever: most of it is of ConfigMaps, and they change.
+        return Err(BackendError::Waiting {
+            reason: "UnitTooLarge".to_owned(),
+            message: format!(
+                "unit {} with the container's variables takes {} bytes, and Flight Control takes \
+                 {FILE_LIMIT} in a file; mount some of the variables' objects as files",
+                unit.path,
+                unit.content.len()
+            ),
+            retry: None,
+        });
+    }
     let marker = marker.file(&Expected::of(pod), items, &inline);
     if marker.content.len() > MARKER_LIMIT {
         return Err(BackendError::Unsupported {

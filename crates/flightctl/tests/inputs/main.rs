@@ -363,6 +363,36 @@ async fn a_pod_that_is_too_much_for_a_device_waits_and_its_neighbours_do_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn variables_that_make_a_unit_too_large_wait_with_the_numbers_and_nothing_is_sent() {
+    let bench = Bench::new().await;
+    let generation = bench.generation();
+    let of_size = |size: usize| {
+        let data: serde_json::Map<_, _> = (0..600)
+            .map(|n| (format!("K{n}"), json!("x".repeat(size))))
+            .collect();
+        Inputs {
+            config_maps: [("big".to_owned(), map(&data.into()))].into(),
+            ..Inputs::default()
+        }
+    };
+    let spec = json!({"containers": [{"name": "app", "image": "nginx:1",
+        "envFrom": [{"configMapRef": {"name": "big"}}, {"prefix": "B_", "configMapRef": {"name": "big"}}]}]});
+    let large = pod("large", spec.clone(), of_size(1000), PodChange::First);
+    let Err(BackendError::Waiting {
+        reason, message, ..
+    }) = bench.ensure(&large).await
+    else {
+        panic!("it is sent")
+    };
+    assert_eq!(reason, "UnitTooLarge");
+    assert!(message.contains("takes 1048576 in a file"), "{message}");
+    assert_eq!(bench.generation(), generation);
+    let shrunk = pod("large", spec, of_size(100), PodChange::First);
+    bench.ensure(&shrunk).await.unwrap();
+    bench.runs(&shrunk, "app", 1).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_secret_is_nowhere_but_in_the_files_of_its_pod() {
     let log = bench::Log::default();
     let _guard = log.collect();

@@ -13,7 +13,7 @@ use crate::{World, repository};
 
 /// A changed object reaches the files of a device within this: its agent begins
 /// polls 5 s apart.
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(10);
 /// The beginning of each value of the Secret.
 const PLANTED: &str = "planted-s3cret";
 /// The same in base64, wherever it begins.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -120,6 +120,28 @@ async fn a_secret_for_pulls_that_is_missing_is_told_and_stops_nothing() {
     let told = world.told("FailedToRetrieveImagePullSecret").await;
     let words = "Unable to retrieve some image pull secrets (registry); attempting to pull the image may not succeed.";
     assert_eq!(told.message.as_deref(), Some(words));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_for_pulls_that_is_none_is_named_and_stops_nothing() {
+    let (mut world, cluster) = world().await;
+    // The API server takes any JSON.
+    let odd = json!({"metadata": {"name": "odd", "namespace": "default"},
+        "type": "kubernetes.io/dockerconfigjson",
+        "stringData": {".dockerconfigjson": r#"{"auths": "planted"}"#}});
+    let odd: Secret = serde_json::from_value(odd).unwrap();
+    cluster.create(&odd).unwrap();
+    let secrets = json!({"imagePullSecrets": [{"name": "odd"}]});
+    world
+        .create(&pod(&world, "public", json!({}), secrets))
+        .await;
+    world.running("public").await;
+    let told = world.told("FailedToRetrieveImagePullSecret").await;
+    let message = told.message.unwrap();
+    let begin = "Unable to use some image pull secrets (odd";
+    assert!(message.starts_with(begin), "{message}");
+    assert!(!message.contains("planted"), "{message}");
     world.stop().await;
 }
 

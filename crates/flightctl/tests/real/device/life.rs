@@ -11,7 +11,7 @@ use super::given::{MANY, ONE, PLANTED};
 
 /// A changed object is in the files of a device within this: its agent begins
 /// polls 5 s apart, and a change may come right after one.
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(10);
 
 impl Edge {
     pub fn changed_objects_reach_the_files_and_restart_nothing(&mut self) {
