@@ -5,8 +5,7 @@ use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use axum::body::Body;
-use http::{Request, Response};
+use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -20,13 +19,12 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::counters::UnderWay;
 use super::limits::{ENDING, HANDSHAKE, HEADER_BYTES, HEADER_LINES, STREAMS};
 use super::line::Line;
 use super::node::NodeApi;
-use super::pulse::{Busy, Place};
+use super::pulse::Place;
+use super::telling::telling;
 use super::tls;
-use crate::holding::Holding;
 
 /// Serves a connection until it ends, is quiet for too long, has to make room, or
 /// `stop`: then requests under way have [`ENDING`]. Behind an upgrade the same
@@ -79,7 +77,7 @@ async fn answer(
             let reply = super::request::answer(&api, &shown, request).await;
             let held = (busy, reply.under_way);
             Ok::<_, Infallible>(match reply.session {
-                None => holding(reply.answer, held),
+                None => reply.answer.map(|body| telling(body, held)),
                 Some(session) => {
                     // There is room: nothing is read as HTTP behind an upgrade.
                     let _ = upgraded.try_send((session, held));
@@ -130,9 +128,4 @@ async fn finish<F: Future<Output = hyper::Result<()>>>(
     }
     shut_down(serving.as_mut());
     timeout(ENDING, serving).await.unwrap_or(Ok(()))
-}
-
-/// An answer that counts as under way until it is told to its end or dropped.
-fn holding(answer: Response<Body>, held: (Busy, UnderWay)) -> Response<Body> {
-    answer.map(|body| Body::new(Holding::new(body, held)))
 }

@@ -20,6 +20,9 @@ pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
 /// From a request's first byte, or the connection's begin, to the end of its
 /// headers. Whoever needs longer is holding a place, not asking.
 pub(super) const HEADER: Duration = Duration::from_secs(10);
+/// For a client to take an answer of known length, when nothing else goes on on its
+/// connection: on HTTP/2 it says itself how much it takes, which may be nothing.
+pub(super) const ANSWER: Duration = Duration::from_secs(30);
 /// A connection without a request is closed: the kubelet's, and that of Go's
 /// clients, which then do not run into a closed one.
 pub(super) const IDLE: Duration = Duration::from_secs(90);

@@ -40,6 +40,7 @@ mod route;
 mod settings;
 mod stats;
 mod streams;
+mod telling;
 mod tls;
 
 use std::sync::Arc;

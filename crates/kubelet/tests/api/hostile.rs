@@ -2,12 +2,20 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use vk_provider::LogSource;
 
-use crate::rig::{Rig, TOKEN};
-use crate::wire::{Answer, say};
+use crate::rig::{Rig, TOKEN, request};
+use crate::suite::world::eventually;
+use crate::wire::{Answer, connect, say};
 
 /// One of these more than the ten seconds that headers have.
 const PATIENCE: Duration = Duration::from_secs(14);
@@ -127,8 +135,82 @@ async fn a_thousand_idle_connections_take_no_more_places_than_there_are() {
         let open = idle.iter().filter(|socket| is_open(socket)).count();
         (open < PLACES).then_some(open)
     };
-    crate::suite::world::eventually("the others are closed", held).await;
+    eventually("the others are closed", held).await;
     rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_who_take_no_byte_of_their_refusals_shut_nobody_out() {
+    const PLACES: usize = 6;
+    let rig = Rig::with(|api| api.connections = PLACES).await;
+    let mut held = Vec::new();
+    for _ in 0..PLACES {
+        let mut stranger = http2(&rig, 0).await;
+        let refusal = ask(&mut stranger, "").await;
+        assert_eq!(refusal.status(), StatusCode::UNAUTHORIZED);
+        held.push((stranger, refusal));
+    }
+    assert_eq!(rig.get("/healthz").await.status, 200);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_of_logs_who_read_nothing_make_room() {
+    const PLACES: usize = 4;
+    let rig = Rig::with(|api| api.connections = PLACES).await;
+    let uid = rig.runs("web").await;
+    // More than the buffers of two systems hold.
+    let piece = "a line of a log\n".repeat(1 << 16);
+    for _ in 0..32 {
+        let piece = piece.as_bytes();
+        rig.remote.write(&uid, "app", LogSource::Stdout, piece);
+    }
+    let mut held = Vec::new();
+    for _ in 0..PLACES {
+        let mut line = rig.line().await;
+        let log = request("GET", "/containerLogs/default/web/app?follow=true");
+        line.write_all(&log).await.unwrap();
+        // It is on its way.
+        line.read_exact(&mut [0; 16]).await.unwrap();
+        held.push(line);
+    }
+    let answered = async || rig.try_get("/healthz").await;
+    assert_eq!(eventually("there is room", answered).await.status, 200);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_that_are_too_large_are_refused_on_http_2_as_well() {
+    let rig = Rig::new().await;
+    let mut client = http2(&rig, 1 << 16).await;
+    let refused = ask(&mut client, &"~".repeat(70_000)).await;
+    assert_eq!(
+        refused.status(),
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+    );
+    let taken = ask(&mut client, &"~".repeat(60_000)).await;
+    assert_eq!(taken.status(), StatusCode::UNAUTHORIZED);
+    rig.end().await;
+}
+
+/// A connection without credentials, that takes so many bytes of each answer.
+async fn http2(rig: &Rig, window: u32) -> SendRequest<Empty<Bytes>> {
+    let mut config = rig.servers.config(None);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let line = connect(rig.address, config).await.unwrap();
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(window);
+    let (client, connection) = builder.handshake(TokioIo::new(line)).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// The answer to a request with such a header, its body not read.
+async fn ask(client: &mut SendRequest<Empty<Bytes>>, header: &str) -> Response<Incoming> {
+    let request = Request::get("https://x/healthz").header("X-Large", header);
+    let request = request.body(Empty::new()).unwrap();
+    let answer = timeout(PATIENCE, client.send_request(request)).await;
+    answer.expect("in time").unwrap()
 }
 
 fn is_open(socket: &TcpStream) -> bool {

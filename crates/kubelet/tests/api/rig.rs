@@ -165,7 +165,8 @@ impl Rig {
         self.try_get(path).await.expect("connects")
     }
 
-    async fn try_get(&self, path: &str) -> Option<Answer> {
+    /// The same; `None` where no connection is to be had.
+    pub async fn try_get(&self, path: &str) -> Option<Answer> {
         let mut line = connect(self.address, self.servers.config(None))
             .await
             .ok()?;
