@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, header};
-use vk_provider::BackendError;
+use vk_provider::{Backend, BackendError};
 
 use super::route::NoRoute;
 
@@ -37,9 +37,14 @@ pub(super) fn no_route(why: NoRoute) -> Response<Body> {
 }
 
 /// The backend cannot do it.
-pub(super) fn not_implemented(backend: &str, what: &str) -> Response<Body> {
-    let sentence = format!("the {backend} backend of this node has no {what}\n");
-    text(StatusCode::NOT_IMPLEMENTED, sentence)
+pub(super) fn not_implemented(backend: &dyn Backend, what: &str) -> Response<Body> {
+    text(StatusCode::NOT_IMPLEMENTED, lacks(backend, what) + "\n")
+}
+
+/// That the backend cannot do it, in a sentence.
+pub(super) fn lacks(backend: &dyn Backend, what: &str) -> String {
+    let name = backend.capabilities().name;
+    format!("the {name} backend of this node has no {what}")
 }
 
 /// The backend did not do it. The API server passes on the words of 400 and 500

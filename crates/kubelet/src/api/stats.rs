@@ -70,8 +70,7 @@ async fn measured(api: &NodeApi) -> Result<NodeStats, Unmeasured> {
 }
 
 fn none(api: &NodeApi) -> Response<Body> {
-    let name = api.shared.backend.capabilities().name;
-    answer::not_implemented(name, "measurements (kubectl top)")
+    answer::not_implemented(&*api.shared.backend, "measurements (kubectl top)")
 }
 
 fn prometheus(text: String) -> Response<Body> {

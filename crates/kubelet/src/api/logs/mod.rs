@@ -27,7 +27,7 @@ use super::route::InPod;
 pub(super) async fn serve(api: &NodeApi, place: InPod<'_>, query: &str) -> Response<Body> {
     let backend = &api.shared.backend;
     let Some(logs) = backend.logs() else {
-        return answer::not_implemented(backend.capabilities().name, "logs (kubectl logs)");
+        return answer::not_implemented(&**backend, "logs (kubectl logs)");
     };
     let (question, options) = match question(api, place, query) {
         Ok(question) => question,

@@ -16,34 +16,21 @@ use tracing::debug;
 use vk_provider::streams::Connection;
 use vk_provider::{Backend, PodKey};
 
+use super::super::answer::lacks;
 use super::super::limits::{FORWARD_CHUNK, FORWARD_CONNECT};
-use super::{STOPPING, cut_off, drive, lacks};
+use super::{STOPPING, cut_off, drive};
 
 /// A port-forward that a client asked for. As many connections at once as
 /// `kubelet-streams` lets streams be, two for each.
 pub(super) struct Forwarding {
-    backend: Arc<dyn Backend>,
-    pod: PodKey,
-    protocol: Forward,
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) pod: PodKey,
+    pub(super) protocol: Forward,
     /// Of the legacy form.
-    ports: Vec<u16>,
+    pub(super) ports: Vec<u16>,
 }
 
 impl Forwarding {
-    pub(super) fn new(
-        backend: Arc<dyn Backend>,
-        pod: PodKey,
-        protocol: Forward,
-        ports: Vec<u16>,
-    ) -> Self {
-        Self {
-            backend,
-            pod,
-            protocol,
-            ports,
-        }
-    }
-
     pub(super) async fn run<T>(self, upgraded: T, stop: &CancellationToken)
     where
         T: AsyncRead + AsyncWrite + Unpin,

@@ -40,7 +40,6 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
-use vk_provider::Backend;
 use vk_provider::streams::{AttachRequest, ExecRequest};
 
 use self::forward::Forwarding;
@@ -115,7 +114,12 @@ fn process(
     })?;
     let backend = api.shared.backend.clone();
     upgrade(api, request, accepted, |protocol| {
-        Work::Process(Process::new(backend, call, protocol, options))
+        Work::Process(Process {
+            backend,
+            call,
+            protocol,
+            options,
+        })
     })
 }
 
@@ -142,7 +146,12 @@ pub(super) fn port_forward(
     };
     let backend = api.shared.backend.clone();
     upgrade(api, request, accepted, |protocol| {
-        Work::Forward(Forwarding::new(backend, pod, protocol, ports))
+        Work::Forward(Forwarding {
+            backend,
+            pod,
+            protocol,
+            ports,
+        })
     })
 }
 
@@ -270,12 +279,4 @@ async fn drive<T: AsyncRead + AsyncWrite + Unpin>(
 async fn cut_off(stop: &CancellationToken) {
     stop.cancelled().await;
     sleep(ENDING).await;
-}
-
-/// The backend said at first that it could; never that it did.
-fn lacks(backend: &dyn Backend, what: &str) -> String {
-    format!(
-        "the {} backend of this node has no {what}",
-        backend.capabilities().name
-    )
 }

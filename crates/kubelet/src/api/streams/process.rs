@@ -14,14 +14,15 @@ use tracing::{debug, error};
 use vk_provider::streams::{AttachRequest, ExecRequest, Exit, Input, Output, ProcessIo, TermSize};
 use vk_provider::{Backend, BackendError};
 
-use super::{STOPPING, cut_off, drive, lacks};
+use super::super::answer::lacks;
+use super::{STOPPING, cut_off, drive};
 
 /// A process that a client asked for.
 pub(super) struct Process {
-    backend: Arc<dyn Backend>,
-    call: Call,
-    protocol: Remote,
-    options: Options,
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) call: Call,
+    pub(super) protocol: Remote,
+    pub(super) options: Options,
 }
 
 /// What the backend is asked.
@@ -32,20 +33,6 @@ pub(super) enum Call {
 }
 
 impl Process {
-    pub(super) fn new(
-        backend: Arc<dyn Backend>,
-        call: Call,
-        protocol: Remote,
-        options: Options,
-    ) -> Self {
-        Self {
-            backend,
-            call,
-            protocol,
-            options,
-        }
-    }
-
     pub(super) async fn run<T>(self, upgraded: T, stop: &CancellationToken)
     where
         T: AsyncRead + AsyncWrite + Unpin,

@@ -11,7 +11,7 @@ use super::super::limits::{RUN_OUTPUT, RUN_PIPE};
 use super::super::node::NodeApi;
 use super::super::query::values;
 use super::super::route::InPod;
-use super::{bad, lacks, process, target};
+use super::{bad, process, target};
 
 /// Both outputs, one behind the other, as the kubelet does it, or why the command
 /// did not succeed. Dropped, as when the client is gone, it ends the command.
@@ -33,8 +33,7 @@ pub(in super::super) async fn run(api: &NodeApi, place: InPod<'_>, query: &str) 
         tty: false,
     };
     let Some(exec) = api.shared.backend.exec() else {
-        let sentence = lacks(&*api.shared.backend, "exec");
-        return answer::text(StatusCode::NOT_IMPLEMENTED, sentence);
+        return answer::not_implemented(&*api.shared.backend, "exec");
     };
     let ((out, stdout), (err, stderr)) = (duplex(RUN_PIPE), duplex(RUN_PIPE));
     let io = ProcessIo {

@@ -92,11 +92,8 @@ fn pod(api: &NodeApi, place: InPod<'_>) -> Result<(Arc<Pod>, PodKey), Refused> {
 }
 
 fn lacking(api: &NodeApi, what: &str) -> Refused {
-    let name = api.shared.backend.capabilities().name;
-    Box::new(answer::not_implemented(
-        name,
-        &format!("{what} (kubectl {what})"),
-    ))
+    let what = format!("{what} (kubectl {what})");
+    Box::new(answer::not_implemented(&*api.shared.backend, &what))
 }
 
 /// What the spec gives a container; `None` where it has none of this name.
