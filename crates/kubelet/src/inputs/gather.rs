@@ -66,6 +66,9 @@ impl Store {
 
     /// Why a pod names more than it may: see [`MAX_OBJECTS`].
     pub(crate) fn excess(&self, request: &PodRequest) -> Option<String> {
+        if self.wants_nothing() {
+            return None;
+        }
         let number = self.wanted(&request.key, &request.pod).objects.len();
         (number > MAX_OBJECTS).then(|| {
             format!(

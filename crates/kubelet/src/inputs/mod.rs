@@ -185,14 +185,14 @@ impl Store {
     fn hear(&self, source: &Source, known: Known) {
         let told: Vec<_> = {
             let mut state = self.lock();
-            let Some(watched) = state.watched.get_mut(source) else {
+            let State { watched, users, .. } = &mut *state;
+            let Some(watched) = watched.get_mut(source) else {
                 return;
             };
             let was_read = matches!(watched.known, Known::Is(..));
             let news = watched.hear(known);
             if was_read && matches!(watched.known, Known::Denied(_)) {
-                self.tell_withdrawn(&state, source);
-                return;
+                return self.tell_withdrawn(users, source, watched);
             }
             let Some(is_there) = news else {
                 return;
@@ -207,22 +207,17 @@ impl Store {
 
     /// Running pods keep the files they have, and nobody would know why these no
     /// longer follow.
-    fn tell_withdrawn(&self, state: &State, source: &Source) {
-        let Some(Err(why)) = state.watched.get(source).map(|w| w.objects(source)) else {
+    fn tell_withdrawn(&self, users: &HashMap<Uid, User>, source: &Source, watched: &Watched) {
+        let Err(why) = watched.objects(source) else {
             return;
         };
         warn!(?source, why, "an object may not be read any more");
-        let users = state.watched.get(source).map(|watched| &watched.users);
-        for (uid, _) in users
-            .into_iter()
-            .flatten()
-            .filter(|(_, read)| **read == Read::WhileRunning)
-        {
-            if let Some(user) = state.users.get(uid) {
-                let message = format!("{why}; what containers have of it stays as it is");
-                let events = self.0.events.for_pod(&user.key);
-                events.warning(RenderError::VOLUMES_REASON, &message);
-            }
+        let message = format!("{why}; what containers have of it stays as it is");
+        let see = watched.users.iter();
+        let see = see.filter(|(_, read)| **read == Read::WhileRunning);
+        for user in see.filter_map(|(uid, _)| users.get(uid)) {
+            let events = self.0.events.for_pod(&user.key);
+            events.warning(RenderError::VOLUMES_REASON, &message);
         }
     }
 
