@@ -396,21 +396,7 @@ impl Backend for FlightControl {
     }
 
     async fn release(&self, pod: &PodKey) -> Result<(), BackendError> {
-        let left = {
-            let world = self.world();
-            world.pod(&pod.uid).and_then(|p| {
-                let items = || {
-                    let device = world.device(&p.device);
-                    device.is_some_and(|d| d.has_items_left_of(&p.app))
-                };
-                let left = match p.stage {
-                    Stage::Written { .. } | Stage::Reserved => true,
-                    Stage::Removed { .. } => items(),
-                    Stage::Gone | Stage::DeviceDeleted => false,
-                };
-                left.then(|| (p.device.clone(), p.app.clone()))
-            })
-        };
+        let left = self.world().left_in_spec(&pod.uid);
         if let Some((device, app)) = left {
             // It completed by itself: the application is still in the spec.
             match self

@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use vk_provider::Uid;
 
 use super::World;
 use crate::device::DeviceView;
+use crate::placed::Stage;
 
 /// Files without an application or a pod stay this long: where they are another
 /// cluster's, its own provider takes them out within seconds of the end.
@@ -26,6 +28,21 @@ impl World {
         left.map(|p| (p.device.clone(), p.app.clone()))
             .chain(stray.map(|(place, _)| place.clone()))
             .collect()
+    }
+
+    /// Where something of the pod is still in a device's spec: the device and the
+    /// application.
+    pub fn left_in_spec(&self, uid: &Uid) -> Option<(String, String)> {
+        let placed = self.pods.get(uid)?;
+        let left = match placed.stage {
+            Stage::Written { .. } | Stage::Reserved => true,
+            Stage::Removed { .. } => self
+                .devices
+                .get(&placed.device)
+                .is_some_and(|device| device.has_items_left_of(&placed.app)),
+            Stage::Gone | Stage::DeviceDeleted => false,
+        };
+        left.then(|| (placed.device.clone(), placed.app.clone()))
     }
 
     /// Notes which files of this reading belong to nothing.
