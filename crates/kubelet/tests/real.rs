@@ -18,9 +18,10 @@ mod suite;
 
 use std::sync::Arc;
 
-use harness::control_plane::ControlPlane;
+use harness::control_plane::{ControlPlane, Flags};
+use harness::{all_end_well, reached};
 use kube::Client;
-use suite::world::{World, all_end_well, reached};
+use suite::world::World;
 use vk_provider::Clock;
 
 macro_rules! spawned {
@@ -51,12 +52,9 @@ async fn client(kubeconfig: &std::path::Path) -> Client {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_lifecycle_suite_holds_on_a_real_control_plane() {
-    let Some(tools) = harness::tools() else {
+    let Some(plane) = harness::control_plane(Flags::default()).await else {
         return;
     };
-    let plane = tokio::task::spawn_blocking(move || ControlPlane::start(&tools))
-        .await
-        .unwrap();
     let plane = Arc::new(plane);
     let mut tasks = checks(&plane);
     tasks.push((

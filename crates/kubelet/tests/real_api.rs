@@ -22,8 +22,8 @@ mod top;
 
 use std::sync::Arc;
 
-use harness::control_plane::{ControlPlane, Flags, KUBELET_CLIENT};
-use suite::world::all_end_well;
+use harness::all_end_well;
+use harness::control_plane::{Flags, KUBELET_CLIENT};
 
 /// The API server passes requests on to metrics-server, and shows a certificate
 /// there too.
@@ -45,24 +45,20 @@ const AUTOSCALER: &[&str] = &[
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nodes_api_serves_the_cluster_on_a_real_control_plane() {
-    let Some(tools) = harness::tools() else {
+    let flags = Flags {
+        apiserver: AGGREGATOR,
+        controller_manager: AUTOSCALER,
+        audit: false,
+    };
+    let Some(plane) = harness::control_plane(flags).await else {
         return;
     };
-    let start = move || {
-        let flags = Flags {
-            apiserver: AGGREGATOR,
-            controller_manager: AUTOSCALER,
-            audit: false,
-        };
-        let plane = ControlPlane::start_with(&tools, flags);
-        let (role, user) = (
-            "--clusterrole=system:kubelet-api-admin",
-            format!("--user={KUBELET_CLIENT}"),
-        );
-        plane.ok(&["create", "clusterrolebinding", KUBELET_CLIENT, role, &user]);
-        plane
-    };
-    let plane = Arc::new(tokio::task::spawn_blocking(start).await.unwrap());
+    let plane = Arc::new(plane);
+    let (role, user) = (
+        "--clusterrole=system:kubelet-api-admin",
+        format!("--user={KUBELET_CLIENT}"),
+    );
+    plane.ok(&["create", "clusterrolebinding", KUBELET_CLIENT, role, &user]);
     let scenes = [
         (
             "a node that streams is sent WebSockets as they are, and another is not",

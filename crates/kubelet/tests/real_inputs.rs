@@ -43,17 +43,13 @@ const CA: &str = "certificates for devices\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_are_given_what_a_kubelet_gives_and_what_config_allows() {
-    let Some(tools) = harness::tools() else {
+    let flags = Flags {
+        audit: true,
+        ..Flags::default()
+    };
+    let Some(plane) = harness::control_plane(flags).await else {
         return;
     };
-    let start = move || {
-        let flags = Flags {
-            audit: true,
-            ..Flags::default()
-        };
-        ControlPlane::start_with(&tools, flags)
-    };
-    let plane = tokio::task::spawn_blocking(start).await.unwrap();
     rights::grant(&plane);
     rights::bind(&plane, &[SHOP]);
     let mut world = kubelet(&plane).await;

@@ -25,8 +25,8 @@ mod suite;
 
 use std::sync::Arc;
 
-use harness::control_plane::{ControlPlane, Flags};
-use suite::world::all_end_well;
+use harness::all_end_well;
+use harness::control_plane::Flags;
 
 /// A tenth of an ordinary cluster's: there a silent node is NotReady after 50 s,
 /// and its pods are evicted 300 s later; here after 20 s (a lease is renewed
@@ -39,18 +39,15 @@ const SHORT: &[&str] = &[
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_hold_on_a_real_control_plane_whose_patience_is_short() {
-    let Some(tools) = harness::tools() else {
+    let flags = Flags {
+        apiserver: &[restricted::PLUGIN],
+        controller_manager: SHORT,
+        audit: true,
+    };
+    let Some(plane) = harness::control_plane(flags).await else {
         return;
     };
-    let start = move || {
-        let flags = Flags {
-            apiserver: &[restricted::PLUGIN],
-            controller_manager: SHORT,
-            audit: true,
-        };
-        ControlPlane::start_with(&tools, flags)
-    };
-    let plane = Arc::new(tokio::task::spawn_blocking(start).await.unwrap());
+    let plane = Arc::new(plane);
     mock::allow(&plane);
     let scenes = [
         (

@@ -4,12 +4,14 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
 };
 use tempfile::TempDir;
+use tokio::task::spawn_blocking;
 
 use super::process::{Process, free_port};
 
@@ -115,6 +117,17 @@ impl ControlPlane {
     /// Runs kubectl as the administrator.
     pub fn kubectl(&self, args: &[&str]) -> Output {
         self.kubectl_with(args, "")
+    }
+
+    /// The same, where waiting for it holds up nobody.
+    pub async fn kubectl_apart(self: &Arc<Self>, args: &[&str]) -> Output {
+        let plane = self.clone();
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let run = move || {
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            plane.kubectl(&args)
+        };
+        spawn_blocking(run).await.expect("kubectl is run")
     }
 
     /// Runs kubectl and expects it to succeed.

@@ -27,8 +27,7 @@ use std::time::{Duration, Instant};
 
 use generator::Generator;
 use harness::control_plane::ControlPlane;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::Client;
 use report::{Crowd, Report, Row};
 use requests::Requests;
 use subject::{Kind, Subject};
@@ -242,10 +241,5 @@ fn number(variable: &str) -> Option<usize> {
 }
 
 async fn client(kubeconfig: &Path) -> Client {
-    let file = Kubeconfig::read_from(kubeconfig).unwrap();
-    let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-        .await
-        .unwrap();
-    config.default_retry = false;
-    Client::try_from(config).unwrap()
+    Client::try_from(harness::reached(kubeconfig).await).unwrap()
 }

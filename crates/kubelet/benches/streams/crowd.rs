@@ -9,13 +9,13 @@ use futures::StreamExt;
 use futures::{AsyncBufReadExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::LogParams;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::door::Exec;
+use crate::harness;
 use crate::report::{Crowd, Report};
 use crate::stage::{LINE, NAMESPACE, Stage, Subject};
 
@@ -118,11 +118,5 @@ async fn watch(subject: &Subject, rest: f64, done: &AtomicU64) -> Crowd {
 }
 
 async fn client(kubeconfig: &Path) -> Client {
-    let file = Kubeconfig::read_from(kubeconfig).unwrap();
-    let options = KubeConfigOptions::default();
-    let mut config = Config::from_custom_kubeconfig(file, &options)
-        .await
-        .unwrap();
-    config.default_retry = false;
-    Client::try_from(config).unwrap()
+    Client::try_from(harness::reached(kubeconfig).await).unwrap()
 }

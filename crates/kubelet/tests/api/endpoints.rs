@@ -1,8 +1,6 @@
 //! What is answered.
 
 use http_body_util::{BodyExt, Empty};
-use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
 use crate::rig::{Rig, TOKEN, request};
@@ -128,14 +126,7 @@ async fn what_the_backend_lacks_is_refused_by_name_and_what_is_not_there_is_not_
 #[tokio::test(flavor = "multi_thread")]
 async fn many_requests_share_one_connection_of_http2() {
     let rig = Rig::new().await;
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(rig.servers.config(None))
-        .https_only()
-        .enable_http2()
-        .build();
-    let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-        .http2_only(true)
-        .build::<_, Empty<bytes::Bytes>>(connector);
+    let client = rig.http2();
     let asking = (0..50).map(|_| {
         let request = http::Request::get(format!("https://{}/healthz", rig.address))
             .header("authorization", format!("Bearer {TOKEN}"))

@@ -4,7 +4,12 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body_util::Empty;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::client::Body;
@@ -158,6 +163,18 @@ impl Rig {
         // The files are read by a task beside the listener.
         eventually("it answers", async || rig.try_get("/healthz/ping").await).await;
         rig
+    }
+
+    /// A client that speaks HTTP/2 alone, over one connection, with no certificate.
+    pub fn http2(&self) -> HttpClient<HttpsConnector<HttpConnector>, Empty<Bytes>> {
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(self.servers.config(None))
+            .https_only()
+            .enable_http2()
+            .build();
+        HttpClient::builder(TokioExecutor::new())
+            .http2_only(true)
+            .build(connector)
     }
 
     /// A request with the good token.

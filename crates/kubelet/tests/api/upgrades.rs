@@ -1,8 +1,6 @@
 //! What becomes no session, and how many there may be.
 
 use http_body_util::{BodyExt, Empty};
-use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::rt::TokioExecutor;
 
 use crate::dial::{Session, V5, plain, refused, spdy, websocket};
 use crate::rig::{Rig, TOKEN};
@@ -161,14 +159,7 @@ async fn who_may_not_is_not_upgraded() {
 async fn http2_is_told_to_come_back_with_http1() {
     let rig = Rig::new().await;
     rig.runs("web").await;
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(rig.servers.config(None))
-        .https_only()
-        .enable_http2()
-        .build();
-    let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-        .http2_only(true)
-        .build::<_, Empty<bytes::Bytes>>(connector);
+    let client = rig.http2();
     let request = http::Request::post(format!("https://{}{EXEC}", rig.address))
         .header("authorization", format!("Bearer {TOKEN}"))
         .header("x-stream-protocol-version", "v4.channel.k8s.io")

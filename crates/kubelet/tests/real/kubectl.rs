@@ -13,20 +13,13 @@ use virtual_kubelet::{ApiSettings, ServingCertificate};
 use vk_provider::{Clock, LogSource};
 
 use crate::harness::control_plane::{ControlPlane, KUBELET_CLIENT, Output};
+use crate::harness::reached_as_node;
 use crate::kubectl_streams;
-use crate::suite::world::{World, eventually, reached, uid};
+use crate::suite::world::{World, eventually, uid};
 
 pub const NAMESPACE: &str = "kubectl";
 const NODE: &str = "vk-kubectl";
 const USER: &str = "system:node:vk-kubectl";
-
-/// The signer serves nodes alone.
-async fn client_of_the_node(plane: &ControlPlane) -> Client {
-    let mut config = reached(plane.kubeconfig()).await;
-    config.auth_info.impersonate = Some(USER.into());
-    config.auth_info.impersonate_groups = Some(vec!["system:nodes".into()]);
-    Client::try_from(config).unwrap()
-}
 
 /// Where the node's API listens. The API server proxies to no loopback address:
 /// for that part name one of a network namespace made for the test.
@@ -35,19 +28,9 @@ fn address() -> IpAddr {
     named.map_or([127, 0, 0, 1].into(), |text| text.parse().unwrap())
 }
 
-async fn kubectl(plane: &Arc<ControlPlane>, args: &[&str]) -> Output {
-    let plane = plane.clone();
-    let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-    let run = move || {
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        plane.kubectl(&args)
-    };
-    tokio::task::spawn_blocking(run).await.unwrap()
-}
-
 async fn logs(plane: &Arc<ControlPlane>, flags: &[&str]) -> Output {
     let args = [&["logs", "web", "-n", NAMESPACE], flags].concat();
-    kubectl(plane, &args).await
+    plane.kubectl_apart(&args).await
 }
 
 pub async fn reaches_into_pods(plane: Arc<ControlPlane>) {
@@ -55,7 +38,9 @@ pub async fn reaches_into_pods(plane: Arc<ControlPlane>) {
     // A node of its own may list its own pods only; ours are listed together.
     let (role, user) = ("--clusterrole=cluster-admin", format!("--user={USER}"));
     plane.ok(&["create", "clusterrolebinding", NAMESPACE, role, &user]);
-    let line = client_of_the_node(&plane).await;
+    // The signer serves nodes alone.
+    let line = reached_as_node(plane.kubeconfig(), USER).await;
+    let line = Client::try_from(line).unwrap();
     let address = address();
     let api = ApiSettings {
         bind: address,
@@ -165,7 +150,7 @@ async fn flags(plane: &Arc<ControlPlane>, world: &World, uid: &str) {
 async fn proxied(plane: &Arc<ControlPlane>, uid: &str) {
     let raw = async |path: &str| {
         let path = format!("/api/v1/nodes/{NODE}/proxy{path}");
-        kubectl(plane, &["get", "--raw", &path]).await
+        plane.kubectl_apart(&["get", "--raw", &path]).await
     };
     let pods = raw("/pods").await;
     let pods: Value = serde_json::from_str(&pods.text).expect(&pods.text);

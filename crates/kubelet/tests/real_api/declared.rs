@@ -93,7 +93,9 @@ async fn passed_on(plane: &Arc<ControlPlane>, process: &Process, way: &str, othe
 }
 
 async fn exec(plane: &Arc<ControlPlane>) -> Output {
-    kubectl(plane, &["exec", "web", "-n", NAMESPACE, "--", "true"]).await
+    plane
+        .kubectl_apart(&["exec", "web", "-n", NAMESPACE, "--", "true"])
+        .await
 }
 
 /// How many execs the API server routed in this way.
@@ -101,19 +103,12 @@ async fn routed(plane: &Arc<ControlPlane>, way: &str) -> u64 {
     let name = format!(
         "apiserver_websocket_streaming_requests_total{{proxy_type=\"{way}\",subresource=\"exec\"}} "
     );
-    let text = kubectl(plane, &["get", "--raw", "/metrics"]).await.text;
+    let text = plane
+        .kubectl_apart(&["get", "--raw", "/metrics"])
+        .await
+        .text;
     let value = text.lines().find_map(|line| line.strip_prefix(&name));
     value.map_or(0, |value| value.parse().unwrap())
-}
-
-async fn kubectl(plane: &Arc<ControlPlane>, args: &[&str]) -> Output {
-    let plane = plane.clone();
-    let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-    let run = move || {
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        plane.kubectl(&args)
-    };
-    tokio::task::spawn_blocking(run).await.unwrap()
 }
 
 async fn node(client: &Client) -> Node {

@@ -12,8 +12,8 @@ use vk_provider::Clock;
 use crate::able::{Able, MEBIBYTES, MILLI_CORES, Process};
 use crate::harness::control_plane::ControlPlane;
 use crate::harness::process::{self, free_port};
+use crate::harness::reached;
 use crate::suite::memory::Remote;
-use crate::suite::world::reached;
 
 const NODE: &str = "vk-top";
 /// metrics-server looks every ten seconds and needs two looks; the autoscaler finds

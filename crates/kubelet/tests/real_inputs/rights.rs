@@ -7,7 +7,7 @@ use kube::Client;
 use virtual_kubelet::connect::connect;
 
 use crate::harness::control_plane::ControlPlane;
-use crate::suite::world::reached;
+use crate::harness::reached;
 use crate::{APART, BARE, SHOP};
 
 /// The ServiceAccount of `config/rbac.yaml`, in `default`.

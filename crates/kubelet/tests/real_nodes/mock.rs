@@ -1,6 +1,5 @@
 //! Processes of the `mock` example, each under a name of its own.
 
-use std::path::Path;
 use std::process::Command;
 
 use kube::Client;
@@ -9,7 +8,8 @@ use virtual_kubelet::connect::connect;
 
 use crate::harness::control_plane::ControlPlane;
 use crate::harness::process::{Process, free_port};
-use crate::suite::world::{eventually, reached};
+use crate::harness::{example, reached};
+use crate::suite::world::eventually;
 
 /// Who may be a process here.
 const NAMES: [&str; 6] = ["first", "second", "leaving", "staying", "stuck", "next"];
@@ -51,7 +51,7 @@ impl Mock {
     pub fn start(plane: &ControlPlane, name: &'static str, prefix: &str, more: &[&str]) -> Self {
         let port = free_port();
         let kubeconfig = plane.service_account_kubeconfig("default", name);
-        let mut command = Command::new(program());
+        let mut command = Command::new(example("mock"));
         command
             .arg("--kubeconfig")
             .arg(kubeconfig)
@@ -118,18 +118,6 @@ impl Asked {
 
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
-}
-
-/// Cargo puts examples beside the folder of tests.
-fn program() -> std::path::PathBuf {
-    let this = std::env::current_exe().unwrap();
-    let profile = this.parent().and_then(Path::parent).unwrap();
-    let mock = profile.join("examples/mock");
-    assert!(
-        mock.exists(),
-        "no mock: cargo build -p virtual-kubelet --example mock"
-    );
-    mock
 }
 
 pub async fn client(plane: &ControlPlane) -> Client {

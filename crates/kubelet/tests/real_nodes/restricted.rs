@@ -3,33 +3,27 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Event, Node};
+use kube::Api;
 use kube::api::ListParams;
-use kube::{Api, Client};
 use virtual_kubelet::connect::connect;
 use vk_provider::Clock;
 
 use crate::harness::control_plane::ControlPlane;
+use crate::harness::reached_as_node;
 use crate::mock;
-use crate::suite::world::{World, eventually, reached};
+use crate::suite::world::{World, eventually};
 
 /// The plugin of every ordinary cluster, which the API server alone leaves out.
 pub const PLUGIN: &str = "--enable-admission-plugins=NodeRestriction";
 const NAMESPACE: &str = "restricted";
 const USER: &str = "system:node:vk-restricted";
 
-async fn client_of_the_node(plane: &ControlPlane) -> Client {
-    let mut config = reached(plane.kubeconfig()).await;
-    config.auth_info.impersonate = Some(USER.into());
-    config.auth_info.impersonate_groups = Some(vec!["system:nodes".into()]);
-    connect(config).unwrap()
-}
-
 pub async fn comes_up_without_the_labels_it_may_not_set(plane: Arc<ControlPlane>) {
     mock::make_namespace(&plane, NAMESPACE).await;
     // A node of its own may list its own pods only; ours are listed together.
     let (role, user) = ("--clusterrole=cluster-admin", format!("--user={USER}"));
     plane.ok(&["create", "clusterrolebinding", NAMESPACE, role, &user]);
-    let line = client_of_the_node(&plane).await;
+    let line = connect(reached_as_node(plane.kubeconfig(), USER).await).unwrap();
     let mut world = World::new(line, Clock::live(), NAMESPACE).await;
     // Pods are made by others than nodes.
     world.client = mock::client(&plane).await;

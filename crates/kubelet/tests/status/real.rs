@@ -11,7 +11,7 @@ use virtual_kubelet::status::{PodVerdict, patch};
 
 use crate::builders::{facts, pod, running};
 use crate::harness;
-use crate::harness::control_plane::ControlPlane;
+use crate::harness::control_plane::{ControlPlane, Flags};
 use crate::stories::{Look, Meanwhile, any_story, look};
 
 /// Enough that each rule of the API server's validation is met several times;
@@ -20,12 +20,9 @@ const STORIES: usize = 150;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_api_server_takes_every_status_and_keeps_it_whole() {
-    let Some(tools) = harness::tools() else {
+    let Some(plane) = harness::control_plane(Flags::default()).await else {
         return;
     };
-    let plane = tokio::task::spawn_blocking(move || ControlPlane::start(&tools))
-        .await
-        .unwrap();
     let file = Kubeconfig::read_from(plane.kubeconfig()).unwrap();
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
         .await

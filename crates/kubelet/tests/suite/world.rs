@@ -1,14 +1,12 @@
 //! The world a suite runs in: a Kubernetes API, sandboxed or real, and a
 //! virtual kubelet over the in-memory backend.
 
-use std::path::Path;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::wait::await_condition;
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -228,28 +226,6 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, look: impl
         assert!(begun.elapsed() < PATIENCE, "never: {what}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-}
-
-/// How a kubeconfig's cluster is reached, without the client's own retries: the
-/// framework repeats, and tests look again.
-pub async fn reached(kubeconfig: impl AsRef<Path>) -> Config {
-    let file = Kubeconfig::read_from(kubeconfig).unwrap();
-    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
-    let mut config = config.unwrap();
-    config.default_retry = false;
-    config
-}
-
-/// Waits for scenes that play at once and says how each ended; fails behind the last
-/// one, if any has.
-pub async fn all_end_well(scenes: impl IntoIterator<Item = (&'static str, JoinHandle<()>)>) {
-    let mut failed = Vec::new();
-    for (name, scene) in scenes {
-        let ended = scene.await;
-        println!("{name} ... {}", if ended.is_ok() { "ok" } else { "FAILED" });
-        failed.extend(ended.err().map(|_| name));
-    }
-    assert!(failed.is_empty(), "{failed:?}");
 }
 
 pub fn uid(pod: &Pod) -> String {

@@ -16,7 +16,7 @@ use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use self::kubectl::{Kubectl, Way};
 use super::cluster::Cluster;
 use super::harness::control_plane::Flags;
-use super::harness::tools;
+use super::harness::{all_end_well, tools};
 
 const WEBSOCKETS: Way = Way {
     namespace: "websockets",
@@ -73,16 +73,6 @@ async fn streaming(cluster: &Arc<Cluster>, way: Way) -> (Kubectl, Checks) {
     (kubectl, checks.into())
 }
 
-async fn all(checks: Checks) {
-    let mut failed = Vec::new();
-    for (name, check) in checks {
-        let ended = check.await;
-        println!("{name} ... {}", if ended.is_ok() { "ok" } else { "FAILED" });
-        failed.extend(ended.err().map(|_| name));
-    }
-    assert!(failed.is_empty(), "{failed:?}");
-}
-
 async fn cluster(flags: Flags<'static>) -> Option<Arc<Cluster>> {
     let tools = tools()?;
     let start = move || Arc::new(Cluster::start(&tools, flags));
@@ -107,7 +97,7 @@ async fn as_it_is(cluster: &Arc<Cluster>) {
         python::streams,
     ));
     checks.extend(streaming(cluster, SPDY).await.1);
-    all(checks).await;
+    all_end_well(checks).await;
     for what in ["exec", "attach", "portforward"] {
         let (passed_on, translated) = kubectl.routed(what).await;
         assert!(passed_on > 0 && translated == 0, "{what}");
@@ -129,7 +119,7 @@ async fn kubectl_reaches_them_where_the_api_server_translates() {
 async fn translated(cluster: &Arc<Cluster>) {
     let (kubectl, mut checks) = streaming(cluster, TRANSLATED).await;
     checks.extend(checks!(kubectl, python::streams));
-    all(checks).await;
+    all_end_well(checks).await;
     for what in ["exec", "attach", "portforward"] {
         let (passed_on, translated) = kubectl.routed(what).await;
         assert!(passed_on == 0 && translated > 0, "{what}");
