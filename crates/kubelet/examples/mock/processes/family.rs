@@ -41,24 +41,24 @@ impl Mark {
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
-    /// The processes with this mark, or one below it, that are alive.
-    pub(super) fn members(&self) -> Vec<Pid> {
-        let marked = marked().into_iter();
-        marked
-            .filter_map(|(pid, mark)| self.holds(&mark).then_some(pid))
-            .collect()
-    }
-
-    /// Kills them all and waits until they are dead, at most a second; blocks.
+    /// Kills the processes with this mark, or one below it, and waits until none is
+    /// alive, at most a second; blocks.
     pub(super) fn kill(&self) {
         for _ in 0..ROUNDS {
-            let members = self.members();
-            if members.is_empty() {
-                return;
+            let mut left = false;
+            for (pid, known) in processes() {
+                match known {
+                    Known::Marked(mark) if self.holds(&mark) => {
+                        left = true;
+                        // It may have died since.
+                        let _ = kill_process(pid, Signal::KILL);
+                    }
+                    Known::Changing => left = true,
+                    Known::Marked(_) | Known::Unmarked => {}
+                }
             }
-            for pid in members {
-                // It may have died since.
-                let _ = kill_process(pid, Signal::KILL);
+            if !left {
+                return;
             }
             std::thread::sleep(PAUSE);
         }
@@ -66,21 +66,50 @@ impl Mark {
 }
 
 /// Every living process with a mark.
-pub(super) fn marked() -> Vec<(Pid, String)> {
-    let Ok(all) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    all.flatten()
-        .filter_map(|entry| {
-            let pid = entry.file_name().to_str()?.parse().ok()?;
-            Some((Pid::from_raw(pid)?, mark_in(&environment(pid)?)?))
-        })
-        .collect()
+pub(super) fn marked() -> impl Iterator<Item = (Pid, String)> {
+    processes().filter_map(|(pid, known)| match known {
+        Known::Marked(mark) => Some((pid, mark)),
+        Known::Unmarked | Known::Changing => None,
+    })
 }
 
-/// Of somebody else's process it cannot be read; of a dead one it is empty.
-fn environment(pid: i32) -> Option<Vec<u8>> {
-    fs::read(format!("/proc/{pid}/environ")).ok()
+/// What is known of whose a process is.
+#[derive(Debug, PartialEq, Eq)]
+enum Known {
+    Marked(String),
+    /// Also: dead, or somebody else's.
+    Unmarked,
+    /// Becoming another program: its mark will show in a moment.
+    Changing,
+}
+
+fn processes() -> impl Iterator<Item = (Pid, Known)> {
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    all.filter_map(|entry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        // Of somebody else's process it cannot be read.
+        let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let stat = || fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+        let known = match mark_in(&environment) {
+            Some(mark) => Known::Marked(mark),
+            None if environment.is_empty() && stat().is_some_and(|stat| changes(&stat)) => {
+                Known::Changing
+            }
+            None => Known::Unmarked,
+        };
+        Some((Pid::from_raw(pid)?, known))
+    })
+}
+
+/// Whether a process without an environment is between two programs: it has memory,
+/// as no dead one and no thread of the kernel has, and its environment has no place
+/// there yet (`vsize` and `env_end`, fields 23 and 51 of proc_pid_stat(5)).
+fn changes(stat: &str) -> bool {
+    let field = |number: usize| {
+        let (_, from_third) = stat.rsplit_once(')')?;
+        from_third.split_whitespace().nth(number - 3)
+    };
+    field(23).is_some_and(|size| size != "0") && field(51) == Some("0")
 }
 
 fn mark_in(environment: &[u8]) -> Option<String> {
@@ -128,5 +157,18 @@ mod tests {
         let found = mark_in(b"HOME=/\0VK_MOCK_PROCESS=a/b/1\0X=");
         assert_eq!(found.as_deref(), Some("a/b/1"));
         assert_eq!(mark_in(b"XVK_MOCK_PROCESS=a"), None);
+    }
+
+    #[test]
+    fn who_becomes_another_program_is_neither_dead_nor_without_an_environment() {
+        let stat = |size, end| {
+            let before = "7 (a) b) S 1 7 7 0 -1 4194560 88 9 0 0 3 4 5 6 20 0 1 0 100";
+            format!("{before} {size} 9{} 5 {end} 0\n", " 0".repeat(25))
+        };
+        assert!(changes(&stat(4096, 0)));
+        assert!(!changes(&stat(0, 0)), "dead, or the kernel's");
+        assert!(!changes(&stat(4096, 9000)), "it was started with none");
+        let own = fs::read_to_string("/proc/self/stat").unwrap();
+        assert!(!changes(&own));
     }
 }
