@@ -26,7 +26,8 @@ mod suite;
 use std::sync::Arc;
 
 use harness::all_end_well;
-use harness::control_plane::Flags;
+use harness::control_plane::{ControlPlane, Flags};
+use tokio::task::JoinHandle;
 
 /// A tenth of an ordinary cluster's: there a silent node is NotReady after 50 s,
 /// and its pods are evicted 300 s later; here after 20 s (a lease is renewed
@@ -52,26 +53,47 @@ async fn nodes_hold_on_a_real_control_plane_whose_patience_is_short() {
     let scenes = [
         (
             "a backend away for long costs no pod",
-            tokio::spawn(outage::costs_no_pod(plane.clone())),
+            play(&plane, outage::costs_no_pod, &[]),
         ),
         (
             "a node with a kubelet's credential comes up without the labels it may not set",
-            tokio::spawn(restricted::comes_up_without_the_labels_it_may_not_set(
-                plane.clone(),
-            )),
+            play(
+                &plane,
+                restricted::comes_up_without_the_labels_it_may_not_set,
+                &[restricted::NODE],
+            ),
         ),
         (
             "a process frozen beyond its lease writes nothing when it goes on",
-            tokio::spawn(frozen::writes_nothing(plane.clone())),
+            play(&plane, frozen::writes_nothing, &[frozen::NODE]),
         ),
         (
             "a drain moves the pods as their budget allows and removes the node",
-            tokio::spawn(drained::respects_budgets(plane.clone())),
+            play(&plane, drained::respects_budgets, &[drained::STAYING]),
         ),
         (
             "a drain that may not end a pod gives up in time and keeps both",
-            tokio::spawn(drained::times_out(plane.clone())),
+            play(&plane, drained::times_out, &[drained::STUCK]),
         ),
     ];
     all_end_well(scenes).await;
+}
+
+/// A scene beside others. The nodes that it leaves behind go with it: three that
+/// nobody keeps, and more than half of all, are taken for a failing zone, in which
+/// nobody is evicted and [`outage`] has no witness (the node lifecycle controller's
+/// `unhealthy-zone-threshold`).
+fn play<F: Future<Output = ()> + Send + 'static>(
+    plane: &Arc<ControlPlane>,
+    scene: fn(Arc<ControlPlane>) -> F,
+    leaves: &'static [&'static str],
+) -> JoinHandle<()> {
+    let (plane, scene) = (plane.clone(), scene(plane.clone()));
+    tokio::spawn(async move {
+        scene.await;
+        for node in leaves {
+            let deleted = plane.kubectl_apart(&["delete", "node", node]).await;
+            assert!(deleted.success, "{}", deleted.text);
+        }
+    })
 }

@@ -19,7 +19,8 @@ use crate::mock::{self, Mock};
 use crate::suite::world::{PATIENCE, eventually, phase, ready};
 
 const LEAVING: &str = "leaving-0";
-const STAYING: &str = "staying-0";
+pub const STAYING: &str = "staying-0";
+pub const STUCK: &str = "stuck-0";
 const SPACE: &str = "drained";
 
 async fn make<K>(client: &Client, space: &str, object: Value)
@@ -71,7 +72,6 @@ async fn end_of(mock: &mut Mock) -> bool {
 
 /// A budget that never lets go, and a drain that has only so much time.
 pub async fn times_out(plane: Arc<ControlPlane>) {
-    const NODE: &str = "stuck-0";
     const WITHIN: Duration = Duration::from_secs(15);
     let client = mock::client(&plane).await;
     let space = "undrained";
@@ -80,7 +80,7 @@ pub async fn times_out(plane: Arc<ControlPlane>) {
     let drain = ["--on-shutdown", "drain", "--drain-timeout", &seconds];
     let mut stuck = Mock::start(&plane, "stuck", "stuck", &drain);
     let app = json!({"metadata": {"name": "guarded", "labels": {"app": "guarded"}}, "spec": {
-        "nodeName": NODE,
+        "nodeName": STUCK,
         "automountServiceAccountToken": false,
         "tolerations": [{"operator": "Exists"}],
         "containers": [{"name": "app", "image": "app:1"}]}});
@@ -108,7 +108,7 @@ pub async fn times_out(plane: Arc<ControlPlane>) {
     assert!(took >= WITHIN && took < 2 * WITHIN, "{took:?}");
     let log = stuck.process.log();
     assert!(!well, "a drain that is not complete is no success: {log}");
-    let named = format!("{NODE} keeps {space}/guarded: ");
+    let named = format!("{STUCK} keeps {space}/guarded: ");
     assert!(log.contains(&named) && log.contains("(429)"), "{log}");
     let asked = stuck.asked(&plane);
     assert!(
@@ -128,20 +128,20 @@ pub async fn times_out(plane: Arc<ControlPlane>) {
         before.metadata.resource_version
     );
     let nodes: Api<Node> = Api::all(client.clone());
-    let node = nodes.get(NODE).await.unwrap();
+    let node = nodes.get(STUCK).await.unwrap();
     assert_eq!(
         node.spec.unwrap().unschedulable,
         Some(true),
         "cordoned, as kubectl leaves it"
     );
     let leases: Api<Lease> = Api::namespaced(client.clone(), "kube-node-lease");
-    let lease = leases.get(NODE).await.unwrap().spec.unwrap();
+    let lease = leases.get(STUCK).await.unwrap().spec.unwrap();
     assert_eq!(lease.holder_identity, None, "free for the next process");
 
     // Which finds everything, and ends the pod when it is told to.
     let _next = Mock::start(&plane, "next", "stuck", &[]);
     eventually("the next process has the node", || async {
-        let lease = leases.get(NODE).await.ok()?.spec?;
+        let lease = leases.get(STUCK).await.ok()?.spec?;
         lease.holder_identity
     })
     .await;

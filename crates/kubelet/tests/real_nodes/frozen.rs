@@ -14,7 +14,7 @@ use crate::harness::control_plane::ControlPlane;
 use crate::mock::{self, Mock};
 use crate::suite::world::{eventually, phase};
 
-const NODE: &str = "frozen-0";
+pub const NODE: &str = "frozen-0";
 /// Half as much again as the lease's duration.
 const FROZEN: Duration = Duration::from_secs(60);
 

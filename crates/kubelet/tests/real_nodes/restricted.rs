@@ -16,6 +16,7 @@ use crate::suite::world::{World, eventually};
 /// The plugin of every ordinary cluster, which the API server alone leaves out.
 pub const PLUGIN: &str = "--enable-admission-plugins=NodeRestriction";
 const NAMESPACE: &str = "restricted";
+pub const NODE: &str = "vk-restricted";
 const USER: &str = "system:node:vk-restricted";
 
 pub async fn comes_up_without_the_labels_it_may_not_set(plane: Arc<ControlPlane>) {
