@@ -17,6 +17,7 @@ mod missing;
 mod refresh;
 #[path = "../suite/sandboxed.rs"]
 mod sandboxed;
+mod services;
 #[path = "../suite/mod.rs"]
 mod suite;
 mod tokens;
