@@ -20,6 +20,8 @@ mod fresh;
 mod harness;
 #[path = "real_inputs/rights.rs"]
 mod rights;
+#[path = "real_inputs/services.rs"]
+mod services;
 mod suite;
 #[path = "real_inputs/tokens.rs"]
 mod tokens;
@@ -41,7 +43,8 @@ const APART: &str = "apart";
 /// What stands for the API server's certificates outside.
 const CA: &str = "certificates for devices\n";
 
-#[tokio::test(flavor = "multi_thread")]
+// On one thread: there alone can time be stepped.
+#[tokio::test]
 async fn pods_are_given_what_a_kubelet_gives_and_what_config_allows() {
     let flags = Flags {
         audit: true,
@@ -66,6 +69,9 @@ async fn pods_are_given_what_a_kubelet_gives_and_what_config_allows() {
     println!("its tokens are for it and for whom it asks ... ok");
     fresh::reaches_the_files(&plane, &world, &pod).await;
     println!("changes reach its files and restart nothing ... ok");
+    fresh::replaces_a_token(&world, &pod).await;
+    tokens::are_bound_to_the_pod(&world, &pod).await;
+    println!("a token is renewed and reaches its file ... ok");
     waiting::for_what_is_missing(&plane, &world).await;
     println!("a missing ConfigMap is told and starts its pod ... ok");
     waiting::for_what_is_forbidden(&plane, &world).await;
@@ -73,6 +79,8 @@ async fn pods_are_given_what_a_kubelet_gives_and_what_config_allows() {
     waiting::for_no_token(&plane, &world).await;
     println!("no token leaves a namespace that is not listed ... ok");
     world.stop().await;
+    Box::pin(services::are_told(&plane)).await;
+    println!("a pod is told of the services it is linked to ... ok");
     audited::single_objects_alone(&plane);
     println!("nothing was read but what pods name ... ok");
 }

@@ -16,55 +16,23 @@ use crate::{BARE, SHOP, create, rights};
 /// An object that appears starts its pods within this.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
-const PATIENT: &str = r#"
-apiVersion: v1
-kind: Pod
-metadata: {name: patient, namespace: shop}
-spec:
-  nodeName: vk-shop
-  containers:
-  - name: app
-    image: app:1
-    env: [{name: KEY, valueFrom: {configMapKeyRef: {name: late, key: a}}}]
-"#;
+/// A Pod of one container that has this, with this in its spec.
+fn pod(namespace: &str, name: &str, container: &str, spec: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
+         spec: {{nodeName: vk-shop, containers: [{{name: app, image: 'app:1', {container}}}], {spec}}}\n"
+    )
+}
 
-const HELD: &str = r#"
-apiVersion: v1
-kind: Pod
-metadata: {name: held, namespace: bare}
-spec:
-  nodeName: vk-shop
-  containers:
-  - name: app
-    image: app:1
-    env: [{name: KEY, valueFrom: {configMapKeyRef: {name: settings, key: plain}}}]
-    volumeMounts: [{name: hush, mountPath: /hush}]
-  volumes: [{name: hush, secret: {secretName: hush}}]
----
-apiVersion: v1
-kind: Pod
-metadata: {name: held-by-env, namespace: bare}
-spec:
-  nodeName: vk-shop
-  containers:
-  - name: app
-    image: app:1
-    env: [{name: KEY, valueFrom: {configMapKeyRef: {name: settings, key: plain}}}]
-"#;
+/// `KEY` is what a ConfigMap says.
+fn reads(map: &str, key: &str) -> String {
+    format!("env: [{{name: KEY, valueFrom: {{configMapKeyRef: {{name: {map}, key: {key}}}}}}}]")
+}
 
-const HOLDER: &str = r#"
-apiVersion: v1
-kind: Pod
-metadata: {name: holder, namespace: bare}
-spec:
-  nodeName: vk-shop
-  automountServiceAccountToken: false
-  containers:
-  - name: app
-    image: app:1
-    volumeMounts: [{name: token, mountPath: /token}]
-  volumes: [{name: token, projected: {sources: [{serviceAccountToken: {path: token}}]}}]
-"#;
+/// The container has the volume `files` there.
+fn mounts(path: &str) -> String {
+    format!("volumeMounts: [{{name: files, mountPath: {path}}}]")
+}
 
 /// Until `kubectl describe` shows all of it.
 async fn described(plane: &ControlPlane, namespace: &str, pod: &str, words: &[&str]) -> String {
@@ -86,7 +54,8 @@ async fn comes_to(wanted: &str, world: &World, namespace: &str, name: &str) -> P
 }
 
 pub async fn for_what_is_missing(plane: &ControlPlane, world: &World) {
-    create(plane, PATIENT);
+    let patient = pod(SHOP, "patient", &reads("late", "a"), "");
+    create(plane, &patient);
     let words = [
         "CreateContainerConfigError",
         "Error: configmap \"late\" not found",
@@ -111,7 +80,11 @@ pub async fn for_what_is_missing(plane: &ControlPlane, world: &World) {
 }
 
 pub async fn for_what_is_forbidden(plane: &ControlPlane, world: &World) {
-    create(plane, HELD);
+    let reads = reads("settings", "plain");
+    let both = format!("{reads}, {}", mounts("/hush"));
+    let hush = "volumes: [{name: files, secret: {secretName: hush}}]";
+    let held = pod(BARE, "held", &both, hush);
+    create(plane, &(held + &pod(BARE, "held-by-env", &reads, "")));
     let forbidden = |plural: &str, name: &str| {
         format!(
             "{plural} \"{name}\" is forbidden: User \"system:serviceaccount:default:vk-flightctl-provider\" \
@@ -120,7 +93,7 @@ pub async fn for_what_is_forbidden(plane: &ControlPlane, world: &World) {
         )
     };
     let hush = forbidden("secrets", "hush");
-    let mount = format!("MountVolume.SetUp failed for volume \"hush\" : {hush}");
+    let mount = format!("MountVolume.SetUp failed for volume \"files\" : {hush}");
     described(plane, BARE, "held", &["FailedMount", &mount]).await;
     let settings = format!("Error: {}", forbidden("configmaps", "settings"));
     let words = ["CreateContainerConfigError", &settings];
@@ -151,7 +124,9 @@ pub async fn for_what_is_forbidden(plane: &ControlPlane, world: &World) {
 }
 
 pub async fn for_no_token(plane: &ControlPlane, world: &World) {
-    create(plane, HOLDER);
+    let token = "automountServiceAccountToken: false, \
+                 volumes: [{name: files, projected: {sources: [{serviceAccountToken: {path: token}}]}}]";
+    create(plane, &pod(BARE, "holder", &mounts("/token"), token));
     let pod = comes_to("Failed", world, BARE, "holder").await;
     let status = pod.status.unwrap();
     let message = status.message.unwrap();
