@@ -13,6 +13,7 @@ pub mod process;
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use control_plane::{ControlPlane, Flags};
 use kube::Config;
@@ -29,6 +30,13 @@ pub fn tools() -> Option<PathBuf> {
             None
         }
     }
+}
+
+/// What a variable of the environment says, if it is set.
+pub fn number<N: FromStr>(variable: &str) -> Option<N> {
+    let text = std::env::var(variable).ok()?;
+    let number = text.parse().ok();
+    Some(number.unwrap_or_else(|| panic!("{variable}={text} is not a number")))
 }
 
 /// An example of the crate, built beforehand. Cargo puts them beside the folder of

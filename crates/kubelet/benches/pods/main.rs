@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use generator::Generator;
 use harness::control_plane::ControlPlane;
+use harness::number;
 use kube::Client;
 use report::{Crowd, Report, Row};
 use requests::Requests;
@@ -65,7 +66,7 @@ async fn main() {
         return;
     };
     let size = number("SIZE").unwrap_or(SIZE);
-    let idle = number("IDLE").map_or(IDLE, |s| Duration::from_secs(s as u64));
+    let idle = number("IDLE").map_or(IDLE, Duration::from_secs);
     let plane = tokio::task::spawn_blocking(move || ControlPlane::start_server(&tools))
         .await
         .unwrap();
@@ -230,14 +231,6 @@ impl Bench<'_> {
         generator.delete().await;
         subject.stop();
     }
-}
-
-fn number(variable: &str) -> Option<usize> {
-    let text = std::env::var(variable).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{variable}={text} is not a number")),
-    )
 }
 
 async fn client(kubeconfig: &Path) -> Client {

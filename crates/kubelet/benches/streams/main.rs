@@ -25,6 +25,7 @@ mod transfer;
 
 use std::time::Duration;
 
+use harness::number;
 use report::Report;
 use stage::Stage;
 use tokio::time::sleep;
@@ -51,8 +52,8 @@ async fn main() {
         return;
     };
     let bytes = number("SIZE_STREAM").unwrap_or(SIZE) << 20;
-    let rounds = number("ROUNDS").map_or(ROUNDS, |rounds| rounds as usize);
-    let sessions = number("SESSIONS").map_or(SESSIONS, |sessions| sessions as usize);
+    let rounds = number("ROUNDS").unwrap_or(ROUNDS);
+    let sessions = number("SESSIONS").unwrap_or(SESSIONS);
     let stage = Stage::set(&tools, address.parse().unwrap()).await;
     let mut report = Report::new(bytes, rounds, sessions);
     crowd::measure(&stage, sessions, &mut report).await;
@@ -61,12 +62,4 @@ async fn main() {
     sleep(REST).await;
     transfer::measure(&stage, bytes, rounds, &mut report).await;
     println!("{report}");
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{variable}={text} is not a number")),
-    )
 }
