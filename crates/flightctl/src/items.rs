@@ -8,14 +8,15 @@
 //! and of what a device holds only a seal and the size are kept.
 
 use std::fmt;
-use std::io;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::mapping::folder;
+use crate::private::{Private, length};
 
 /// Where the files of pods are on a device: a folder per pod, and in it one per
 /// volume.
@@ -63,7 +64,7 @@ pub(crate) struct File {
 /// An item to be written. `Debug` shows its name and its size.
 #[derive(Clone, PartialEq)]
 pub struct Item {
-    value: Value,
+    value: Private,
     seen: Seen,
 }
 
@@ -77,7 +78,7 @@ impl Item {
     /// An item of these files.
     pub(crate) fn new(name: &str, files: &[File]) -> Self {
         let inline: Vec<Value> = files.iter().map(file).collect();
-        let value = json!({"name": name, "inline": inline});
+        let value = Private::from(json!({"name": name, "inline": inline}));
         let seen = Seen::of(&value);
         Self { value, seen }
     }
@@ -175,7 +176,7 @@ impl Seen {
     pub fn of(item: &Value) -> Self {
         Self {
             name: item["name"].as_str().unwrap_or_default().to_owned(),
-            bytes: json_bytes(item),
+            bytes: length(item),
             seal: seal(item),
             of: application(item),
         }
@@ -211,7 +212,7 @@ fn seal(item: &Value) -> Seal {
         let content = text("content").unwrap_or_default();
         match text("contentEncoding") {
             Some("base64") => match BASE64.decode(content) {
-                Ok(bytes) => put(&mut hash, &bytes),
+                Ok(bytes) => put(&mut hash, &Zeroizing::new(bytes)),
                 Err(_) => put(&mut hash, content.as_bytes()),
             },
             _ => put(&mut hash, content.as_bytes()),
@@ -230,24 +231,6 @@ fn seal(item: &Value) -> Seal {
 fn put(hash: &mut Sha256, bytes: &[u8]) {
     hash.update((bytes.len() as u64).to_be_bytes());
     hash.update(bytes);
-}
-
-/// How long a value is as JSON, without writing it anywhere.
-fn json_bytes(value: &Value) -> usize {
-    struct Count(usize);
-    impl io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut count = Count(0);
-    // A value is always JSON, and counting does not fail.
-    let _ = serde_json::to_writer(&mut count, value);
-    count.0
 }
 
 #[cfg(test)]

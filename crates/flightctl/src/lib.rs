@@ -35,6 +35,7 @@ pub mod marker;
 pub mod metrics;
 pub mod place;
 pub mod placed;
+mod private;
 pub mod quadlet;
 pub mod report;
 mod rights;

@@ -13,7 +13,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -260,7 +259,7 @@ impl Writers {
                 None => self.read(device).await?,
             };
             let plan = plan(&view, changes, &cluster);
-            if plan.operations.is_empty() {
+            let Some(patch) = plan.patch else {
                 if fresh {
                     let written = Written {
                         device: Arc::new(view),
@@ -271,11 +270,7 @@ impl Writers {
                 }
                 // Nothing to do, says the cache; only the service can say so.
                 continue;
-            }
-            let guard =
-                json!({"op": "test", "path": "/metadata/generation", "value": view.generation});
-            let patch = std::iter::once(guard).chain(plan.operations);
-            let patch = patch.collect::<Vec<_>>().into();
+            };
             asked = Instant::now();
             match self.client.patch_device(device, &patch).await {
                 Ok(json) => {
@@ -393,7 +388,7 @@ mod tests {
     mod served;
 
     use super::*;
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     /// An application without files.
     fn change(app: Value) -> Change {

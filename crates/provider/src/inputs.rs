@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccountTokenProjection};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::environment::ApiServer;
 use crate::rendered::RenderError;
@@ -41,32 +41,13 @@ pub struct Inputs {
 
 /// A Secret that is wiped on drop and not shown by `Debug`.
 #[derive(Default, PartialEq)]
-pub struct Sealed(Secret);
+pub struct Sealed(Zeroizing<Bare>);
 
-impl From<Secret> for Sealed {
-    fn from(secret: Secret) -> Self {
-        Self(secret)
-    }
-}
+#[derive(Default, PartialEq)]
+struct Bare(Secret);
 
-impl Deref for Sealed {
-    type Target = Secret;
-
-    fn deref(&self) -> &Secret {
-        &self.0
-    }
-}
-
-#[cfg(test)]
-impl std::ops::DerefMut for Sealed {
-    fn deref_mut(&mut self) -> &mut Secret {
-        &mut self.0
-    }
-}
-
-impl Sealed {
-    /// Overwrites what the Secret holds.
-    fn wipe(&mut self) {
+impl Zeroize for Bare {
+    fn zeroize(&mut self) {
         for value in self.0.data.iter_mut().flat_map(BTreeMap::values_mut) {
             value.0.zeroize();
         }
@@ -76,15 +57,32 @@ impl Sealed {
     }
 }
 
-impl Drop for Sealed {
-    fn drop(&mut self) {
-        self.wipe();
+impl ZeroizeOnDrop for Sealed {}
+
+impl From<Secret> for Sealed {
+    fn from(secret: Secret) -> Self {
+        Self(Bare(secret).into())
+    }
+}
+
+impl Deref for Sealed {
+    type Target = Secret;
+
+    fn deref(&self) -> &Secret {
+        &self.0.0
+    }
+}
+
+#[cfg(test)]
+impl std::ops::DerefMut for Sealed {
+    fn deref_mut(&mut self) -> &mut Secret {
+        &mut self.0.0
     }
 }
 
 impl fmt::Debug for Sealed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.0.metadata.name.as_deref().unwrap_or_default();
+        let name = self.metadata.name.as_deref().unwrap_or_default();
         write!(f, "Secret({name}, hidden)")
     }
 }
@@ -132,7 +130,7 @@ mod tests {
     const PLANTED: &str = "planted-s3cret";
 
     fn sealed() -> Sealed {
-        Sealed(Secret {
+        Sealed::from(Secret {
             data: Some([("key".into(), ByteString(PLANTED.into()))].into()),
             string_data: Some([("key".into(), PLANTED.into())].into()),
             ..Default::default()
@@ -153,9 +151,11 @@ mod tests {
     }
 
     #[test]
-    fn wiping_leaves_nothing_of_a_secret() {
+    fn what_a_secret_holds_is_wiped_when_it_goes() {
         let mut secret = sealed();
-        secret.wipe();
+        // The type that does it on drop; what it does then, by hand.
+        let holder: &mut Zeroizing<Bare> = &mut secret.0;
+        holder.zeroize();
         let data = &secret.data.as_ref().unwrap()["key"].0;
         assert!(data.is_empty());
         assert_eq!(secret.string_data.as_ref().unwrap()["key"], "");

@@ -237,10 +237,10 @@ mod tests {
     #[test]
     fn a_pod_is_rendered_whole_and_without_a_token_that_is_withheld() {
         let all = rendered(&inputs()).unwrap();
-        assert_eq!(all.init[0].command.command, ["echo", "me"]);
+        assert_eq!(*all.init[0].command.command, ["echo", "me"]);
         let app = &all.containers[0];
         assert_eq!(app.environment.get("DIR"), Some("deep"));
-        assert_eq!(app.command.args, ["--dir=deep"]);
+        assert_eq!(*app.command.args, ["--dir=deep"]);
         let mounts: Vec<_> = app.mounts.iter().map(|m| m.mount_path.as_str()).collect();
         assert_eq!(mounts, ["/conf"]);
         assert_eq!(app.mounts[0].sub_path.as_deref(), Some("deep"));

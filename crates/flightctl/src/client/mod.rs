@@ -26,6 +26,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 use tracing::trace;
 
+use crate::private::text;
 pub use budget::{Budget, DEFAULT_PER_MINUTE};
 pub use error::ClientError;
 pub use events::EventCursor;
@@ -351,7 +352,7 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Request<Full<Bytes>>, ClientError> {
-        let content = body.map_or_else(Bytes::new, |json| json.to_string().into());
+        let content = body.map_or_else(Bytes::new, text);
         let mut request = self
             .authorized(method, &format!("{API}{path}"))?
             .header(header::ACCEPT, "application/json");

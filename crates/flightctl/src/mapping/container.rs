@@ -10,13 +10,14 @@ use crate::quadlet::{Key, TextError, Unit, Value};
 use vk_provider::BackendError;
 use vk_provider::environment::Origin;
 use vk_provider::podspec::Refusal;
+use zeroize::Zeroizing;
 
 /// The unit of a container, still without how it is run, and the text of the file
 /// with those of its variables that are not in it.
 pub(super) fn container(
     shape: &Shape<'_>,
     part: &Part<'_>,
-) -> Result<(Unit, String), BackendError> {
+) -> Result<(Unit, Zeroizing<String>), BackendError> {
     let mut unit = Unit::default();
     let own = |why: TextError| Refusal::new(format!("{}.name", part.path), why);
     let field = |name: &'static str| {
@@ -101,8 +102,6 @@ pub(super) fn container(
 fn command(part: &Part<'_>, unit: &mut Unit) -> Result<(), BackendError> {
     let command = part.container.command.as_deref().unwrap_or_default();
     let args = part.container.args.as_deref().unwrap_or_default();
-    let given = &part.given.command;
-    let words: Vec<String> = given.command.iter().chain(&given.args).cloned().collect();
     let path = |index: usize| match index.checked_sub(command.len()) {
         None => format!("{}.command[{index}]", part.path),
         Some(index) => format!("{}.args[{index}]", part.path),
@@ -113,6 +112,8 @@ fn command(part: &Part<'_>, unit: &mut Unit) -> Result<(), BackendError> {
         let why = "it would hold the text of a Secret, which must not stand in a unit; let the program read the variable itself, or mount the Secret as a file";
         return Err(Refusal::new(path(index), why).into());
     }
+    let given = &part.given.command;
+    let words = [&**given.command, &**given.args].concat();
     let refused = |(index, why): (usize, TextError)| {
         let origin = raw().nth(index).map(origin).unwrap_or_default();
         env::given(part, origin, Refusal::new(path(index), why))

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Container;
 use vk_provider::environment::{EnvVar, Origin};
 use vk_provider::podspec::Refusal;
 use vk_provider::{BackendError, RenderError};
+use zeroize::Zeroizing;
 
 use super::shape::Part;
 use crate::quadlet::{Key, TextError, Unit, Value};
@@ -25,9 +26,12 @@ const REMEDY: &str = "mount it as a file";
 /// Writes the variables of a container into its unit.
 ///
 /// What it returns is the text of the file; empty if there is none.
-pub(super) fn write(part: &Part<'_>, unit: &mut Unit) -> Result<String, BackendError> {
-    let mut file = String::new();
-    for variable in part.given.environment.variables() {
+pub(super) fn write(part: &Part<'_>, unit: &mut Unit) -> Result<Zeroizing<String>, BackendError> {
+    let variables = part.given.environment.variables();
+    // Room for all of them: a text that grew would leave copies behind.
+    let lines = variables.iter().map(|v| v.name.len() + v.value.len() + 2);
+    let mut file = Zeroizing::new(String::with_capacity(lines.sum()));
+    for variable in variables {
         let refused = |why: String| refuse(part, variable, why);
         check_name(&variable.name).map_err(|why| refused(why.into()))?;
         if variable.origin < Origin::Secret {
@@ -54,7 +58,7 @@ fn line(variable: &EnvVar) -> Result<Value, TextError> {
 
 /// A line of the file: nothing in it is quoted or escaped, so that some texts
 /// cannot be in it.
-fn file_line(variable: &EnvVar) -> Result<String, String> {
+fn file_line(variable: &EnvVar) -> Result<Zeroizing<String>, String> {
     let EnvVar { name, value, .. } = variable;
     if name.starts_with('#') {
         return Err("a name that begins with # makes its line a comment".into());
@@ -65,7 +69,7 @@ fn file_line(variable: &EnvVar) -> Result<String, String> {
     if value.ends_with('\r') {
         return Err("it ends in a carriage return, which Podman drops".into());
     }
-    let line = format!("{name}={value}");
+    let line = Zeroizing::new([name, "=", value].concat());
     if line.len() > FILE_LINE_LIMIT {
         let length = line.len();
         return Err(format!(

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, PodSpec, Volu
 use vk_provider::podspec::Refusals;
 use vk_provider::volumes::{FailedMount, Volume};
 use vk_provider::{BackendError, RenderError};
+use zeroize::Zeroizing;
 
 use crate::items::{self, FILE_LIMIT, File, Item, ROOT};
 
@@ -93,7 +94,7 @@ pub(super) fn volumes_item(
 /// The item of the environment of a pod's containers, by name; none without one.
 pub(super) fn environment_item(
     app: &str,
-    environments: Vec<(String, String)>,
+    environments: Vec<(String, Zeroizing<String>)>,
 ) -> Result<Option<Item>, BackendError> {
     let mut files = Vec::new();
     for (container, text) in environments

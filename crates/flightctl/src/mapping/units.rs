@@ -13,6 +13,7 @@ use crate::quadlet::{Key, TextError, Unit, Value};
 use crate::types::InlineFile;
 use vk_provider::BackendError;
 use vk_provider::podspec::Refusal;
+use zeroize::Zeroizing;
 
 /// Between two runs of a container, in seconds.
 const RESTART: &str = "5";
@@ -28,7 +29,7 @@ pub(super) struct Files {
     /// All its files but the marker.
     pub(super) inline: Vec<InlineFile>,
     /// By container, the variables that no file of an application may have.
-    pub(super) environments: Vec<(String, String)>,
+    pub(super) environments: Vec<(String, Zeroizing<String>)>,
 }
 
 /// The files of a pod's application.

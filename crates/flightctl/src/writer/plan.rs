@@ -6,13 +6,14 @@ use super::Change;
 use crate::device::DeviceView;
 use crate::items::{DEVICE_LIMIT, Item, Seen};
 use crate::marker::Marker;
+use crate::private::Private;
 
 /// A write to be.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// Operations of a JSON Patch, for the device as it was read; none if it is as
-    /// it shall be.
-    pub(super) operations: Vec<Value>,
+    /// A JSON Patch for the device as it was read, and for no other; none if it is
+    /// as it shall be.
+    pub(super) patch: Option<Private>,
     /// For each change, why it is left out, if it is.
     pub(super) left: Vec<Option<String>>,
 }
@@ -38,7 +39,12 @@ pub(super) fn plan(view: &DeviceView, changes: &[&Change], cluster: &str) -> Pla
             json!({"op": "add", "path": "/spec/applications", "value": apps}),
         );
     }
-    Plan { operations, left }
+    let patch = (!operations.is_empty()).then(|| {
+        let read = json!({"op": "test", "path": "/metadata/generation", "value": view.generation});
+        operations.insert(0, read);
+        Value::Array(operations).into()
+    });
+    Plan { patch, left }
 }
 
 /// A device's spec as it becomes.
@@ -187,7 +193,8 @@ mod tests {
         let view = DeviceView::of(&doc).unwrap();
         let plan = plan(&view, changes, "cluster");
         assert!(plan.left.iter().all(Option::is_none), "{plan:?}");
-        for operation in plan.operations {
+        let patch = plan.patch.iter().flat_map(|p| p.as_array().unwrap());
+        for operation in patch.skip(1) {
             let path = operation["path"].as_str().unwrap();
             let (list, key) = path.rsplit_once('/').unwrap();
             let value = operation["value"].clone();
@@ -291,7 +298,7 @@ mod tests {
         let why = plan.left[1].as_deref().unwrap();
         assert!(plan.left[0].is_none() && plan.left[2].is_none());
         assert!(why.contains("16777216") && why.contains("8388"), "{why}");
-        let apps = &plan.operations[0]["value"];
+        let apps = &plan.patch.as_ref().unwrap()[1]["value"];
         assert_eq!(apps.as_array().unwrap().len(), 2);
         // One that is there already may stay as large as it is, or get smaller.
         let full = json!({"metadata": {"name": "a"}, "spec": {

@@ -264,8 +264,8 @@ pub async fn is_given(plane: &ControlPlane, world: &World) -> Pod {
     let shown = app.environment.variables().iter();
     let shown: Vec<_> = shown.map(|v| (v.name.as_str(), v.value.as_str())).collect();
     assert_eq!(shown, variables(&uid));
-    assert_eq!(app.command.command, COMMAND);
-    assert_eq!(app.command.args, ARGS);
+    assert_eq!(*app.command.command, COMMAND);
+    assert_eq!(*app.command.args, ARGS);
     let mounts: Vec<_> = app.mounts.iter().map(mount).collect();
     assert_eq!(mounts, MOUNTS);
     let volumes: Vec<_> = given.rendered.payload.volumes.iter().map(volume).collect();
@@ -277,7 +277,7 @@ pub async fn is_given(plane: &ControlPlane, world: &World) -> Pod {
     assert_eq!(seen(&given), expected.collect::<Vec<_>>());
 
     let first = &given.rendered.init[0];
-    assert_eq!(first.command.command, ["prepare", "robot"]);
+    assert_eq!(*first.command.command, ["prepare", "robot"]);
     assert_eq!(first.environment.get("WHO"), Some("robot"));
     let mounts: Vec<_> = first.mounts.iter().map(mount).collect();
     assert_eq!(mounts, [MOUNTS[4], MOUNTS[11]]);

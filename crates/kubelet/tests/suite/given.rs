@@ -58,8 +58,8 @@ impl Given {
             let variables = container.environment.variables();
             let variables = variables.iter().map(|v| (v.name.clone(), v.value.clone()));
             given.environment.insert(name.clone(), variables.collect());
-            let words = container.command.command.into_iter();
-            let words = words.chain(container.command.args).collect();
+            let command = container.command;
+            let words = [&**command.command, &**command.args].concat();
             given.command_lines.insert(name, words);
         }
         given.lay_out(|_| true);

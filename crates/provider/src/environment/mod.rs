@@ -28,6 +28,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::Container;
+use zeroize::{Zeroize, Zeroizing};
 
 pub use error::{EnvironmentError, Kind};
 pub use references::{Read, References, references};
@@ -49,7 +50,8 @@ pub enum Origin {
     Secret,
 }
 
-/// One variable. What it holds may come from a Secret and is not in `Debug`.
+/// One variable. What it holds may come from a Secret and is not in `Debug`; a
+/// copy of it is not wiped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EnvVar {
     /// Name.
@@ -58,6 +60,12 @@ pub struct EnvVar {
     pub value: String,
     /// Where the value comes from, by `$(NAME)` too.
     pub origin: Origin,
+}
+
+impl Zeroize for EnvVar {
+    fn zeroize(&mut self) {
+        self.value.zeroize();
+    }
 }
 
 impl fmt::Debug for EnvVar {
@@ -78,21 +86,21 @@ pub struct Placement {
     pub host_ips: Vec<IpAddr>,
 }
 
-/// What a container is started with.
+/// What a container is started with. Values are wiped on drop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Environment {
-    variables: Vec<EnvVar>,
+    variables: Zeroizing<Vec<EnvVar>>,
     skipped: Vec<String>,
 }
 
 /// A container's command and arguments, expanded. May hold what a Secret holds,
-/// so `Debug` counts only.
+/// so `Debug` counts only, and they are wiped on drop.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct CommandLine {
     /// `command`; empty means the image's.
-    pub command: Vec<String>,
+    pub command: Zeroizing<Vec<String>>,
     /// `args`; empty means the image's.
-    pub args: Vec<String>,
+    pub args: Zeroizing<Vec<String>>,
 }
 
 impl fmt::Debug for CommandLine {
@@ -130,17 +138,16 @@ impl Environment {
     pub fn command_line(&self, container: &Container) -> Result<CommandLine, EnvironmentError> {
         let known = self.lookup();
         let mut total = 0;
-        let mut words = |field, texts: Option<&Vec<String>>| {
-            texts
-                .into_iter()
-                .flatten()
-                .map(|text| variables::word(field, text, &known, &mut total))
-                .collect::<Result<Vec<_>, _>>()
+        let mut expand = |field, texts: Option<&Vec<String>>, into: &mut Vec<String>| {
+            texts.into_iter().flatten().try_for_each(|text| {
+                into.push(variables::word(field, text, &known, &mut total)?);
+                Ok::<_, EnvironmentError>(())
+            })
         };
-        Ok(CommandLine {
-            command: words("command", container.command.as_ref())?,
-            args: words("args", container.args.as_ref())?,
-        })
+        let mut line = CommandLine::default();
+        expand("command", container.command.as_ref(), &mut line.command)?;
+        expand("args", container.args.as_ref(), &mut line.args)?;
+        Ok(line)
     }
 
     /// Where the text comes from that `$(NAME)` in `text` becomes: a word of a

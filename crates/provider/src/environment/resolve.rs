@@ -1,6 +1,7 @@
 //! From what a container declares to what it is started with.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvFromSource, EnvVarSource, Pod, Secret};
+use zeroize::Zeroizing;
 
 use super::variables::{Variables, variable};
 use super::{Environment, EnvironmentError, Kind, Origin, Placement};
@@ -54,6 +55,9 @@ pub fn environment(
     })
 }
 
+/// What a variable holds, and where that comes from.
+type Value = (Zeroizing<String>, Origin);
+
 struct Context<'a> {
     pod: &'a Pod,
     container: &'a Container,
@@ -104,20 +108,20 @@ impl<'a> Context<'a> {
         &self,
         name: &str,
         source: &EnvVarSource,
-    ) -> Result<Option<(String, Origin)>, EnvironmentError> {
+    ) -> Result<Option<Value>, EnvironmentError> {
         if let Some(field) = &source.field_ref {
             let value = fields::value(field, self.pod, self.placement)?;
-            Ok(Some((value, Origin::Pod)))
+            Ok(Some((value.into(), Origin::Pod)))
         } else if let Some(field) = &source.resource_field_ref {
             let allocatable = &self.placement.allocatable;
             let value = resources::value(field, self.pod, self.container, allocatable)?;
-            Ok(Some((value, Origin::Pod)))
+            Ok(Some((value.into(), Origin::Pod)))
         } else if let Some(wanted) = &source.config_map_key_ref {
             let Some(map) = self.config_map(&wanted.name, wanted.optional)? else {
                 return Ok(None);
             };
             match map.data.as_ref().and_then(|data| data.get(&wanted.key)) {
-                Some(value) => Ok(Some((value.clone(), Origin::Object))),
+                Some(value) => Ok(Some((value.clone().into(), Origin::Object))),
                 None => self.no_key(Kind::ConfigMap, &wanted.name, &wanted.key, wanted.optional),
             }
         } else if let Some(wanted) = &source.secret_key_ref {
@@ -159,7 +163,7 @@ impl<'a> Context<'a> {
         name: &str,
         key: &str,
         optional: Option<bool>,
-    ) -> Result<Option<(String, Origin)>, EnvironmentError> {
+    ) -> Result<Option<Value>, EnvironmentError> {
         if optional == Some(true) {
             return Ok(None);
         }
@@ -211,8 +215,8 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(fits)
 }
 
-fn text(name: &str, bytes: &[u8]) -> Result<String, EnvironmentError> {
+fn text(name: &str, bytes: &[u8]) -> Result<Zeroizing<String>, EnvironmentError> {
     let text = std::str::from_utf8(bytes);
-    text.map(str::to_owned)
+    text.map(|text| text.to_owned().into())
         .map_err(|_| EnvironmentError::NotText(variable(name)))
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use zeroize::Zeroizing;
+
 use super::expansion::expand;
 use super::{EnvVar, EnvironmentError, Origin};
 
@@ -16,7 +18,7 @@ pub(super) const MAX_TOTAL: usize = 6 * 1024 * 1024;
 /// What a container declares so far, over what services say.
 pub(super) struct Variables {
     order: Vec<String>,
-    values: HashMap<String, (String, Origin)>,
+    values: HashMap<String, (Zeroizing<String>, Origin)>,
     services: BTreeMap<String, String>,
     bytes: usize,
 }
@@ -35,7 +37,7 @@ impl Variables {
     pub(super) fn set(
         &mut self,
         name: &str,
-        value: String,
+        value: Zeroizing<String>,
         origin: Origin,
     ) -> Result<(), EnvironmentError> {
         if value.contains('\0') {
@@ -61,7 +63,7 @@ impl Variables {
         &self,
         name: &str,
         text: &str,
-    ) -> Result<(String, Origin), EnvironmentError> {
+    ) -> Result<(Zeroizing<String>, Origin), EnvironmentError> {
         let mut origin = Origin::Pod;
         let expanded = expand(text, MAX_STRING, |reference| {
             let own = self.values.get(reference);
@@ -75,31 +77,35 @@ impl Variables {
             Some(value)
         });
         match expanded {
-            Some(value) => Ok((value, origin)),
+            Some(value) => Ok((value.into(), origin)),
             None => Err(EnvironmentError::TooLong(variable(name))),
         }
     }
 
     /// All of them: as declared, then the services' where the name is free.
-    pub(super) fn finish(mut self) -> Result<Vec<EnvVar>, EnvironmentError> {
+    pub(super) fn finish(mut self) -> Result<Zeroizing<Vec<EnvVar>>, EnvironmentError> {
         let free = std::mem::take(&mut self.services);
         for (name, value) in free {
             if !self.values.contains_key(&name) {
-                self.set(&name, value, Origin::Object)?;
+                self.set(&name, value.into(), Origin::Object)?;
             }
         }
         let Self {
             order, mut values, ..
         } = self;
         let take = |name: String| {
-            let (value, origin) = values.remove(&name)?;
+            let (mut value, origin) = values.remove(&name)?;
             Some(EnvVar {
                 name,
-                value,
+                value: std::mem::take(&mut *value),
                 origin,
             })
         };
-        Ok(order.into_iter().filter_map(take).collect())
+        Ok(order
+            .into_iter()
+            .filter_map(take)
+            .collect::<Vec<_>>()
+            .into())
     }
 }
 

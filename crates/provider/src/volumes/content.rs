@@ -43,6 +43,12 @@ impl From<String> for Content {
     }
 }
 
+impl From<Zeroizing<String>> for Content {
+    fn from(mut text: Zeroizing<String>) -> Self {
+        std::mem::take(&mut *text).into()
+    }
+}
+
 impl ZeroizeOnDrop for Content {}
 
 impl fmt::Debug for Content {

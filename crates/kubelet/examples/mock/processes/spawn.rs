@@ -71,7 +71,7 @@ pub(super) fn programs(
             name: spec.name.clone(),
             stdin_once: spec.stdin_once.unwrap_or_default(),
             program: Program {
-                words: [&*rendered.command.command, &*rendered.command.args].concat(),
+                words: [&**rendered.command.command, &**rendered.command.args].concat(),
                 environment: environment(pod, rendered, folder, home, tty),
                 folder: folder.into(),
                 mark: home.mark().below(&pod.key.uid).below(&spec.name),

@@ -230,7 +230,7 @@ fn nothing_of_ours_shows_a_secret() {
     .secret(&[("PASSWORD", b"planted-secret")]);
     let got = case.run().unwrap();
     let line = got.command_line(&case.container).unwrap();
-    assert_eq!(line.command, ["run", "planted-secret"]);
+    assert_eq!(*line.command, ["run", "planted-secret"]);
     let shown = format!("{got:?} {:?} {line:?} {:?}", got.variables(), case.inputs);
     assert!(!shown.contains("planted"), "{shown}");
     assert!(
@@ -241,6 +241,23 @@ fn nothing_of_ours_shows_a_secret() {
     let not_text = case.secret(&[("PASSWORD", b"planted-secret\xff")]);
     let error = not_text.run().unwrap_err();
     assert!(!format!("{error} {error:?}").contains("planted"));
+}
+
+#[test]
+fn what_a_container_is_started_with_is_wiped_when_it_goes() {
+    let from = json!({"envFrom": [{"secretRef": {"name": "hush"}}], "args": ["$(PASSWORD)"]});
+    let case = case("n", false, from).secret(&[("PASSWORD", b"planted-secret")]);
+    let mut got = case.run().unwrap();
+    let mut line = got.command_line(&case.container).unwrap();
+    // The types that do it on drop; what they do to each, by hand.
+    let variables: &mut Zeroizing<Vec<EnvVar>> = &mut got.variables;
+    variables.iter_mut().for_each(Zeroize::zeroize);
+    let words: [&mut Zeroizing<Vec<String>>; 2] = [&mut line.command, &mut line.args];
+    for words in words {
+        words.iter_mut().for_each(Zeroize::zeroize);
+    }
+    assert_eq!(got.get("PASSWORD"), Some(""));
+    assert_eq!(*line.args, [""]);
 }
 
 #[test]

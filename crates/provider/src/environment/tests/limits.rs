@@ -16,8 +16,8 @@ fn command_and_args_see_all_variables_and_those_of_services() {
     )
     .service("n", "web", "10.0.0.1", 80);
     let line = case.run().unwrap().command_line(&case.container).unwrap();
-    assert_eq!(line.command, ["a", "$(A)", "$(NO)"]);
-    assert_eq!(line.args, ["--to=10.0.0.1", "$(A)"]);
+    assert_eq!(*line.command, ["a", "$(A)", "$(NO)"]);
+    assert_eq!(*line.args, ["--to=10.0.0.1", "$(A)"]);
     let none = Container::default();
     let line = case.run().unwrap().command_line(&none).unwrap();
     assert_eq!(line, CommandLine::default());
