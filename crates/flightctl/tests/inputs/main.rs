@@ -1,16 +1,21 @@
 //! What pods are given, seen in the containers of simulated devices: the backend
-//! alone, on the stepped clock, with objects as values.
+//! alone, on the stepped clock, with objects as values; what the configuration says
+//! of it, with the whole provider.
 
 #![allow(
     clippy::unwrap_used,
+    dead_code,
     unreachable_pub,
     missing_debug_implementations,
     reason = "modules of one test"
 )]
 
+mod api_server;
 mod bench;
 mod leaving;
 mod objects;
+#[path = "../stage/mod.rs"]
+mod stage;
 
 use bench::{Bench, pod};
 use objects::{PLANTED, changed, everything, foreign, inputs, map, watching};
