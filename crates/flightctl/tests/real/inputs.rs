@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use vk_flightctl::items::ROOT;
 use vk_sandbox::flightctl::{Device, Occurrence};
 
@@ -16,14 +18,13 @@ use crate::{World, repository};
 const SOON: Duration = Duration::from_secs(10);
 /// The beginning of each value of the Secret.
 const PLANTED: &str = "planted-s3cret";
-/// The same in base64, wherever it begins.
-const IN_BASE64: [&str; 3] = [
-    "cGxhbnRlZC1zM2NyZXQ",
-    "BsYW50ZWQtczNjcmV0",
-    "wbGFudGVkLXMzY3JldA",
-];
+/// Its pods may have tokens on devices.
+const TRUSTED: &str = "trusted";
+/// That, for the provider's configuration.
+pub const TRUSTS: &str =
+    "workloads: {apiServer: 'https://api.example.com:6443', serviceAccountTokens: [trusted]}\n";
 
-/// A pod of the deployment, where it runs.
+/// A pod, where it runs.
 struct Placed {
     uid: String,
     app: String,
@@ -43,13 +44,13 @@ impl World {
             "--timeout=60s",
         ];
         self.plane.ok(&rollout);
-        let pod = self.placed();
+        let pod = self.placed("default", "app=given-edge");
         let container = pod.device.container(&pod.app, "app").unwrap();
-        let environment: Vec<_> = container.environment.iter().collect();
-        let environment: Vec<_> = environment
-            .iter()
-            .map(|(n, v)| (n.as_str(), v.as_str()))
-            .collect();
+        let environment = container.environment.iter();
+        let environment = environment.map(|(n, v)| (n.as_str(), v.as_str()));
+        // The API server's are of every pod.
+        let own = environment.filter(|(name, _)| !name.starts_with("KUBERNETES_"));
+        let environment: Vec<_> = own.collect();
         assert_eq!(environment, [("GREETING", "hello"), ("WORD", PLANTED)]);
         assert_eq!(pod.file("/settings/greeting"), (0o644, "hello".into()));
         assert_eq!(pod.file("/hush/word"), (0o400, PLANTED.into()));
@@ -79,7 +80,8 @@ impl World {
             let message = w.jsonpath("default", "shows-it", "{.status.message}");
             message.contains("spec.containers[0].args[0]")
         });
-        self.the_secret_is_nowhere_else(&pod);
+        let hidden = Hidden::of(PLANTED);
+        self.is_nowhere_else(&hidden, &pod);
 
         self.plane.ok(&[
             "delete",
@@ -96,14 +98,51 @@ impl World {
             left.is_empty() && pod.device.container(&pod.app, "app").is_none()
         });
         // What was printed about the end, too.
-        self.says_nothing();
+        self.says_nothing_of(&hidden);
     }
 
-    fn placed(&self) -> Placed {
+    /// The token that the API server issued for a pod is in the files of the pod
+    /// and in no word of anybody.
+    pub fn s7_token(&mut self) {
+        self.plane.ok(&["create", "namespace", TRUSTED]);
+        self.plane.ok(&[
+            "create",
+            "rolebinding",
+            "inputs",
+            "-n",
+            TRUSTED,
+            "--clusterrole=vk-flightctl-provider-inputs",
+            "--serviceaccount=default:vk-flightctl-provider",
+        ]);
+        self.until("the namespace has its ServiceAccount", |w| {
+            let account = ["get", "serviceaccount", "default", "-n", TRUSTED];
+            w.plane.kubectl(&account).success
+        });
+        self.apply(HOLDER);
+        self.until("holder is Running", |w| {
+            w.jsonpath(TRUSTED, "holder", "{.status.phase}") == "Running"
+        });
+        let pod = self.placed(TRUSTED, "app=holder");
+        let token = pod.file("/var/run/secrets/kubernetes.io/serviceaccount/token");
+        // The first part is that of every token of this API server.
+        let parts: Vec<_> = token.1.split('.').skip(1).map(Hidden::of).collect();
+        assert_eq!(parts.len(), 2, "it is a JWT");
+        let delete = ["delete", "pod/holder", "-n", TRUSTED, "--timeout=30s"];
+        for part in &parts {
+            self.is_nowhere_else(part, &pod);
+        }
+        self.plane.ok(&delete);
+        for part in &parts {
+            self.says_nothing_of(part);
+        }
+    }
+
+    /// The first pod with this label.
+    fn placed(&self, namespace: &str, label: &str) -> Placed {
         let of_pod = |path: &str| {
             let output = format!("jsonpath={{.items[0].metadata.{path}}}");
-            self.plane
-                .ok(&["get", "pods", "-l", "app=given-edge", "-o", &output])
+            let pods = ["get", "pods", "-n", namespace, "-l", label, "-o", &output];
+            self.plane.ok(&pods)
         };
         let uid = of_pod("uid");
         let name = of_pod("labels.flightctl\\.io/device");
@@ -125,32 +164,32 @@ impl World {
         assert!(begun.elapsed() < SOON, "{what}: {:?}", begun.elapsed());
     }
 
-    fn the_secret_is_nowhere_else(&self, pod: &Placed) {
+    fn is_nowhere_else(&self, hidden: &Hidden, pod: &Placed) {
         let spec = self.flightctl.spec(pod.device.name());
-        hides("the application's units", &spec["applications"].to_string());
+        hidden.is_not_in("the application's units", &spec["applications"].to_string());
         // By necessity: there is no other way to the device.
         let config = spec["config"].to_string();
-        assert!(config.contains(PLANTED), "it is in the item: {config}");
-        let holds = |text: &[u8]| String::from_utf8_lossy(text).contains(PLANTED);
+        assert!(hidden.line(&config).is_some(), "it is in the item");
         for (path, file) in pod.device.files() {
-            let ours = path.starts_with(&format!("{ROOT}/{}/", pod.uid));
-            assert!(ours || !holds(&file.content), "{path}");
+            if !path.starts_with(&format!("{ROOT}/{}/", pod.uid)) {
+                hidden.is_not_in(&path, &String::from_utf8_lossy(&file.content));
+            }
         }
-        self.says_nothing();
+        self.says_nothing_of(hidden);
     }
 
-    fn says_nothing(&self) {
+    fn says_nothing_of(&self, hidden: &Hidden) {
         let events = self.plane.ok(&["get", "events", "-A", "-o", "yaml"]);
         assert!(events.contains("given-edge"), "{events}");
-        hides("events", &events);
+        hidden.is_not_in("events", &events);
         let objects = self
             .plane
             .ok(&["get", "pods,nodes,leases", "-A", "-o", "yaml"]);
-        hides("pods, nodes and leases", &objects);
+        hidden.is_not_in("pods, nodes and leases", &objects);
         let printed = self.provider.log();
-        assert!(printed.contains("DEBUG"), "it is told to say much");
-        hides("what the provider printed", &printed);
-        hides("its metrics", &self.http("/metrics").1);
+        assert!(printed.contains("TRACE"), "it is told to say everything");
+        hidden.is_not_in("what the provider printed", &printed);
+        hidden.is_not_in("its metrics", &self.http("/metrics").1);
     }
 }
 
@@ -173,14 +212,29 @@ impl Placed {
     }
 }
 
-fn hides(place: &str, text: &str) {
-    // Without the text itself: it may be long, and it is the secret's.
-    let shows = std::iter::once(&PLANTED)
-        .chain(&IN_BASE64)
-        .find(|p| text.contains(**p));
-    if let Some(shown) = shows {
-        let mut lines = text.lines().filter(|line| line.contains(*shown));
-        panic!("{place}: {:?}", lines.next());
+/// A text as it is, and in base64 wherever it begins there.
+struct Hidden([String; 4]);
+
+impl Hidden {
+    fn of(text: &str) -> Self {
+        let encoded = |before: usize| {
+            let digits = BASE64.encode([&[0; 2][..before], text.as_bytes()].concat());
+            // Six bits each; those at the ends are of the neighbours, too.
+            let whole = (before * 8).div_ceil(6)..(before + text.len()) * 8 / 6;
+            digits[whole].to_owned()
+        };
+        Self([text.to_owned(), encoded(0), encoded(1), encoded(2)])
+    }
+
+    /// The first line that shows it.
+    fn line<'a>(&self, text: &'a str) -> Option<&'a str> {
+        let shows = |line: &&str| self.0.iter().any(|form| line.contains(form));
+        text.lines().find(shows)
+    }
+
+    fn is_not_in(&self, place: &str, text: &str) {
+        let line = self.line(text);
+        assert!(line.is_none(), "{place}: {line:?}");
     }
 }
 
@@ -231,4 +285,13 @@ spec:
     image: nginx:alpine
     args: ["$(WORD)"]
     env: [{name: WORD, valueFrom: {secretKeyRef: {name: hush, key: word}}}]
+"#;
+
+const HOLDER: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: holder, namespace: trusted, labels: {app: holder}}
+spec:
+  nodeName: vk-flightctl-edge-fleet-1
+  containers: [{name: app, image: "nginx:alpine"}]
 "#;

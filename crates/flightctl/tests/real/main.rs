@@ -69,8 +69,9 @@ async fn the_same_on_the_real_flight_control_service() {
 
 async fn scenarios(tools: PathBuf, flightctl: Service, consoles: bool) {
     tokio::task::spawn_blocking(move || {
-        let more = if consoles { console::ENABLED } else { "" };
-        let mut world = World::start(&tools, flightctl, more);
+        let consoles_too = if consoles { console::ENABLED } else { "" };
+        let more = format!("{}{consoles_too}", inputs::TRUSTS);
+        let mut world = World::start(&tools, flightctl, &more);
         world.nodes_are_there();
         world.s1_deploy();
         world.the_nodes_api_answers();
@@ -79,6 +80,7 @@ async fn scenarios(tools: PathBuf, flightctl: Service, consoles: bool) {
         world.s4_update();
         world.s6_delete();
         world.s7_inputs();
+        world.s7_token();
         if consoles {
             world.logs_and_processes();
         }
@@ -113,7 +115,7 @@ fn provider(plane: &ControlPlane, flightctl: &Service, health: u16, more: &str) 
         .arg("--kubeconfig")
         .arg(kubeconfig)
         // For what must not be in its log.
-        .args(["--log-level", "debug"])
+        .args(["--log-level", "trace"])
         .env_remove("FLIGHTCTL_AUTH_TOKEN")
         .env("POD_IP", "127.0.0.1")
         .env("FLIGHTCTL_API_URL", &flightctl.url);
