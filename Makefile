@@ -50,6 +50,7 @@ fmt: ## Format the code
 lint: ## rustfmt, clippy, rustdoc, licences
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked -p kubelet-streams --no-default-features --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 	@$(REAL)/../lint/deny.sh
 

@@ -12,6 +12,8 @@ export VK_TOOLS
 if command -v go >/dev/null; then
   VK_METRICS_SERVER=$(tests/tools/metrics-server/build.sh | tail -1)
   export VK_METRICS_SERVER
+  VK_CRI_STREAMING=$(tests/tools/cri-streaming/build.sh | tail -1)
+  export VK_CRI_STREAMING
 fi
 if [ "$(id -u)" = 0 ]; then
   tests/real/packages.sh
@@ -27,6 +29,7 @@ tests/real/isolated.sh "$cargo" test --locked --offline -p virtual-kubelet --tes
 "$cargo" build --locked -p virtual-kubelet --example mock
 "$cargo" test --locked -p virtual-kubelet --test real_processes --no-run
 tests/real/isolated.sh "$cargo" test --locked --offline -p virtual-kubelet --test real_processes -- --nocapture
+"$cargo" test --locked -p virtual-kubelet --test api library -- --nocapture
 "$cargo" test --locked -p virtual-kubelet --test real_nodes -- --nocapture
 "$cargo" test --locked -p virtual-kubelet --test real_inputs -- --nocapture
 "$cargo" test --locked -p virtual-kubelet --test real_api -- --nocapture

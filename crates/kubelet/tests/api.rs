@@ -22,12 +22,22 @@ mod forward;
 mod hostile;
 #[path = "api/kubectl_logs.rs"]
 mod kubectl_logs;
+#[path = "api/library/mod.rs"]
+mod library;
 #[path = "api/rig.rs"]
 mod rig;
+#[path = "api/served.rs"]
+mod served;
 #[path = "api/upgrades.rs"]
 mod upgrades;
 #[path = "api/wire.rs"]
 mod wire;
+
+// Of the test `library` alone: its peer, and a backend that runs the same commands.
+#[path = "../../../tests/real/harness/mod.rs"]
+mod harness;
+#[path = "../examples/mock/processes/mod.rs"]
+mod processes;
 
 // What the suite's world is made of.
 mod suite;

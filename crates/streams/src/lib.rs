@@ -41,6 +41,11 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+/// Its examples are compiled and run with the rest.
+#[cfg(all(doctest, feature = "tokio"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(feature = "tokio")]
 pub mod io;
 pub mod limits;

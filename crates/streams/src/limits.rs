@@ -48,6 +48,9 @@ pub const INITIAL_WINDOW: u32 = 64 * 1024;
 
 /// Largest WebSocket message, in bytes. A client may send all of its stdin as one
 /// message, and the kubelet takes 32 MiB (the default of `golang.org/x/net/websocket`).
+/// A message is held whole until its last byte is there, as the kubelet holds it, because
+/// `tungstenite` tells no part of one and a second framing beside its own would have to
+/// be kept right; Kubernetes' own clients send 32 KiB at a time.
 pub const MAX_WEBSOCKET_MESSAGE: usize = 32 * 1024 * 1024;
 
 /// Most ports of one port-forward over WebSocket channels, two channels each: in the

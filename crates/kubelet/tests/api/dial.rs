@@ -13,6 +13,7 @@ use kubelet_streams::{Event, Protocol};
 use serde_json::Value;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::error::Elapsed;
 use tokio::time::{Duration, timeout};
 
 use crate::rig::{Rig, TOKEN};
@@ -79,7 +80,7 @@ async fn say_once(line: &mut Line, text: &str) -> Answer {
 }
 
 /// Asks, and reads the head of the answer; what came behind it too.
-async fn begin(line: &mut Line, text: &str) -> (String, BytesMut) {
+pub async fn begin(line: &mut Line, text: &str) -> (String, BytesMut) {
     line.write_all(text.as_bytes()).await.unwrap();
     let mut all = BytesMut::new();
     loop {
@@ -115,7 +116,10 @@ impl Came {
 
 impl<P: Protocol + ?Sized> Client<P> {
     pub async fn upgrade(rig: &Rig, text: &str, protocol: Box<P>) -> Self {
-        let mut line = rig.line().await;
+        Self::over(rig.line().await, text, protocol).await
+    }
+
+    pub async fn over(mut line: Line, text: &str, protocol: Box<P>) -> Self {
         let (head, input) = begin(&mut line, text).await;
         let rest = String::from_utf8_lossy(&input);
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}\n{rest}");
@@ -135,6 +139,12 @@ impl<P: Protocol + ?Sized> Client<P> {
 
     /// The next event; `None` when the server has hung up.
     pub async fn event(&mut self) -> Option<Event> {
+        let event = self.event_within(PATIENCE).await;
+        event.expect("something happens")
+    }
+
+    /// The same, unless nothing happens for so long.
+    pub async fn event_within(&mut self, patience: Duration) -> Result<Option<Event>, Elapsed> {
         let next = async {
             loop {
                 self.flush().await;
@@ -146,7 +156,7 @@ impl<P: Protocol + ?Sized> Client<P> {
                 }
             }
         };
-        timeout(PATIENCE, next).await.expect("something happens")
+        timeout(patience, next).await
     }
 
     pub async fn send(&mut self, stream: StreamId, mut data: &[u8]) {

@@ -4,18 +4,23 @@ use http_body_util::{BodyExt, Empty};
 use serde_json::Value;
 
 use crate::rig::{Rig, TOKEN, request};
+use crate::suite::world::eventually;
 use crate::wire::{Answer, say};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_are_those_of_kubernetes_and_running_ones_those_of_the_remote() {
     let rig = Rig::new().await;
     let uid = rig.runs("web").await;
-    let list: Value = serde_json::from_slice(&rig.get("/pods").await.body).unwrap();
+    // What was published comes back to the node's own watch.
+    let list = eventually("it is told to run", async || {
+        let list: Value = serde_json::from_slice(&rig.get("/pods").await.body).unwrap();
+        (list["items"][0]["status"]["phase"] == "Running").then_some(list)
+    })
+    .await;
     assert_eq!(list["kind"], "PodList");
     let pod = &list["items"][0];
     assert_eq!(pod["metadata"]["uid"], *uid);
     assert_eq!(pod["spec"]["containers"][0]["image"], "app:1");
-    assert_eq!(pod["status"]["phase"], "Running");
     assert!(pod["metadata"].get("managedFields").is_none());
     let running: Value = serde_json::from_slice(&rig.get("/runningpods/").await.body).unwrap();
     assert_eq!(running["items"][0]["metadata"]["uid"], *uid);
@@ -24,7 +29,7 @@ async fn pods_are_those_of_kubernetes_and_running_ones_those_of_the_remote() {
         "app:1"
     );
     rig.remote.exit(&uid, 0);
-    crate::suite::world::eventually("it runs no longer", async || {
+    eventually("it runs no longer", async || {
         let list = rig.get("/runningpods/").await.body;
         let list: Value = serde_json::from_slice(&list).unwrap();
         list["items"].as_array().unwrap().is_empty().then_some(())

@@ -134,7 +134,8 @@ pub(super) fn failure(error: &BackendError, container: &str) -> String {
 }
 
 /// The sizes of a terminal until the client tells no more. One of nothing is none, as
-/// for the kubelet.
+/// for the kubelet. Fused, because a backend may well look for the first one apart
+/// from the rest.
 fn told(sizes: Sizes) -> BoxStream<'static, TermSize> {
     stream::unfold(sizes, |mut sizes| async move {
         loop {
@@ -155,12 +156,37 @@ fn told(sizes: Sizes) -> BoxStream<'static, TermSize> {
             }
         }
     })
+    .fuse()
     .boxed()
 }
 
 #[cfg(test)]
 mod tests {
+    use kubelet_streams::negotiate::Version;
+    use kubelet_streams::websocket::Encoding;
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn sizes_that_have_ended_may_be_asked_for_again() {
+        let options = Options {
+            stdin: false,
+            stdout: true,
+            stderr: false,
+            tty: true,
+        };
+        let protocol = Remote::WebSocket(Version::V5, Encoding::Binary);
+        let (ours, mut theirs) = tokio::io::duplex(1024);
+        let (handle, driver) = io::connect(options.connection(protocol), ours);
+        tokio::spawn(driver);
+        let session = Session::accept(handle, protocol, options).await.unwrap();
+        // A message on the resize channel that is no size.
+        theirs.write_all(b"\x82\x82\0\0\0\0\x04x").await.unwrap();
+        let mut sizes = told(session.sizes.unwrap());
+        assert_eq!(sizes.next().await, None);
+        assert_eq!(sizes.next().await, None);
+    }
 
     #[test]
     fn only_a_code_that_clients_understand_is_told_as_one() {

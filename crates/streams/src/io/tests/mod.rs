@@ -1,7 +1,9 @@
-//! A client, step by step, against the driver; sessions and forwards each in their module.
+//! A client, step by step, against the driver; what it does by topic.
 
+mod ends;
 mod forward;
 mod hostile;
+mod pressure;
 mod session;
 
 use std::time::Duration;
