@@ -102,12 +102,12 @@ impl Process {
     /// Memory in use now, and the most so far, in MB.
     pub fn memory(&self) -> (f64, f64) {
         let status = self.proc("status");
-        let kilobytes = |name: &str| -> f64 {
-            let line = status.lines().find(|l| l.starts_with(name));
-            let number = line.and_then(|l| l.split_whitespace().nth(1));
-            number.and_then(|n| n.parse().ok()).expect("a number")
-        };
-        (kilobytes("VmRSS:") / 1000.0, kilobytes("VmHWM:") / 1000.0)
+        (megabytes(&status, "VmRSS:"), megabytes(&status, "VmHWM:"))
+    }
+
+    /// The part of it that is pages of files now, its program most of all, in MB.
+    pub fn files(&self) -> f64 {
+        megabytes(&self.proc("status"), "RssFile:")
     }
 
     /// From here on the most memory is counted anew.
@@ -169,6 +169,13 @@ impl Process {
             let _ = self.child.wait();
         }
     }
+}
+
+fn megabytes(status: &str, name: &str) -> f64 {
+    let line = status.lines().find(|l| l.starts_with(name));
+    let number = line.and_then(|l| l.split_whitespace().nth(1));
+    let kilobytes: f64 = number.and_then(|n| n.parse().ok()).expect("a number");
+    kilobytes / 1000.0
 }
 
 impl Drop for Process {

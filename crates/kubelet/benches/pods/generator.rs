@@ -68,6 +68,8 @@ impl Resource for Seen {
 
 #[derive(Default)]
 struct Times {
+    /// When the API server told of it first.
+    told: HashMap<String, Instant>,
     running: HashMap<String, Instant>,
     gone: HashMap<String, Instant>,
 }
@@ -79,6 +81,9 @@ pub struct Burst {
     pub whole: Duration,
     /// Sorted.
     latencies: Vec<Duration>,
+    /// From the answers to the creates to the API server's first word of them on
+    /// a watch: nobody can be sooner. Sorted.
+    told: Vec<Duration>,
 }
 
 impl Burst {
@@ -87,15 +92,12 @@ impl Burst {
         asked: &HashMap<String, Instant>,
         seen: &HashMap<String, Instant>,
     ) -> Self {
-        let mut latencies: Vec<Duration> = asked
-            .iter()
-            .map(|(name, at)| seen[name].saturating_duration_since(*at))
-            .collect();
-        latencies.sort_unstable();
+        let latencies = latencies(asked, seen);
         let last = asked.keys().map(|name| seen[name]).max().unwrap_or(begun);
         Self {
             whole: last - begun,
             latencies,
+            told: Vec::new(),
         }
     }
 
@@ -106,9 +108,28 @@ impl Burst {
 
     /// The latency that `part` of the pods stay under.
     pub fn quantile(&self, part: f64) -> Duration {
-        let last = self.latencies.len() - 1;
-        self.latencies[(last as f64 * part).round() as usize]
+        quantile(&self.latencies, part)
     }
+
+    /// The same, until the API server told a watch of their creation.
+    pub fn told(&self, part: f64) -> Duration {
+        quantile(&self.told, part)
+    }
+}
+
+/// Sorted.
+fn latencies(asked: &HashMap<String, Instant>, seen: &HashMap<String, Instant>) -> Vec<Duration> {
+    let mut latencies: Vec<Duration> = asked
+        .iter()
+        .map(|(name, at)| seen[name].saturating_duration_since(*at))
+        .collect();
+    latencies.sort_unstable();
+    latencies
+}
+
+fn quantile(sorted: &[Duration], part: f64) -> Duration {
+    let last = sorted.len() - 1;
+    sorted[(last as f64 * part).round() as usize]
 }
 
 /// The generator.
@@ -191,7 +212,11 @@ impl Generator {
         self.until(|times| asked.keys().all(|name| times.running.contains_key(name)))
             .await;
         self.alive.extend(asked.keys().cloned());
-        Burst::new(begun, &asked, &self.times.lock().unwrap().running)
+        let times = self.times.lock().unwrap();
+        Burst {
+            told: latencies(&asked, &times.told),
+            ..Burst::new(begun, &asked, &times.running)
+        }
     }
 
     /// Deletes every pod with the grace of its spec and waits until all are gone.
@@ -236,9 +261,14 @@ async fn follow(client: Client, times: Arc<Mutex<Times>>, news: Arc<Notify>) {
     while let Some(event) = events.next().await {
         let now = Instant::now();
         match event.expect("the generator's watch holds") {
-            Event::Apply(pod) if pod.status.phase.as_deref() == Some("Running") => {
+            Event::Apply(pod) => {
                 let name = pod.metadata.name.unwrap();
-                times.lock().unwrap().running.entry(name).or_insert(now);
+                let mut times = times.lock().unwrap();
+                times.told.entry(name.clone()).or_insert(now);
+                if pod.status.phase.as_deref() != Some("Running") {
+                    continue;
+                }
+                times.running.entry(name).or_insert(now);
             }
             Event::Delete(pod) => {
                 let name = pod.metadata.name.unwrap();

@@ -13,6 +13,8 @@ pub struct Transfer {
     pub cpu: Duration,
     /// Most memory meanwhile, in MB.
     pub peak: f64,
+    /// Of that what is its own, and no page of a file.
+    pub own: f64,
 }
 
 /// Many sessions of one subject. Memory in MB.
@@ -93,6 +95,7 @@ impl Report {
             took: middle(rounds().map(|t| t.took)),
             cpu: middle(rounds().map(|t| t.cpu)),
             peak: middle(rounds().map(|t| t.peak)),
+            own: middle(rounds().map(|t| t.own)),
         }
     }
 }
@@ -102,13 +105,13 @@ impl fmt::Display for Report {
         let (mib, rounds, sessions) = (self.bytes >> 20, self.rounds, self.sessions);
         writeln!(
             f,
-            "\n| {mib} MiB there and back, middle of {rounds} | MB/s | % of the echo | MB/s of the library | ours / library | CPU-s per GiB | library | peak RSS MB | library |"
+            "\n| {mib} MiB there and back, middle of {rounds} | MB/s | % of the echo | MB/s of the library | ours / library | CPU-s per GiB | library | peak RSS MB | library | without its program | library |"
         )?;
-        writeln!(f, "|---|---|---|---|---|---|---|---|---|")?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|---|---|---|")?;
         let echo = self.rate(middle(self.echoes.iter().copied()));
         writeln!(
             f,
-            "| plain echo through the API server | {echo:.0} | 100 % | | | | | | |"
+            "| plain echo through the API server | {echo:.0} | 100 % | | | | | | | | |"
         )?;
         let gib = self.bytes as f64 / f64::from(1 << 30);
         for way in Way::ALL {
@@ -116,7 +119,7 @@ impl fmt::Display for Report {
             let [our_rate, their_rate] = [ours, theirs].map(|t| self.rate(t.took));
             writeln!(
                 f,
-                "| {} | {our_rate:.0} | {:.0} % | {their_rate:.0} | {:.2} | {:.2} | {:.2} | {:.1} | {:.1} |",
+                "| {} | {our_rate:.0} | {:.0} % | {their_rate:.0} | {:.2} | {:.2} | {:.2} | {:.1} | {:.1} | {:.1} | {:.1} |",
                 name(way),
                 our_rate / echo * 100.0,
                 our_rate / their_rate,
@@ -124,6 +127,8 @@ impl fmt::Display for Report {
                 theirs.cpu.as_secs_f64() / gib,
                 ours.peak,
                 theirs.peak,
+                ours.own,
+                theirs.own,
             )?;
         }
         writeln!(

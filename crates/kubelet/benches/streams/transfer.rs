@@ -79,7 +79,14 @@ pub async fn measure(stage: &Stage, bytes: u64, rounds: usize, report: &mut Repo
                 let took = one(stage, subject, way, bytes).await;
                 let cpu = subject.process.cpu() - cpu;
                 let (_, peak) = subject.process.memory();
-                report.transfer(way, number, Transfer { took, cpu, peak });
+                let own = peak - subject.process.files();
+                let transfer = Transfer {
+                    took,
+                    cpu,
+                    peak,
+                    own,
+                };
+                report.transfer(way, number, transfer);
             }
         }
     }
