@@ -42,6 +42,7 @@ pub struct Rig {
     pub servers: Authority,
     pub clients: Authority,
     pub reviews: Reviews,
+    api: ApiSettings,
     stop: CancellationToken,
     task: JoinHandle<()>,
     _folder: TempDir,
@@ -56,6 +57,8 @@ struct State {
     asked: Vec<Value>,
     forbidden: Vec<String>,
     away: bool,
+    /// Parts of paths of Kubernetes that answer nothing.
+    withheld: &'static [&'static str],
 }
 
 impl Reviews {
@@ -68,6 +71,16 @@ impl Reviews {
     /// They are not answered.
     pub fn away(&self, away: bool) {
         self.0.lock().unwrap().away = away;
+    }
+
+    /// Nor is Kubernetes itself, where a path has one of these in it.
+    pub fn withhold(&self, parts: &'static [&'static str]) {
+        self.0.lock().unwrap().withheld = parts;
+    }
+
+    fn withholds(&self, path: &str) -> bool {
+        let state = self.0.lock().unwrap();
+        state.withheld.iter().any(|part| path.contains(part))
     }
 
     /// Subresources that were asked about, in order.
@@ -83,9 +96,7 @@ impl Reviews {
     fn answer(&self, mut review: Value) -> Response<Body> {
         let mut state = self.0.lock().unwrap();
         if state.away {
-            let mut answer = Response::new(Body::from(b"away".to_vec()));
-            *answer.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
-            return answer;
+            return away();
         }
         let spec = review["spec"].clone();
         review["status"] = match spec["token"].as_str() {
@@ -111,6 +122,11 @@ impl Rig {
 
     /// One whose settings are changed first.
     pub async fn with(change: impl FnOnce(&mut ApiSettings)) -> Self {
+        Self::of(&[NODE], change).await
+    }
+
+    /// One with these nodes, of which [`NODE`] is one.
+    pub async fn of(nodes: &[&str], change: impl FnOnce(&mut ApiSettings)) -> Self {
         let cluster = Cluster::new(vk_sandbox::clock::Clock::live());
         let reviews = Reviews::default();
         let client = client(&cluster, &reviews);
@@ -133,22 +149,9 @@ impl Rig {
             ..ApiSettings::new(0..=0)
         };
         change(&mut api);
-        let (clock, metrics) = (Clock::live(), Metrics::default());
-        let remote = Remote::new(clock.clone(), &[NODE]);
-        let settings = Settings {
-            client: client.clone(),
-            lease_client: client.clone(),
-            node: node_settings("default"),
-            inputs: InputSettings::default(),
-            api: Some(api),
-            events: Recorder::start(client.clone(), "vk-memory", &metrics, clock.clone()),
-            metrics,
-            clock,
-        };
-        let host = Host::new(settings, remote.backend());
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(host.run(stop.clone()));
-        let address = told(&client).await;
+        let remote = Remote::new(Clock::live(), nodes);
+        let (stop, task) = start(&client, &remote, &api);
+        let address = eventually("it tells its port", async || told(&client, NODE).await).await;
         let rig = Self {
             client,
             remote,
@@ -156,6 +159,7 @@ impl Rig {
             servers,
             clients,
             reviews,
+            api,
             stop,
             task,
             _folder: folder,
@@ -163,6 +167,17 @@ impl Rig {
         // The files are read by a task beside the listener.
         eventually("it answers", async || rig.try_get("/healthz/ping").await).await;
         rig
+    }
+
+    /// The process ends, and another one begins.
+    pub async fn restart(&mut self) {
+        ended(&self.stop, &mut self.task).await;
+        (self.stop, self.task) = start(&self.client, &self.remote, &self.api);
+    }
+
+    /// Where a Node says that its API is, once it says so.
+    pub async fn told(&self, node: &str) -> Option<SocketAddr> {
+        told(&self.client, node).await
     }
 
     /// A client that speaks HTTP/2 alone, over one connection, with no certificate.
@@ -232,11 +247,42 @@ impl Rig {
     }
 
     /// Ends the process.
-    pub async fn end(self) {
-        self.stop.cancel();
-        let ended = timeout(std::time::Duration::from_secs(5), self.task).await;
-        ended.expect("ends within 5 s").unwrap();
+    pub async fn end(mut self) {
+        ended(&self.stop, &mut self.task).await;
     }
+}
+
+async fn ended(stop: &CancellationToken, task: &mut JoinHandle<()>) {
+    stop.cancel();
+    let ended = timeout(std::time::Duration::from_secs(5), task).await;
+    ended.expect("ends within 5 s").unwrap();
+}
+
+fn start(
+    client: &Client,
+    remote: &Remote,
+    api: &ApiSettings,
+) -> (CancellationToken, JoinHandle<()>) {
+    let (clock, metrics) = (Clock::live(), Metrics::default());
+    let settings = Settings {
+        client: client.clone(),
+        lease_client: client.clone(),
+        node: node_settings("default"),
+        inputs: InputSettings::default(),
+        api: Some(api.clone()),
+        events: Recorder::start(client.clone(), "vk-memory", &metrics, clock.clone()),
+        metrics,
+        clock,
+    };
+    let host = Host::new(settings, remote.backend());
+    let stop = CancellationToken::new();
+    (stop.clone(), tokio::spawn(host.run(stop)))
+}
+
+fn away() -> Response<Body> {
+    let mut answer = Response::new(Body::from(b"away".to_vec()));
+    *answer.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+    answer
 }
 
 /// With the good token; the connection ends after it.
@@ -248,20 +294,17 @@ pub fn request(method: &str, path: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Where the Node says that its API is.
-async fn told(client: &Client) -> SocketAddr {
+/// Where a Node says that its API is.
+async fn told(client: &Client, node: &str) -> Option<SocketAddr> {
     let nodes: Api<Node> = Api::all(client.clone());
-    eventually("the node tells its port", async || {
-        let status = nodes.get_opt(NODE).await.unwrap()?.status?;
-        let port = status.daemon_endpoints?.kubelet_endpoint?.port;
-        let first = status.addresses?.into_iter().next()?;
-        assert_eq!(first.type_, "InternalIP");
-        Some(SocketAddr::new(
-            first.address.parse().unwrap(),
-            u16::try_from(port).unwrap(),
-        ))
-    })
-    .await
+    let status = nodes.get_opt(node).await.unwrap()?.status?;
+    let port = status.daemon_endpoints?.kubelet_endpoint?.port;
+    let first = status.addresses?.into_iter().next()?;
+    assert_eq!(first.type_, "InternalIP");
+    Some(SocketAddr::new(
+        first.address.parse().unwrap(),
+        u16::try_from(port).unwrap(),
+    ))
 }
 
 fn client(cluster: &Cluster, reviews: &Reviews) -> Client {
@@ -273,6 +316,9 @@ fn client(cluster: &Cluster, reviews: &Reviews) -> Client {
     let service = tower::service_fn(move |request: Request<Body>| {
         let (cluster, reviews) = (cluster.clone(), reviews.clone());
         async move {
+            if reviews.withholds(request.uri().path()) {
+                return Ok(away());
+            }
             if !request.uri().path().ends_with("reviews") {
                 return cluster.send(request).await.map_err(tower::BoxError::from);
             }
