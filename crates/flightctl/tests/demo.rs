@@ -2,17 +2,25 @@
 
 #![allow(
     clippy::unwrap_used,
-    reason = "a test that cannot prepare itself may panic"
+    unreachable_pub,
+    dead_code,
+    missing_debug_implementations,
+    reason = "modules of one test, which may panic where it cannot prepare itself"
 )]
 
 #[path = "../../../tests/real/harness/mod.rs"]
 mod harness;
+#[path = "../../../tests/real/screen.rs"]
+mod screen;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::process::Process;
+use screen::Screen;
+use sha2::{Digest, Sha256};
 
 /// The story takes half a minute.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -86,6 +94,58 @@ fn what_the_readme_says_of_the_demo_works_until_it_is_ended() {
     for answer in ["request ", "web\n", "its code: 42", "hello\n"] {
         assert!(said.contains(answer), "{answer:?} is not in\n{said}");
     }
+    let kubectl = |args: &[&str]| {
+        let mut kubectl = Command::new(tools.join("kubectl"));
+        kubectl.args(args).env("KUBECONFIG", &kubeconfig);
+        kubectl.env("HOME", folder.path());
+        kubectl
+    };
+    bytes_go_both_ways(&kubectl);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(a_shell_has_a_terminal(&kubectl));
     demo.terminate();
     assert!(!Path::new(&kubeconfig).exists(), "nothing is left behind");
+}
+
+/// Of the pods that the story leaves.
+const POD: &str = "deployment/hello-edge";
+
+/// A MiB of every value, in no order that a text would have.
+fn bytes_go_both_ways(kubectl: &impl Fn(&[&str]) -> Command) {
+    let sent: Vec<u8> = (0..1_u32 << 20)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
+    let mut ran = kubectl(&["exec", "-i", POD, "--", "cat"]);
+    let ran = ran.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut ran = ran.unwrap();
+    let (mut stdin, input) = (ran.stdin.take().unwrap(), sent.clone());
+    let typing = std::thread::spawn(move || stdin.write_all(&input));
+    let ended = ran.wait_with_output().unwrap();
+    typing.join().unwrap().unwrap();
+    assert!(ended.status.success(), "{:?}", ended.status);
+    let sum = |bytes: &[u8]| (bytes.len(), Sha256::digest(bytes));
+    assert_eq!(sum(&ended.stdout), sum(&sent));
+}
+
+/// A shell by hand: a prompt, what is typed is shown, the window has a size and gets
+/// another one, and the shell's code is kubectl's.
+async fn a_shell_has_a_terminal(kubectl: &impl Fn(&[&str]) -> Command) {
+    let mut screen = Screen::of(&kubectl(&["exec", "-it", POD, "--", "sh"]));
+    screen.shows("/ # ").await;
+    screen.types("stty size\r").await;
+    screen.shows("stty size\r\n30 90\r\n").await;
+    screen.resize(40, 120);
+    // It goes its own way to the device: the shell is asked until it knows.
+    loop {
+        screen.types("stty size\r").await;
+        screen.shows("stty size\r\n").await;
+        if screen.until("\r\n").await == "40 120" {
+            break;
+        }
+    }
+    screen.types("echo typed\r").await;
+    screen.shows("echo typed\r\ntyped\r\n").await;
+    screen.types("exit 3\r").await;
+    let (code, seen) = screen.ends().await;
+    assert_eq!(code, Some(3), "{seen}");
 }

@@ -22,8 +22,8 @@ pub(crate) struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Due now, in order of arrival.
-    ready: VecDeque<Uid>,
+    /// Due now, in order of arrival, and since when.
+    ready: VecDeque<(Instant, Uid)>,
     /// The same UIDs as `ready`.
     is_ready: HashSet<Uid>,
     /// Due later, soonest first; one entry per UID, as `due` says.
@@ -41,7 +41,7 @@ impl Queue {
         if let Some(dirty) = state.held.get_mut(uid) {
             *dirty = true;
         } else if state.is_ready.insert(uid.clone()) {
-            state.ready.push_back(uid.clone());
+            state.ready.push_back((Instant::now(), uid.clone()));
         } else {
             return;
         }
@@ -71,7 +71,7 @@ impl Queue {
             let soonest = {
                 let mut state = self.lock();
                 state.promote(Instant::now());
-                if let Some(uid) = state.ready.pop_front() {
+                if let Some((_, uid)) = state.ready.pop_front() {
                     state.is_ready.remove(&uid);
                     state.held.insert(uid.clone(), false);
                     return uid;
@@ -100,6 +100,17 @@ impl Queue {
         self.lock().ready.len()
     }
 
+    /// How long a pod has been due that nobody has taken; nothing where none is.
+    pub(crate) fn waits(&self) -> Duration {
+        let state = self.lock();
+        let ready = state.ready.front().map(|(since, _)| *since);
+        let later = state.later.first().map(|(at, _)| *at);
+        let since = ready.into_iter().chain(later).min();
+        since.map_or(Duration::ZERO, |since| {
+            Instant::now().saturating_duration_since(since)
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -115,14 +126,14 @@ impl State {
     /// Moves what has become due to `ready`, or marks it dirty where held.
     fn promote(&mut self, now: Instant) {
         while self.later.first().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, uid)) = self.later.pop_first() else {
+            let Some((at, uid)) = self.later.pop_first() else {
                 return;
             };
             self.due.remove(&uid);
             if let Some(dirty) = self.held.get_mut(&uid) {
                 *dirty = true;
             } else if self.is_ready.insert(uid.clone()) {
-                self.ready.push_back(uid);
+                self.ready.push_back((at, uid));
             }
         }
     }
@@ -183,5 +194,22 @@ mod tests {
         assert!(queue.next().now_or_never().is_none());
         queue.done(&uid("a"));
         assert_eq!(queue.next().await, uid("a"));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_nobody_takes_is_seen_to_wait_whenever_it_became_due() {
+        let (queue, second) = (Queue::default(), Duration::from_secs(1));
+        assert_eq!(queue.waits(), Duration::ZERO);
+        queue.mark_after(&uid("later"), second * 10);
+        tokio::time::advance(second * 9).await;
+        assert_eq!(queue.waits(), Duration::ZERO, "it is not due");
+        tokio::time::advance(second * 3).await;
+        assert_eq!(queue.waits(), second * 2, "nobody looks");
+        queue.mark(&uid("now"));
+        tokio::time::advance(second).await;
+        assert_eq!(queue.waits(), second * 3, "the first of them");
+        assert!(queue.next().now_or_never().is_some());
+        assert!(queue.next().now_or_never().is_some());
+        tokio::time::advance(second * 100).await;
+        assert_eq!(queue.waits(), Duration::ZERO, "both are being looked at");
     }
 }

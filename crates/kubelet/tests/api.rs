@@ -1,4 +1,5 @@
-//! A node's HTTPS API over real sockets, on the live clock.
+//! A node's HTTPS API over real sockets, on the live clock, or on one that stands
+//! until a test moves it.
 
 #![allow(
     unreachable_pub,
@@ -18,16 +19,26 @@ mod endpoints;
 mod exec;
 #[path = "api/forward.rs"]
 mod forward;
+#[path = "api/health.rs"]
+mod health;
 #[path = "api/hostile.rs"]
 mod hostile;
 #[path = "api/kubectl_logs.rs"]
 mod kubectl_logs;
 #[path = "api/library/mod.rs"]
 mod library;
+#[path = "api/measured.rs"]
+mod measured;
+#[path = "api/nodes.rs"]
+mod nodes;
+#[path = "api/quiet.rs"]
+mod quiet;
 #[path = "api/rig.rs"]
 mod rig;
 #[path = "api/served.rs"]
 mod served;
+#[path = "api/standing.rs"]
+mod standing;
 #[path = "api/upgrades.rs"]
 mod upgrades;
 #[path = "api/wire.rs"]

@@ -25,6 +25,8 @@ mod containers;
 mod refusals;
 #[path = "real_processes/rig.rs"]
 mod rig;
+#[path = "../../../tests/real/screen.rs"]
+mod screen;
 #[path = "real_processes/streams.rs"]
 mod streams;
 #[path = "real_processes/verbs/mod.rs"]

@@ -11,6 +11,7 @@
 
 #[path = "../inputs/bench.rs"]
 mod bench;
+mod bytes;
 mod rules;
 
 use std::time::Duration;

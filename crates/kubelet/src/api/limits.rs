@@ -44,6 +44,10 @@ pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How often a peer is asked before it counts as gone.
 pub(super) const KEEP_ALIVE_TRIES: u32 = 4;
 
+/// A pod that is due and that nobody looks at for so long: the loop that looks at pods
+/// is stuck. The kubelet's, of its own (`syncLoopHealthCheck`, pkg/kubelet/kubelet.go).
+pub(super) const STUCK: Duration = Duration::from_secs(5 * 60);
+
 /// For the backend to open a log.
 pub(super) const LOG_OPEN: Duration = Duration::from_secs(30);
 /// What the framework holds to find the last lines of a log. Users who want more

@@ -58,6 +58,7 @@ use self::pulse::Connections;
 pub use self::settings::{ApiSettings, ClientCa, ServingCertificate};
 use crate::leadership::Leadership;
 use crate::metrics::Metrics;
+use crate::queue::Queue;
 use crate::table::Table;
 
 /// What the APIs of all nodes share.
@@ -66,6 +67,7 @@ pub(crate) struct Shared {
     client: Client,
     backend: Arc<dyn Backend>,
     table: Table,
+    queue: Queue,
     metrics: Metrics,
     clock: Clock,
     auth: Auth,
@@ -84,6 +86,7 @@ impl Api {
         client: Client,
         backend: Arc<dyn Backend>,
         table: Table,
+        queue: Queue,
         metrics: Metrics,
         clock: Clock,
     ) -> Self {
@@ -97,6 +100,7 @@ impl Api {
             client,
             backend,
             table,
+            queue,
             metrics,
             clock,
         }))
@@ -107,26 +111,29 @@ impl Api {
         self.0.settings.address
     }
 
-    /// Listens for a node. `None` where no port is to be had: the node is then
-    /// one without an API, and the log says so.
-    pub(crate) fn open(&self, node: &str, leadership: &Leadership) -> Option<Arc<NodeApi>> {
+    /// Listens for a node.
+    ///
+    /// # Errors
+    /// No port is to be had, in a sentence for whoever runs the node: it is then one
+    /// without an API.
+    pub(crate) fn open(&self, node: &str, leadership: &Leadership) -> Result<Arc<NodeApi>, String> {
         let ApiSettings { bind, ports, .. } = &self.0.settings;
         let opened = ports::listen(*bind, ports, node)
             .and_then(|door| NodeApi::new(self.0.clone(), node, door, leadership.clone()));
         match opened {
             Ok(api) => {
                 info!(node, port = api.port(), "serving the node's kubelet API");
-                Some(Arc::new(api))
+                Ok(Arc::new(api))
             }
             Err(error) => {
                 let (first, last) = (ports.start(), ports.end());
-                error!(
-                    node,
-                    %error,
-                    "no port of {bind}:{first}-{last} could be opened: kubectl logs will not work \
-                     on this node; give the kubelet API more ports"
+                let message = format!(
+                    "no port of {bind}:{first}-{last} could be opened ({error}): kubectl logs, exec \
+                     and port-forward do not work on this node; give the kubelet API more ports (its \
+                     setting `ports`)"
                 );
-                None
+                error!(node, message);
+                Err(message)
             }
         }
     }

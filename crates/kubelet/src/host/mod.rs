@@ -119,6 +119,7 @@ impl Host {
                 settings.client.clone(),
                 actor.backend.clone(),
                 actor.table.clone(),
+                actor.queue.clone(),
                 settings.metrics.clone(),
                 settings.clock.clone(),
             )

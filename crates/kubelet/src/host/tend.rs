@@ -72,7 +72,8 @@ impl Tended {
     ) -> Self {
         let role = leadership.contend(name);
         let (facts, told) = watch::channel(facts);
-        let door = api.and_then(|api| api.open(name, leadership));
+        let opened = api.map(|api| api.open(name, leadership));
+        let door = opened.as_ref().and_then(|opened| opened.as_ref().ok());
         let task = NodeTask {
             client: settings.client.clone(),
             lease_client: settings.lease_client.clone(),
@@ -80,13 +81,13 @@ impl Tended {
                 name: name.into(),
                 events: Some(settings.events.clone()),
                 metrics: Some(settings.metrics.clone()),
-                listen_port: match (api, &door) {
-                    (Some(_), door) => door.as_ref().map(|door| door.port().into()),
-                    (None, _) => settings.node.listen_port,
+                listen_port: match api {
+                    Some(_) => door.map(|door| door.port().into()),
+                    None => settings.node.listen_port,
                 },
-                address: door.as_ref().and(api).and_then(Api::address),
+                address: door.and(api).and_then(Api::address),
                 features: {
-                    let served = door.as_ref().map(|door| door.features());
+                    let served = door.map(|door| door.features());
                     let own = settings.node.features.iter().cloned();
                     own.chain(served.into_iter().flatten()).collect()
                 },
@@ -108,15 +109,20 @@ impl Tended {
                 .await;
             }
         });
-        let serving = door.map(|door| {
+        let serving = opened.map(|opened| {
             Stopping::start(|stop| {
-                let (name, task) = (name.to_owned(), task.clone());
+                let (name, task, role) = (name.to_owned(), task.clone(), role.clone());
                 async move {
-                    restarted(&name, "kubelet API", &stop, || {
-                        let (door, settings) = (door.clone(), task.settings.clone());
-                        door.serve(settings, task.facts.clone(), stop.clone())
-                    })
-                    .await;
+                    match opened {
+                        Ok(door) => {
+                            restarted(&name, "kubelet API", &stop, || {
+                                let (door, settings) = (door.clone(), task.settings.clone());
+                                door.serve(settings, task.facts.clone(), stop.clone())
+                            })
+                            .await;
+                        }
+                        Err(why) => tell_without_api(&task.settings, role, &why, &stop).await,
+                    }
                 }
             })
         });
@@ -195,6 +201,22 @@ impl Leased {
     /// Gives the lease up.
     pub(super) async fn end(self) {
         self.0.end().await;
+    }
+}
+
+/// Tells on the Node, once it is ours, that it has no API.
+async fn tell_without_api(
+    node: &NodeSettings,
+    mut role: watch::Receiver<Role>,
+    why: &str,
+    stop: &CancellationToken,
+) {
+    let led = tokio::select! {
+        () = stop.cancelled() => false,
+        led = role.wait_for(Role::leads) => led.is_ok(),
+    };
+    if led && let Some(events) = &node.events {
+        events.for_node(&node.name).warning("NoKubeletAPI", why);
     }
 }
 

@@ -11,8 +11,8 @@ use crate::wire::{Answer, say};
 async fn pods_are_those_of_kubernetes_and_running_ones_those_of_the_remote() {
     let rig = Rig::new().await;
     let uid = rig.runs("web").await;
-    // What was published comes back to the node's own watch.
-    let list = eventually("it is told to run", async || {
+    // The node hears of its own status a moment after we do.
+    let list = eventually("the pod is told to run", async || {
         let list: Value = serde_json::from_slice(&rig.get("/pods").await.body).unwrap();
         (list["items"][0]["status"]["phase"] == "Running").then_some(list)
     })
@@ -67,52 +67,116 @@ async fn health_configuration_and_metrics_are_told() {
     rig.end().await;
 }
 
+/// Every endpoint that is the backend's to answer: its method, its path, and what the
+/// backend needs for it, by the rig's name and in the words of a refusal.
+const OF_THE_BACKEND: [(&str, &str, &str, &str); 11] = [
+    (
+        "GET",
+        "/containerLogs/default/web/app",
+        "logs",
+        "logs (kubectl logs)",
+    ),
+    (
+        "GET",
+        "/exec/default/web/app?command=ls&output=1",
+        "exec",
+        "exec (kubectl exec)",
+    ),
+    (
+        "POST",
+        "/exec/default/web/UID/app?command=ls",
+        "exec",
+        "exec (kubectl exec)",
+    ),
+    (
+        "POST",
+        "/run/default/web/app?cmd=exit+0",
+        "exec",
+        "exec (kubectl exec)",
+    ),
+    (
+        "GET",
+        "/attach/default/web/app?output=1",
+        "attach",
+        "attach (kubectl attach)",
+    ),
+    (
+        "POST",
+        "/attach/default/web/UID/app?output=1",
+        "attach",
+        "attach (kubectl attach)",
+    ),
+    (
+        "POST",
+        "/portForward/default/web",
+        "port-forward",
+        "port-forward (kubectl port-forward)",
+    ),
+    (
+        "GET",
+        "/portForward/default/web/UID",
+        "port-forward",
+        "port-forward (kubectl port-forward)",
+    ),
+    (
+        "GET",
+        "/stats/summary",
+        "stats",
+        "measurements (kubectl top)",
+    ),
+    (
+        "GET",
+        "/metrics/resource",
+        "stats",
+        "measurements (kubectl top)",
+    ),
+    (
+        "GET",
+        "/metrics/cadvisor",
+        "stats",
+        "measurements (kubectl top)",
+    ),
+];
+
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_backend_lacks_is_refused_by_name_and_what_is_not_there_is_not_found() {
+async fn what_the_backend_lacks_is_refused_by_name_and_all_else_is_not() {
     let rig = Rig::new().await;
     let uid = rig.runs("web").await;
-    rig.remote.lack_streams();
-    let lacking = [
-        (
-            "GET",
-            "/exec/default/web/app?command=ls&output=1".to_owned(),
-            "exec",
-        ),
-        (
-            "POST",
-            format!("/exec/default/web/{uid}/app?command=ls"),
-            "exec",
-        ),
-        (
-            "POST",
-            "/attach/default/web/app?output=1".to_owned(),
-            "attach",
-        ),
-        ("POST", "/run/default/web/app?cmd=ls".to_owned(), "exec"),
-        (
-            "POST",
-            "/portForward/default/web".to_owned(),
-            "port-forward",
-        ),
-        (
-            "GET",
-            format!("/portForward/default/web/{uid}"),
-            "port-forward",
-        ),
-        ("GET", "/stats/summary".to_owned(), "measurements"),
-        ("GET", "/metrics/resource".to_owned(), "measurements"),
-        ("GET", "/metrics/cadvisor".to_owned(), "measurements"),
-    ];
-    for (method, path, what) in lacking {
-        let answer = Answer::parse(&say(&mut rig.line().await, &request(method, &path)).await);
-        let sentence = format!("the memory backend of this node has no {what}");
-        assert_eq!(answer.status, 501, "{path}");
-        assert!(
-            answer.text().starts_with(&sentence),
-            "{path}: {}",
-            answer.text()
-        );
+    for lacking in ["logs", "exec", "attach", "port-forward", "stats"] {
+        rig.remote.lack(&[lacking]);
+        let measured = (lacking != "stats").then(|| Ok(Default::default()));
+        rig.remote.measures(measured);
+        for (method, path, needs, words) in OF_THE_BACKEND {
+            let path = path.replace("UID", &uid);
+            let answer = Answer::parse(&say(&mut rig.line().await, &request(method, &path)).await);
+            let text = answer.text();
+            if needs == lacking {
+                let sentence = format!("the memory backend of this node has no {words}\n");
+                assert_eq!((answer.status, text), (501, sentence), "{path}");
+            } else {
+                assert!(answer.status != 501, "{path} without {lacking}: {text}");
+                assert!(!text.contains("has no"), "{path} without {lacking}: {text}");
+            }
+        }
+        // What is Kubernetes' or ours to answer is answered whatever it lacks.
+        for path in [
+            "/pods",
+            "/runningpods/",
+            "/healthz",
+            "/metrics",
+            "/metrics/probes",
+            "/configz",
+        ] {
+            assert_eq!(rig.get(path).await.status, 200, "{path} without {lacking}");
+        }
     }
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_is_not_found() {
+    let rig = Rig::new().await;
+    rig.runs("web").await;
     for (path, words) in [
         ("/exec/default/other/app", "pod does not exist"),
         ("/portForward/default/web/other-uid", "pod not found"),

@@ -94,6 +94,27 @@ async fn a_request_hidden_behind_another_is_never_answered() {
         format!("GET /healthz HTTP/1.1\r\n{token}Content-Length : 0\r\n\r\n"),
         format!("GET /healthz HTTP/1.1\r\n{token}Content-Length: 0, 0\r\n\r\n"),
         format!("GET /healthz HTTP/1.1\r\n{token} folded: x\r\n\r\n"),
+        format!("GET /healthz HTTP/1.1\r\n{token}Content-Length: 0\r\n {length}\r\n\r\n"),
+        format!("GET /healthz HTTP/1.1\r\n{token}Transfer-Encoding:\r\n chunked\r\n\r\n"),
+        format!("GET /healthz HTTP/1.1\r\n{token}Transfer-Encoding: chunked\r\n\r\n0;a=b\r\n\r\n"),
+        format!(
+            "POST /healthz HTTP/1.1\r\n{token}Transfer-Encoding: chunked\r\n\r\n\
+             2;a=\"\r\nxx\r\n0\r\n\r\n"
+        ),
+        format!(
+            "GET /healthz HTTP/1.1\r\n{token}Transfer-Encoding: chunked\r\n\
+             Transfer-Encoding: identity\r\n\r\n0\r\n\r\n"
+        ),
+        format!("GET /healthz HTTP/1.1\r\n{token}Transfer-Encoding: xchunked\r\n\r\n"),
+        format!("GET /healthz HTTP/1.0\r\n{token}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        format!("GET /healthz HTTP/1.1\r\n{token}Content-Length: 0x0\r\n\r\n"),
+        format!("GET /healthz HTTP/1.1\r\n{token}Content-Length: -1\r\n\r\n"),
+        format!(
+            "GET /healthz HTTP/1.1\r\n{token}Content-Length: {}0\r\n\r\n",
+            u64::MAX
+        ),
+        format!("GET /healthz HTTP/1.1\r\n{token}X: a\rContent-Length: {length}\r\n\r\n"),
+        format!("GET /healthz HTTP/1.1\r\n{token}X: a\0b\r\n\r\n"),
     ];
     for shape in shapes {
         let text = format!("{shape}{hidden}");
@@ -111,13 +132,89 @@ async fn a_request_hidden_behind_another_is_never_answered() {
     rig.end().await;
 }
 
+/// A request of HTTP/2 in bytes: literal fields, none of them compressed.
+fn frames(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).unwrap());
+            block.extend_from_slice(text.as_bytes());
+        }
+    }
+    let length = u8::try_from(block.len()).unwrap();
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    // Its headers, and nothing behind them.
+    let headers = [0, 0, length, 1, 0x5, 0, 0, 0, 1];
+    [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" as &[u8],
+        &settings,
+        &headers,
+        &block,
+    ]
+    .concat()
+}
+
+/// Whether it is answered, not refused as something that is no request.
+async fn is_answered(rig: &Rig, fields: &[(&str, &str)]) -> bool {
+    let mut config = rig.servers.config(None);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let mut line = connect(rig.address, config).await.unwrap();
+    line.write_all(&frames(fields)).await.unwrap();
+    loop {
+        let mut head = [0; 9];
+        let read = timeout(PATIENCE, line.read_exact(&mut head)).await;
+        if read.expect("in time").is_err() {
+            return false;
+        }
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut rest = vec![0; length as usize];
+        line.read_exact(&mut rest).await.unwrap();
+        match (head[3], &rest[..]) {
+            // 200, of the table that both sides know.
+            (1, [0x88, ..]) => return true,
+            // HEADERS of another status, RST_STREAM or GOAWAY.
+            (1 | 3 | 7, _) => return false,
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_of_http_2_that_would_hide_another_from_a_proxy_is_none() {
+    let rig = Rig::new().await;
+    let bearer = format!("Bearer {TOKEN}");
+    let honest = [
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":authority", "x"),
+        (":path", "/healthz"),
+        ("authorization", &*bearer),
+    ];
+    assert!(is_answered(&rig, &honest).await);
+    for hidden in [
+        ("transfer-encoding", "chunked"),
+        ("connection", "keep-alive"),
+        ("content-length", "5"),
+        ("Content-Length", "0"),
+        ("x", "a\r\ncontent-length: 5"),
+        (":path", "/pods"),
+    ] {
+        let shape = [&honest[..], &[hidden]].concat();
+        assert!(!is_answered(&rig, &shape).await, "{hidden:?}");
+    }
+    rig.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_idle_connections_take_no_more_places_than_there_are() {
     const PLACES: usize = 50;
+    more_files();
     let rig = Rig::with(|api| api.connections = PLACES).await;
     let mut idle = Vec::new();
     for number in 0..1000 {
-        idle.push(TcpStream::connect(rig.address).await.unwrap());
+        // To the end of the handshake.
+        idle.push(rig.line().await);
         if number % 250 == 0 {
             assert_eq!(
                 rig.get("/healthz").await.status,
@@ -132,7 +229,7 @@ async fn a_thousand_idle_connections_take_no_more_places_than_there_are() {
     let counted: usize = counted.unwrap().parse().unwrap();
     assert!(counted <= PLACES, "{counted}");
     let held = async || {
-        let open = idle.iter().filter(|socket| is_open(socket)).count();
+        let open = idle.iter().filter(|line| is_open(line.get_ref().0)).count();
         (open < PLACES).then_some(open)
     };
     eventually("the others are closed", held).await;
@@ -211,6 +308,14 @@ async fn ask(client: &mut SendRequest<Empty<Bytes>>, header: &str) -> Response<I
     let request = request.body(Empty::new()).unwrap();
     let answer = timeout(PATIENCE, client.send_request(request)).await;
     answer.expect("in time").unwrap()
+}
+
+/// Every connection has two ends here; systems allow 1024 files unless asked.
+pub fn more_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
 }
 
 fn is_open(socket: &TcpStream) -> bool {

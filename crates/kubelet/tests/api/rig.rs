@@ -1,6 +1,6 @@
 //! A kubelet process over the suite's backend in memory.
 
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 
 use serde_json::json;
 use virtual_kubelet::ApiSettings;
@@ -22,6 +22,12 @@ impl Deref for Rig {
     }
 }
 
+impl DerefMut for Rig {
+    fn deref_mut(&mut self) -> &mut Served {
+        &mut self.served
+    }
+}
+
 impl Rig {
     pub async fn new() -> Self {
         Self::with(|_| {}).await
@@ -29,8 +35,13 @@ impl Rig {
 
     /// One whose settings are changed first.
     pub async fn with(change: impl FnOnce(&mut ApiSettings)) -> Self {
+        Self::of(&[NODE], change).await
+    }
+
+    /// One with these nodes, of which [`NODE`] is one.
+    pub async fn of(nodes: &[&str], change: impl FnOnce(&mut ApiSettings)) -> Self {
         let clock = Clock::live();
-        let remote = Remote::new(clock.clone(), &[NODE]);
+        let remote = Remote::new(clock.clone(), nodes);
         let served = Served::start(remote.backend(), clock, change).await;
         Self { remote, served }
     }

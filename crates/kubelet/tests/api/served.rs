@@ -41,6 +41,9 @@ pub struct Served {
     pub servers: Authority,
     pub clients: Authority,
     pub reviews: Reviews,
+    backend: Arc<dyn Backend>,
+    clock: Clock,
+    api: ApiSettings,
     stop: CancellationToken,
     task: JoinHandle<()>,
     _folder: TempDir,
@@ -55,6 +58,8 @@ struct State {
     asked: Vec<Value>,
     forbidden: Vec<String>,
     away: bool,
+    /// Parts of paths of Kubernetes that answer nothing.
+    withheld: &'static [&'static str],
 }
 
 impl Reviews {
@@ -67,6 +72,16 @@ impl Reviews {
     /// They are not answered.
     pub fn away(&self, away: bool) {
         self.0.lock().unwrap().away = away;
+    }
+
+    /// Nor is Kubernetes itself, where a path has one of these in it.
+    pub fn withhold(&self, parts: &'static [&'static str]) {
+        self.0.lock().unwrap().withheld = parts;
+    }
+
+    fn withholds(&self, path: &str) -> bool {
+        let state = self.0.lock().unwrap();
+        state.withheld.iter().any(|part| path.contains(part))
     }
 
     /// Subresources that were asked about, in order.
@@ -82,9 +97,7 @@ impl Reviews {
     fn answer(&self, mut review: Value) -> Response<Body> {
         let mut state = self.0.lock().unwrap();
         if state.away {
-            let mut answer = Response::new(Body::from(b"away".to_vec()));
-            *answer.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
-            return answer;
+            return away();
         }
         let spec = review["spec"].clone();
         review["status"] = match spec["token"].as_str() {
@@ -132,27 +145,17 @@ impl Served {
             ..ApiSettings::new(0..=0)
         };
         change(&mut api);
-        let metrics = Metrics::default();
-        let settings = Settings {
-            client: client.clone(),
-            lease_client: client.clone(),
-            node: node_settings("default"),
-            inputs: InputSettings::default(),
-            api: Some(api),
-            events: Recorder::start(client.clone(), "vk-memory", &metrics, clock.clone()),
-            metrics,
-            clock,
-        };
-        let host = Host::new(settings, backend);
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(host.run(stop.clone()));
-        let address = told(&client).await;
+        let (stop, task) = host(&client, &backend, &clock, &api);
+        let address = eventually("it tells its port", async || told(&client, NODE).await).await;
         let served = Self {
             client,
             address,
             servers,
             clients,
             reviews,
+            backend,
+            clock,
+            api,
             stop,
             task,
             _folder: folder,
@@ -160,6 +163,17 @@ impl Served {
         // The files are read by a task beside the listener.
         eventually("it answers", async || served.try_get("/healthz/ping").await).await;
         served
+    }
+
+    /// The process ends, and another one begins.
+    pub async fn restart(&mut self) {
+        ended(&self.stop, &mut self.task).await;
+        (self.stop, self.task) = host(&self.client, &self.backend, &self.clock, &self.api);
+    }
+
+    /// Where a Node says that its API is, once it says so.
+    pub async fn told(&self, node: &str) -> Option<SocketAddr> {
+        told(&self.client, node).await
     }
 
     /// A client that speaks HTTP/2 alone, over one connection, with no certificate.
@@ -222,11 +236,43 @@ impl Served {
     }
 
     /// Ends the process.
-    pub async fn end(self) {
-        self.stop.cancel();
-        let ended = timeout(std::time::Duration::from_secs(5), self.task).await;
-        ended.expect("ends within 5 s").unwrap();
+    pub async fn end(mut self) {
+        ended(&self.stop, &mut self.task).await;
     }
+}
+
+fn host(
+    client: &Client,
+    backend: &Arc<dyn Backend>,
+    clock: &Clock,
+    api: &ApiSettings,
+) -> (CancellationToken, JoinHandle<()>) {
+    let (clock, metrics) = (clock.clone(), Metrics::default());
+    let settings = Settings {
+        client: client.clone(),
+        lease_client: client.clone(),
+        node: node_settings("default"),
+        inputs: InputSettings::default(),
+        api: Some(api.clone()),
+        events: Recorder::start(client.clone(), "vk-memory", &metrics, clock.clone()),
+        metrics,
+        clock,
+    };
+    let host = Host::new(settings, backend.clone());
+    let stop = CancellationToken::new();
+    (stop.clone(), tokio::spawn(host.run(stop)))
+}
+
+async fn ended(stop: &CancellationToken, task: &mut JoinHandle<()>) {
+    stop.cancel();
+    let ended = timeout(std::time::Duration::from_secs(5), task).await;
+    ended.expect("ends within 5 s").unwrap();
+}
+
+fn away() -> Response<Body> {
+    let mut answer = Response::new(Body::from(b"away".to_vec()));
+    *answer.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+    answer
 }
 
 /// With the good token; the connection ends after it.
@@ -238,20 +284,17 @@ pub fn request(method: &str, path: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Where the Node says that its API is.
-async fn told(client: &Client) -> SocketAddr {
+/// Where a Node says that its API is.
+async fn told(client: &Client, node: &str) -> Option<SocketAddr> {
     let nodes: Api<Node> = Api::all(client.clone());
-    eventually("the node tells its port", async || {
-        let status = nodes.get_opt(NODE).await.unwrap()?.status?;
-        let port = status.daemon_endpoints?.kubelet_endpoint?.port;
-        let first = status.addresses?.into_iter().next()?;
-        assert_eq!(first.type_, "InternalIP");
-        Some(SocketAddr::new(
-            first.address.parse().unwrap(),
-            u16::try_from(port).unwrap(),
-        ))
-    })
-    .await
+    let status = nodes.get_opt(node).await.unwrap()?.status?;
+    let port = status.daemon_endpoints?.kubelet_endpoint?.port;
+    let first = status.addresses?.into_iter().next()?;
+    assert_eq!(first.type_, "InternalIP");
+    Some(SocketAddr::new(
+        first.address.parse().unwrap(),
+        u16::try_from(port).unwrap(),
+    ))
 }
 
 fn client(cluster: &Cluster, reviews: &Reviews) -> Client {
@@ -263,6 +306,9 @@ fn client(cluster: &Cluster, reviews: &Reviews) -> Client {
     let service = tower::service_fn(move |request: Request<Body>| {
         let (cluster, reviews) = (cluster.clone(), reviews.clone());
         async move {
+            if reviews.withholds(request.uri().path()) {
+                return Ok(away());
+            }
             if !request.uri().path().ends_with("reviews") {
                 return cluster.send(request).await.map_err(tower::BoxError::from);
             }

@@ -7,6 +7,7 @@ use serde_json::json;
 use vk_provider::podspec::missing_tests;
 use vk_provider::{Admission, Backend, BackendError, NodeUse};
 
+use super::harness::example;
 use super::processes::declaration::POD_SPEC;
 use super::processes::local::check;
 use super::rig::{backend, context, pod, request};
@@ -37,6 +38,44 @@ async fn an_api_server_elsewhere_is_refused() {
     let proxy = uri("http://127.0.0.1:8080");
     let refused = check(&uri("https://127.0.0.1:6443"), Some(&proxy)).await;
     assert!(refused.unwrap_err().contains("proxy"));
+}
+
+#[test]
+fn the_mock_does_not_start_for_an_api_server_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("kubeconfig");
+    let with = |server: &str, proxy: &str| {
+        let text = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": server, "proxy-url": proxy}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "users": [{"name": "u", "user": {"token": "none"}}]});
+        std::fs::write(
+            &kubeconfig,
+            text.to_string().replace(",\"proxy-url\":\"\"", ""),
+        )
+        .unwrap();
+        let mut mock = std::process::Command::new(example("mock"));
+        mock.arg("--processes").arg("--kubeconfig").arg(&kubeconfig);
+        let ran = mock.args(["--listen", "127.0.0.1:0"]).output().unwrap();
+        let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+        assert_eq!(ran.status.code(), Some(1), "{said}");
+        said
+    };
+    // Of the documentation's blocks: nobody's, and never dialled.
+    for elsewhere in ["192.0.2.1", "[2001:db8::1]"] {
+        let said = with(&format!("https://{elsewhere}:6443"), "");
+        let ip = elsewhere.trim_matches(['[', ']']);
+        let why = format!("the API server must be on it, and {ip} is no address of this machine");
+        assert!(
+            said.contains("without any isolation") && said.contains(&why),
+            "{said}"
+        );
+    }
+    let said = with("https://127.0.0.1:1", "http://127.0.0.1:1");
+    assert!(
+        said.contains("not by the proxy http://127.0.0.1:1"),
+        "{said}"
+    );
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@
 pub mod given;
 #[path = "logs.rs"]
 mod logs;
+#[path = "measured.rs"]
+mod measured;
 #[path = "processes.rs"]
 pub mod processes;
 
@@ -65,6 +67,7 @@ struct State {
     given: HashMap<Uid, Given>,
     logs: logs::Written,
     processes: processes::Processes,
+    measured: measured::Measured,
 }
 
 /// More calls than any test comes to.
@@ -426,19 +429,23 @@ impl Backend for Remote {
     }
 
     fn logs(&self) -> Option<&dyn vk_provider::Logs> {
-        Some(self)
+        self.has("logs").then_some(self)
     }
 
     fn exec(&self) -> Option<&dyn vk_provider::Exec> {
-        self.has_streams().then_some(self)
+        self.has("exec").then_some(self)
     }
 
     fn attach(&self) -> Option<&dyn vk_provider::Attach> {
-        self.has_streams().then_some(self)
+        self.has("attach").then_some(self)
     }
 
     fn port_forward(&self) -> Option<&dyn vk_provider::PortForward> {
-        self.has_streams().then_some(self)
+        self.has("port-forward").then_some(self)
+    }
+
+    fn stats(&self) -> Option<&dyn vk_provider::Stats> {
+        self.lock().measured.is_some().then_some(self)
     }
 
     async fn list(&self) -> Result<Listing, BackendError> {

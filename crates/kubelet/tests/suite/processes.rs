@@ -1,5 +1,6 @@
 //! Processes and ports of containers, as a test's command or port number asks.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -25,7 +26,7 @@ pub struct Processes {
     written: usize,
     /// What was typed into containers, or sent to `tar`.
     typed: Vec<u8>,
-    absent: bool,
+    absent: BTreeSet<&'static str>,
 }
 
 /// One of them, until it is dropped.
@@ -62,13 +63,14 @@ impl Remote {
         self.lock().processes.typed.clone()
     }
 
-    /// The backend has neither processes nor ports.
-    pub fn lack_streams(&self) {
-        self.lock().processes.absent = true;
+    /// The backend has none of these any more, and all others: `logs`, `exec`, `attach`,
+    /// `port-forward`.
+    pub fn lack(&self, what: &[&'static str]) {
+        self.lock().processes.absent = what.iter().copied().collect();
     }
 
-    pub(super) fn has_streams(&self) -> bool {
-        !self.lock().processes.absent
+    pub(super) fn has(&self, what: &str) -> bool {
+        !self.lock().processes.absent.contains(what)
     }
 
     /// How a container ended; `None` while it runs.

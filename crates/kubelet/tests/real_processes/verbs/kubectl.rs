@@ -3,13 +3,13 @@
 use std::process::Stdio;
 use std::sync::Arc;
 
-use pty_process::{Pty, Size};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::Cluster;
 use crate::rig::{NODE, escaped, in_time};
+use crate::screen::Screen;
 
 /// How clients come to the node, and the pods to which they go.
 #[derive(Clone, Copy)]
@@ -111,23 +111,7 @@ impl Kubectl {
     }
 
     pub fn on_a_terminal(&self, args: &[&str]) -> Screen {
-        let command = self.std_command(args);
-        let (pty, pts) = pty_process::open().unwrap();
-        pty.resize(Size::new(30, 90)).unwrap();
-        let environment = command
-            .get_envs()
-            .filter_map(|(name, value)| Some((name, value?)));
-        let child = pty_process::Command::new(command.get_program())
-            .args(command.get_args())
-            .envs(environment)
-            .kill_on_drop(true)
-            .spawn(pts)
-            .unwrap();
-        Screen {
-            pty,
-            child,
-            seen: String::new(),
-        }
+        Screen::of(&self.std_command(args))
     }
 
     /// Creates a pod and waits until it runs.
@@ -224,66 +208,5 @@ pub async fn prints(from: &mut ChildStderr, wanted: &str) {
     let mut seen = Vec::new();
     while !String::from_utf8_lossy(&seen).contains(wanted) {
         seen.push(in_time(from.read_u8()).await.unwrap());
-    }
-}
-
-/// A terminal with a kubectl on it.
-pub struct Screen {
-    pty: Pty,
-    child: Child,
-    /// And not waited for yet.
-    seen: String,
-}
-
-impl Screen {
-    pub async fn types(&mut self, text: &str) {
-        in_time(self.pty.write_all(text.as_bytes())).await.unwrap();
-    }
-
-    pub fn resize(&self, rows: u16, columns: u16) {
-        self.pty.resize(Size::new(rows, columns)).unwrap();
-    }
-
-    /// Waits until it shows this, behind what was waited for before.
-    pub async fn shows(&mut self, wanted: &str) {
-        self.until(wanted).await;
-    }
-
-    /// What it shows before this, which it waits for.
-    pub async fn until(&mut self, end: &str) -> String {
-        loop {
-            if let Some(at) = self.seen.find(end) {
-                return self.seen.drain(..at + end.len()).take(at).collect();
-            }
-            assert!(self.reads().await, "{end:?} is not in {:?}", self.seen);
-        }
-    }
-
-    /// How kubectl ended, and what it showed that was not waited for.
-    pub async fn ends(mut self) -> (Option<i32>, String) {
-        while self.reads().await {}
-        let status = in_time(self.child.wait()).await.unwrap();
-        (status.code(), self.seen)
-    }
-
-    /// As a terminal that is closed by force.
-    pub async fn killed(mut self) {
-        self.child.kill().await.unwrap();
-    }
-
-    async fn reads(&mut self) -> bool {
-        let mut chunk = [0; 4096];
-        // Its end is an error.
-        let read = tokio::time::timeout(
-            std::time::Duration::from_secs(30),
-            self.pty.read(&mut chunk),
-        );
-        let read = read
-            .await
-            .unwrap_or_else(|_| panic!("no more than {:?}", self.seen));
-        let length = read.unwrap_or(0);
-        self.seen
-            .push_str(&String::from_utf8_lossy(&chunk[..length]));
-        length > 0
     }
 }

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::files::{Disk, Started};
-use super::podman::Printed;
 use super::quadlet::{App, Kind, Unit};
 use super::runtime::Health;
+use super::written::{Commands, Written};
 use crate::flightctl::model::ApplicationStatus;
 
 /// The agent reads Podman's events this much later: a container that has just
@@ -97,11 +97,10 @@ pub(super) struct Host {
     /// How much later than they happen the agent reads events.
     pub(super) lag: Duration,
     pub(super) power: CancellationToken,
-    /// What containers wrote, by the name that podman knows them by. The journal
-    /// keeps it when they have ended.
-    pub(super) printed: BTreeMap<String, Vec<Printed>>,
+    /// The journal keeps it when containers have ended.
+    pub(super) printed: Written,
     pub(super) no_sudo: bool,
-    pub(super) commands: Vec<String>,
+    pub(super) commands: Commands,
 }
 
 impl Host {

@@ -17,6 +17,8 @@ mod shell;
 mod simulated;
 mod statements;
 mod supervise;
+mod terminal;
+mod written;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -275,7 +277,8 @@ impl Device {
         self.host.container(app, name)
     }
 
-    /// What was run as root in sessions of its console, each command in one text.
+    /// What was run as root in sessions of its console, each command in one text: the
+    /// last thousand.
     pub fn commands(&self) -> Vec<String> {
         self.host.commands()
     }

@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader
 
 use super::process::Process;
 use super::simulated::Simulated;
+use super::terminal::Terminal;
 
 /// Podman's own code: there is no such container.
 const NO_CONTAINER: i32 = 125;
@@ -25,6 +26,8 @@ pub(super) const NO_COMMAND: i32 = 127;
 #[derive(Clone, Debug)]
 pub(crate) struct Printed {
     pub(crate) at: Timestamp,
+    /// Counts the lines of the host.
+    pub(crate) number: u64,
     /// The run of the container, counted from 0.
     pub(crate) run: usize,
     pub(crate) stderr: bool,
@@ -247,14 +250,16 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
         if !options.contains(&"--follow") {
             return Ok(0);
         }
-        let mut shown = all.len();
+        let newest = |all: &[Printed]| all.last().map_or(0, |line| line.number);
+        let mut shown = newest(&all);
         loop {
             let changed = self.host.logged();
             let all = self.host.printed(name);
-            for line in all.iter().skip(shown).filter(|line| line.run == run) {
+            let new = |line: &&Printed| line.number > shown && line.run == run;
+            for line in all.iter().filter(new) {
                 self.log_line(line).await?;
             }
-            shown = all.len();
+            shown = newest(&all).max(shown);
             if self.host.run_of(name) != Some(run) {
                 return Ok(0);
             }
@@ -318,7 +323,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Session<'_, R, W> {
             stdin: flags.contains(&"-i").then_some(&mut self.stdin),
             stdout: self.stdout,
             stderr: self.stderr,
-            terminal: flags.contains(&"-t").then_some(&mut self.sizes),
+            terminal: flags
+                .contains(&"-t")
+                .then(|| Terminal::new(&mut self.sizes)),
         };
         process.run(command).await
     }

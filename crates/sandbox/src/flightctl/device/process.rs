@@ -4,7 +4,6 @@
 use std::io;
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::time::sleep;
 
@@ -12,6 +11,7 @@ use super::podman::NO_COMMAND;
 use super::programs::{Done, SYNTAX, absolute, name, program, refused, said, unpacked};
 use super::simulated::Simulated;
 use super::statements::statements;
+use super::terminal::Terminal;
 
 /// Longest archive that a container takes: it is held in memory.
 const ARCHIVE: u64 = 64 << 20;
@@ -31,8 +31,8 @@ pub(super) struct Process<'a, R, W> {
     pub(super) stdin: Option<&'a mut BufReader<R>>,
     pub(super) stdout: &'a mut W,
     pub(super) stderr: &'a mut W,
-    /// Its terminal's sizes, if it has one.
-    pub(super) terminal: Option<&'a mut R>,
+    /// If it has one.
+    pub(super) terminal: Option<Terminal<'a, R>>,
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Process<'_, R, W> {
@@ -129,15 +129,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Process<'_, R, W> {
     }
 
     async fn size(&mut self) -> io::Result<Done> {
-        let Some(sizes) = &mut self.terminal else {
-            return Ok(refused("stty", "standard input: Not a tty"));
-        };
-        let mut size = [0; 64];
-        let n = sizes.read(&mut size).await?;
-        let mut sizes = serde_json::Deserializer::from_slice(&size[..n]).into_iter::<Value>();
-        let size = sizes.next().and_then(Result::ok).unwrap_or_default();
-        let text = format!("{} {}\n", size["Height"], size["Width"]);
-        Ok(said(text))
+        match &mut self.terminal {
+            Some(terminal) => Ok(said(terminal.size().await?)),
+            None => Ok(refused("stty", "standard input: Not a tty")),
+        }
     }
 
     /// Lines of the input as commands, up to its end or `exit`.

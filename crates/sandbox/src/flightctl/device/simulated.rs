@@ -19,6 +19,7 @@ use super::quadlet::{App, Kind, Unit};
 use super::runtime::{Health, Prefetch, Rejected, Runtime};
 use super::script::{Pull, Scripts};
 use super::supervise;
+use super::written::{Commands, Written};
 use crate::clock::Clock;
 use crate::flightctl::model::ApplicationStatus;
 
@@ -168,14 +169,12 @@ impl Inner {
         };
         let line = Printed {
             at: self.clock.now(),
+            number: 0,
             run,
             stderr,
             text: text.to_owned(),
         };
-        host.printed
-            .entry(format!("{id}-{container}"))
-            .or_default()
-            .push(line);
+        host.printed.push(format!("{id}-{container}"), line);
         drop(host);
         self.logged.send_replace(());
     }
@@ -217,9 +216,9 @@ impl Simulated {
             history: BTreeMap::new(),
             lag,
             power: stop.child_token(),
-            printed: BTreeMap::new(),
+            printed: Written::default(),
             no_sudo: false,
-            commands: Vec::new(),
+            commands: Commands::default(),
         };
         Self(Arc::new(Inner {
             scripts,

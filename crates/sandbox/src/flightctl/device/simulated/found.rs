@@ -50,10 +50,9 @@ impl Simulated {
         unit.map(|unit| unit.runs.saturating_sub(1))
     }
 
-    /// What a container wrote in all its runs.
+    /// What a container wrote in all its runs, as far as it is kept.
     pub(crate) fn printed(&self, container: &str) -> Vec<Printed> {
-        let host = self.0.host();
-        host.printed.get(container).cloned().unwrap_or_default()
+        self.0.host().printed.of(container)
     }
 
     /// Completes when a container wrote something or ended after this call.
@@ -82,7 +81,7 @@ impl Simulated {
     }
 
     pub(crate) fn commands(&self) -> Vec<String> {
-        self.0.host().commands.clone()
+        self.0.host().commands.all()
     }
 
     /// The files of the device's config.
