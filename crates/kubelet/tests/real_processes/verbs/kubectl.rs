@@ -62,7 +62,7 @@ impl Kubectl {
         kubectl
     }
 
-    /// Until the certificate is shown there: the first command gets through.
+    /// Until the certificate is shown there: the first command gets through, this way.
     pub async fn reaches_the_node(&self) {
         self.starts(
             "first",
@@ -78,7 +78,9 @@ impl Kubectl {
             let upgraded = |line: &str| line.contains("/exec?") && line.contains("status=\"101 ");
             let mut lines = printed.stderr.lines();
             let begun = lines.any(|line| upgraded(line) && line.contains(&begun));
-            (printed.code == Some(0)).then(|| assert!(begun, "{printed:?}"))
+            // A certificate that comes between kubectl's two tries lets the other one
+            // through.
+            (printed.code == Some(0) && begun).then_some(())
         })
         .await;
     }
