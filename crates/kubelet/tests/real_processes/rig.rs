@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -209,7 +210,10 @@ impl Death {
 
     pub async fn comes(self) {
         let patience = Timespec::try_from(PATIENCE).unwrap();
-        let wait = move || poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&patience));
+        // Signals of other children interrupt it.
+        let wait = move || {
+            retry_on_intr(|| poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&patience)))
+        };
         let told = tokio::task::spawn_blocking(wait).await.unwrap();
         assert_eq!(told, Ok(1), "it lives on");
     }
