@@ -4,6 +4,7 @@ mod offers;
 mod put;
 mod tidy;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub struct FlightControl {
     client: Client,
     /// Where any may be used.
     console: Option<Console>,
+    /// Namespaces whose pods may get hold of their devices.
+    privileged: Arc<BTreeSet<String>>,
 }
 
 static CAPABILITIES: Capabilities = Capabilities {
@@ -84,6 +87,7 @@ impl FlightControl {
             wake,
             client,
             console: None,
+            privileged: Arc::default(),
         }
     }
 
@@ -218,7 +222,7 @@ impl Backend for FlightControl {
     }
 
     fn admit(&self, pod: &PodRequest, _bound: &NodeUse) -> Admission {
-        match mapping::check(pod) {
+        match mapping::check(pod, &self.privileged) {
             Ok(()) => {}
             Err(BackendError::Waiting {
                 reason, message, ..
@@ -267,7 +271,7 @@ impl Backend for FlightControl {
         };
         // One that runs is not judged again: what it was made from may be gone.
         if !known {
-            mapping::check(pod)?;
+            mapping::check(pod, &self.privileged)?;
         }
         let (device, done, restoring) = {
             let mut world = self.world();

@@ -54,8 +54,8 @@ pub struct Parts {
     pub poll: Duration,
     /// What becomes of the agents of the cluster's machines.
     pub cluster_agents: ClusterAgents,
-    /// What pods on devices are told of the cluster: for the framework, which
-    /// fetches what pods refer to.
+    /// What pods on devices are told of the cluster (for the framework, which
+    /// fetches what pods refer to), and what they may do.
     pub workloads: Workloads,
     /// The kubelet API of the nodes; without it `kubectl logs` does not reach them.
     pub kubelet_api: Option<ApiSettings>,
@@ -138,7 +138,8 @@ pub async fn run_until(parts: Parts, stop: CancellationToken, shutdown: Shutdown
         );
     }
     let backend = FlightControl::new(flightctl, world, parts.clock.clone(), parts.poll)
-        .with_consoles(parts.consoles);
+        .with_consoles(parts.consoles)
+        .with_privileged(parts.workloads.privileged_namespaces);
     metrics::show_devices(&metrics, {
         let backend = backend.clone();
         move || backend.summary()

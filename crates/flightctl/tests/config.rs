@@ -396,6 +396,10 @@ fn what_workloads_are_told_of_the_cluster_comes_from_the_file() {
     assert_eq!(workloads.api_server_ca, Some(made.cert.pem()));
     let namespaces: Vec<_> = workloads.token_namespaces.iter().collect();
     assert_eq!(namespaces, ["front-1", "shop"]);
+    assert!(workloads.privileged_namespaces.is_empty());
+    let body = format!("{HEAD}workloads: {{privileged: [edge-system]}}\n");
+    let workloads = load(&body, &environment(), &[]).unwrap().workloads;
+    assert!(workloads.privileged_namespaces.contains("edge-system"));
     let nothing = load(HEAD, &environment(), &[]).unwrap().workloads;
     assert_eq!(nothing, vk_flightctl::config::Workloads::default());
 }
@@ -417,6 +421,10 @@ fn what_workloads_cannot_be_told_is_an_error_that_says_why() {
         (
             &*format!("{server}, serviceAccountTokens: ['*']"),
             "list each one by its name",
+        ),
+        (
+            "privileged: ['*']",
+            "config.yaml:3: workloads.privileged: \"*\" is no name of a namespace",
         ),
         (
             &*format!("{server}, apiServerCA: /none"),

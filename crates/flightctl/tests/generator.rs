@@ -204,7 +204,18 @@ fn start(units: &Units, app: &Value, container: &str) -> Vec<String> {
     // The generator's own specifiers; any other `%` that is alive is a fault.
     let own = " --cidfile=%t/%N.cid ";
     assert!(lines[0].2.contains(own), "{name}");
-    systemd::words(&lines[0].2.replacen(own, " ", 1))
+    let line = lines[0].2.replacen(own, " ", 1);
+    systemd::words(&line.replace(" --pod-id-file %t/", " --pod-id-file /run/"))
+}
+
+/// Lines of the service of a container.
+fn service<'a>(units: &'a Units, app: &Value, container: &str, key: &str) -> Vec<&'a str> {
+    let id = app_id(app["name"].as_str().unwrap());
+    units[&format!("{id}-{container}.service")]
+        .iter()
+        .filter(|(s, k, _)| s == "Service" && k == key)
+        .map(|(_, _, v)| v.as_str())
+        .collect()
 }
 
 fn option<'a>(words: &'a [String], name: &str) -> Vec<&'a str> {
@@ -236,6 +247,8 @@ fn every_text_of_the_corpus_reaches_podman_unchanged() {
             {"name": "b", "image": "nginx", "args": [text, "last"]},
             {"name": "c", "image": "nginx", "env": [{"name": "A", "value": "first"}, {"name": "V", "value": text}, {"name": "Z", "value": "last"}]},
             {"name": "d", "image": "nginx", "workingDir": format!("/{text}")},
+            {"name": "e", "image": "nginx", "lifecycle": {"preStop": {"exec": {"command": ["sh", text, "last"]}}}},
+            {"name": "f", "image": "nginx", "livenessProbe": {"exec": {"command": ["sh", text, "last"]}}},
         ]});
         // One container at a time: a text may be fine in one field only.
         for (index, only) in spec["containers"].as_array().unwrap().iter().enumerate() {
@@ -247,7 +260,7 @@ fn every_text_of_the_corpus_reaches_podman_unchanged() {
             }
         }
     }
-    assert!(apps.len() > 400, "{}", apps.len());
+    assert!(apps.len() > 600, "{}", apps.len());
     let units = generate(
         &root,
         &apps
@@ -261,9 +274,10 @@ fn every_text_of_the_corpus_reaches_podman_unchanged() {
         "every file became a unit, and nothing else did"
     );
     for (text, index, given) in &apps {
-        let name = ["a", "b", "c", "d"][*index];
+        let name = ["a", "b", "c", "d", "e", "f"][*index];
         let words = start(&units, &given.app, name);
         let dir = format!("/{text}");
+        let literal = text;
         let text = corpus::expanded(text, &[]);
         assert!(
             !words.iter().any(|w| w == "--privileged") || text == "--privileged",
@@ -277,6 +291,16 @@ fn every_text_of_the_corpus_reaches_podman_unchanged() {
                 assert_eq!(all, ["sh", "-c", &text, &text, "last"], "{text:?}");
             }
             "d" => assert_eq!(option(&words, "--workdir"), [dir]),
+            "e" => {
+                let hook = service(&units, &given.app, name, "ExecStop");
+                let words = systemd::words(hook[0]);
+                assert_eq!(words[3..], ["sh", "sh", literal, "last"]);
+            }
+            "f" => {
+                let probe = service(&units, &given.app, name, "ExecStartPost");
+                let words = systemd::words(&probe[0].replacen("%n", "unit", 1));
+                assert_eq!(words[3..], ["sh", "sh", literal, "last"]);
+            }
             "b" => assert_eq!(command(&words, IMAGE), [text.as_str(), "last"], "{text:?}"),
             _ => {
                 let own = format!("V={text}");
@@ -441,15 +465,118 @@ fn files_of_a_pod_are_mounted_and_read_by_their_absolute_paths() {
             format!("{folder}/hush:/map/deep:ro,z"),
         ]
     );
-    let unit = &units[&format!(
-        "{}-a.service",
-        app_id(workload.app["name"].as_str().unwrap())
-    )];
-    let before: Vec<_> = unit
-        .iter()
-        .filter(|(s, k, _)| s == "Service" && k == "ExecStartPre")
-        .map(|(_, _, v)| v.as_str())
-        .collect();
+    let before = service(&units, &workload.app, "a", "ExecStartPre");
     assert!(before.contains(&format!("/bin/mkdir -p {folder}/map/deep").as_str()));
     assert!(before.contains(&format!("/bin/chmod 0700 {folder}").as_str()));
+}
+
+/// Everything that confines containers and connects them.
+fn confined(containers: &[&str]) -> Value {
+    let container = |name: &&str| {
+        json!({
+            "name": name, "image": "nginx",
+            "securityContext": {
+                "runAsUser": 1000, "runAsGroup": 2000, "runAsNonRoot": true,
+                "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN", "SYS_TIME"]},
+                "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
+                "seccompProfile": {"type": "Unconfined"}, "appArmorProfile": {"type": "Unconfined"},
+                "seLinuxOptions": {"user": "u", "role": "r", "type": "spc_t", "level": "s0:c1,c2"},
+            },
+            "livenessProbe": {"exec": {"command": ["/check"]}, "periodSeconds": 3, "failureThreshold": 2},
+            "lifecycle": {"stopSignal": "SIGRTMIN+3"},
+            "volumeMounts": [{"name": "data", "mountPath": "/data"}, {"name": "memory", "mountPath": "/dev/shm"}],
+        })
+    };
+    json!({
+        "containers": containers.iter().map(container).collect::<Vec<_>>(),
+        "hostPID": true, "hostIPC": true,
+        "hostAliases": [{"ip": "fd00::1", "hostnames": ["a.b"]}],
+        "dnsPolicy": "None", "dnsConfig": {"nameservers": ["9.9.9.9"], "options": [{"name": "ndots", "value": "2"}]},
+        "securityContext": {
+            "fsGroup": 77, "supplementalGroups": [3000],
+            "sysctls": [{"name": "net.ipv4.ip_local_port_range", "value": "1024 60000"}],
+        },
+        "volumes": [{"name": "data", "emptyDir": {}}],
+    })
+}
+
+/// What of it stands on the network's owner.
+const NETWORK: [(&str, &[&str]); 4] = [
+    ("--add-host", &["a.b:fd00::1"]),
+    ("--dns", &["9.9.9.9"]),
+    ("--dns-search", &["."]),
+    ("--dns-option", &["ndots:2"]),
+];
+
+#[test]
+fn what_confines_and_connects_containers_reaches_podman_as_it_is_meant() {
+    let Some(root) = device_root() else { return };
+    let mut alone = confined(&["a"]);
+    alone["containers"][0]["volumeMounts"]
+        .as_array_mut()
+        .unwrap()
+        .pop();
+    let mut together = confined(&["a", "b"]);
+    together["volumes"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "memory", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}));
+    let apps = [alone, together]
+        .into_iter()
+        .enumerate()
+        .map(|(number, spec)| application(&request(number, spec)).unwrap())
+        .collect::<Vec<_>>();
+    let units = generate(&root, &apps);
+    assert_eq!(units.len(), 4, "{:?}", units.keys());
+    for app in &apps {
+        let words = start(&units, app, "a");
+        for (name, values) in [
+            ("--user", &["1000:2000"][..]),
+            ("--group-add", &["77", "3000"]),
+            ("--cap-drop", &["all"]),
+            ("--cap-add", &["net_admin", "sys_time"]),
+        ] {
+            assert_eq!(option(&words, name), values, "{name}");
+        }
+        let labels = ["label=type:spc_t", "label=level:s0:c1,c2"];
+        let mut security = option(&words, "--security-opt");
+        security.retain(|text| !labels.contains(text));
+        assert_eq!(security, ["seccomp=unconfined"]);
+        for word in [
+            "--pid=host",
+            "--ipc=host",
+            "--read-only",
+            "--read-only-tmpfs=false",
+            "--security-opt=no-new-privileges",
+            "--security-opt=apparmor=unconfined",
+            "--security-opt=label=user:u",
+            "--security-opt=label=role:r",
+            "--stop-signal=SIGRTMIN+3",
+        ] {
+            assert!(words.iter().any(|w| w == word), "{word}: {words:?}");
+        }
+    }
+    let alone = start(&units, &apps[0], "a");
+    for (name, values) in NETWORK {
+        assert_eq!(option(&alone, name), values, "{name}");
+    }
+    assert_eq!(
+        option(&alone, "--sysctl"),
+        ["net.ipv4.ip_local_port_range=1024 60000"]
+    );
+    let id = app_id(apps[1]["name"].as_str().unwrap());
+    let pod: Vec<_> = units[&format!("{id}-p-pod.service")]
+        .iter()
+        .filter(|(s, k, v)| s == "Service" && k == "ExecStartPre" && v.contains("pod create"))
+        .map(|(_, _, v)| v.replace("%t", "/run").replace("%N", "unit"))
+        .collect();
+    let pod = systemd::words(&pod[0]);
+    for (name, values) in NETWORK {
+        assert_eq!(option(&pod, name), values, "{name}");
+    }
+    assert!(
+        pod.iter()
+            .any(|word| word == "--sysctl=net.ipv4.ip_local_port_range=1024 60000"),
+        "{pod:?}"
+    );
 }

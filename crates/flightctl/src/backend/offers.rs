@@ -1,4 +1,7 @@
-//! What is offered beside pods, where the configuration allows it.
+//! What is offered where the configuration allows it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::FlightControl;
 use crate::console::{Console, Consoles};
@@ -18,6 +21,14 @@ impl FlightControl {
                 self.clock.clone(),
             )
         });
+        self
+    }
+
+    /// The same backend, which lets pods of these namespaces get hold of their
+    /// devices (`privileged`, `hostPID` and the like).
+    #[must_use]
+    pub fn with_privileged(mut self, namespaces: BTreeSet<String>) -> Self {
+        self.privileged = Arc::new(namespaces);
         self
     }
 }

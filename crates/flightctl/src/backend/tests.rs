@@ -41,6 +41,26 @@ async fn an_unknown_pod_is_not_called_gone_before_every_device_was_read() {
     assert_eq!(late, Err(BackendError::NotFound));
 }
 
+#[tokio::test]
+async fn pods_of_listed_namespaces_may_get_hold_of_their_devices() {
+    let spec = json!({"hostPID": true, "containers": [{"name": "app", "image": "nginx"}]});
+    let bound = NodeUse::default();
+    let Admission::Reject {
+        reason, message, ..
+    } = unheard().admit(&pod(spec.clone()), &bound)
+    else {
+        panic!("no namespace is listed")
+    };
+    assert_eq!(reason, "Unsupported");
+    assert!(message.contains("spec.hostPID"), "{message}");
+    let listed = unheard().with_privileged(["shop".to_owned()].into());
+    let admission = listed.admit(&pod(spec), &bound);
+    assert!(
+        !matches!(admission, Admission::Reject { .. }),
+        "{admission:?}"
+    );
+}
+
 /// Counts what it is told, and keeps nothing.
 #[derive(Default)]
 struct Told(AtomicUsize);

@@ -67,7 +67,7 @@ pub(super) struct Service {
     pub(super) requests_per_minute: Option<At<u32>>,
 }
 
-/// What pods on devices are told of the cluster.
+/// What pods on devices are told of the cluster, and what they may do.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Workloads {
@@ -76,6 +76,8 @@ pub(super) struct Workloads {
     pub(super) api_server_ca: Option<At<String>>,
     #[serde(default)]
     pub(super) service_account_tokens: Vec<At<String>>,
+    #[serde(default)]
+    pub(super) privileged: Vec<At<String>>,
 }
 
 /// The HTTPS API behind `kubectl logs`.

@@ -1,4 +1,4 @@
-//! What pods on devices are told of the cluster they belong to.
+//! What pods on devices are told of the cluster they belong to, and what they may do.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,7 +17,7 @@ const HTTPS: u16 = 443;
 /// Longest name of a namespace (a DNS label).
 const NAMESPACE_LIMIT: usize = 63;
 
-/// What workloads outside the cluster get of it.
+/// What workloads outside the cluster get of it, and of their devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Workloads {
     /// Where they reach the API server; without one they do not.
@@ -27,6 +27,9 @@ pub struct Workloads {
     pub api_server_ca: Option<String>,
     /// Namespaces whose pods may have tokens of their ServiceAccounts on devices.
     pub token_namespaces: BTreeSet<String>,
+    /// Namespaces whose pods may get hold of their devices: `privileged`, `hostPID`
+    /// and whatever else Kubernetes' Pod Security Standard *baseline* forbids.
+    pub privileged_namespaces: BTreeSet<String>,
 }
 
 pub(super) fn workloads(file: &File) -> Result<Workloads, ConfigError> {
@@ -53,20 +56,27 @@ pub(super) fn workloads(file: &File) -> Result<Workloads, ConfigError> {
         needs("apiServerCA", at)?;
         api_server_ca = Some(pem(&at.value).map_err(|why| wrong("apiServerCA", why, at))?);
     }
-    let mut token_namespaces = BTreeSet::new();
+    let namespaces = |key: &str, given: &[At<String>]| {
+        let name = |at: &At<String>| {
+            let name = &at.value;
+            if is_name(name) && name.len() <= NAMESPACE_LIMIT {
+                return Ok(name.clone());
+            }
+            let why = format!("{name:?} is no name of a namespace; list each one by its name");
+            Err(wrong(key, why, at))
+        };
+        given.iter().map(name).collect::<Result<BTreeSet<_>, _>>()
+    };
     for at in &given.service_account_tokens {
         needs("serviceAccountTokens", at)?;
-        let name = &at.value;
-        if !is_name(name) || name.len() > NAMESPACE_LIMIT {
-            let why = format!("{name:?} is no name of a namespace; list each one by its name");
-            return Err(wrong("serviceAccountTokens", why, at));
-        }
-        token_namespaces.insert(name.clone());
     }
+    let token_namespaces = namespaces("serviceAccountTokens", &given.service_account_tokens)?;
+    let privileged_namespaces = namespaces("privileged", &given.privileged)?;
     Ok(Workloads {
         api_server,
         api_server_ca,
         token_namespaces,
+        privileged_namespaces,
     })
 }
 

@@ -2,9 +2,10 @@
 
 use k8s_openapi::api::core::v1::Container;
 
-use super::env;
+use super::network::{self, On};
 use super::resources;
 use super::shape::{Part, Shape};
+use super::{env, hooks, probes, security};
 use super::{payload, volumes};
 use crate::quadlet::{Key, TextError, Unit, Value};
 use vk_provider::BackendError;
@@ -44,6 +45,7 @@ pub(super) fn container(
                 unit.set(Key::HostName, Value::plain(hostname).map_err(own)?)
                     .map_err(own)?;
             }
+            network::write(shape.spec, On::Container, &mut unit)?;
             // With the device's network every port is published already.
             for port in ports(container).filter(|_| !shape.host_network) {
                 unit.set(
@@ -70,6 +72,16 @@ pub(super) fn container(
         unit.set(Key::WorkingDir, Value::path(dir).map_err(refused)?)
             .map_err(refused)?;
     }
+    for (shared, namespace) in [
+        (shape.spec.host_pid, "--pid=host"),
+        (shape.spec.host_ipc, "--ipc=host"),
+    ] {
+        if shared == Some(true) {
+            unit.set(Key::PodmanArgs, Value::fixed(namespace))
+                .map_err(own)?;
+        }
+    }
+    security::write(shape, part, &mut unit)?;
     volumes::write(shape, part, &mut unit)?;
     if !variables.is_empty() || volumes::has_files(part, shape.volumes) {
         volumes::close(shape, &mut unit).map_err(own)?;
@@ -88,6 +100,8 @@ pub(super) fn container(
     if container.image_pull_policy.as_deref() == Some("Never") {
         unit.set(Key::Pull, Value::fixed("never")).map_err(own)?;
     }
+    probes::write(shape, part, &mut unit)?;
+    hooks::write(shape, part, &mut unit)?;
     let grace = field("terminationGracePeriodSeconds");
     unit.set(
         Key::StopTimeout,

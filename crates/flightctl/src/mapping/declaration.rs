@@ -14,17 +14,19 @@ pub const PROBES_ANNOTATION: &str = "flightctl.io/probes";
 const MAX_GRACE: i64 = 24 * 60 * 60;
 
 const SCHEDULER: &str = "for the scheduler, which has decided";
-const RESOLVER: &str = "containers use the device's resolver";
-const NO_SHARING: &str = "containers of a device share the network of their pod and nothing else";
 const NO_CLAIMS: &str = "devices know no resource claims";
 const ONE_RUNTIME: &str = "devices have one runtime; leave it out";
-const SECURITY: &str = "security settings are not passed to devices yet; set them in the image";
+const NO_PROFILES: &str = "nobody puts profiles on devices; use RuntimeDefault or Unconfined";
+const NO_APP_ARMOR: &str = "nobody here knows whether a device has AppArmor; leave it out, and its Podman does what it does by itself";
+const NOT_WINDOWS: &str = "devices run Linux";
+const LISTED: &str = "Only in namespaces that `workloads.privileged` lists";
 const VOLUMES: &str = "devices have configMap, secret, projected, downwardAPI and emptyDir volumes; use one of those, or put files into the image";
 const MOUNTS: &str = "mount without propagation";
 const NO_TERMINAL: &str = "containers on a device have no terminal and no input";
 const NO_MESSAGES: &str =
     "messages of ended containers do not come back from devices; leave it out";
-const NO_PROBES: &str = "nobody runs probes on a device, Ready means running";
+const NO_PROBES: &str =
+    "nobody runs such a probe on a device, Ready means running; use livenessProbe.exec";
 const ONE_POLICY: &str = "a device restarts by spec.restartPolicy alone";
 
 /// The test that compares a container with every field with its unit.
@@ -33,6 +35,18 @@ const WRITTEN: &str = "a_container_with_everything_is_written_as_measured";
 const GIVEN: &str = "a_pod_has_everything_it_is_given_and_leaves_nothing_behind";
 /// The test that changes objects under a running pod.
 const FRESH: &str = "changed_objects_reach_the_files_of_running_containers_and_restart_nothing";
+/// The tests of security contexts.
+const CONFINED: &str = "a_container_is_confined_as_its_security_contexts_say";
+const OWNED: &str = "an_fs_group_owns_the_volumes_and_is_one_of_the_containers_groups";
+const BEYOND: &str = "ways_to_the_device_are_open_to_namespaces_that_are_listed_and_to_no_others";
+/// The test of what the containers of a pod have in common.
+const NETWORK: &str =
+    "names_resolver_and_settings_are_of_the_podman_pod_or_of_each_container_without_one";
+/// The tests of what happens to containers while they run.
+const ALIVE: &str = "a_container_is_ended_whose_command_says_that_it_is_not_alive";
+const HOOK: &str = "a_hook_runs_before_the_end_and_within_the_grace_period";
+/// The test of volumes in memory.
+const MEMORY: &str = "a_volume_in_memory_is_held_by_the_podman_pod";
 /// The test of what can be mounted.
 const PARTS: &str =
     "a_part_of_a_volume_is_mounted_as_it_is_and_nothing_in_place_of_what_is_not_there";
@@ -100,13 +114,18 @@ pub static POD_SPEC: Declaration = Declaration::new(&[
         "spec.enableServiceLinks",
         "no Service works on a device, so none is put into the environment; the API server is, where workloads.apiServer is set",
     ),
-    refused("spec.dnsConfig", RESOLVER),
-    refused_but(
+    honoured("spec.dnsConfig.nameservers", NETWORK).note("With `dnsPolicy: None`"),
+    honoured("spec.dnsConfig.searches", NETWORK).note("With `dnsPolicy: None`"),
+    honoured("spec.dnsConfig.options", NETWORK)
+        .note("In place of those that the device itself has"),
+    honoured_only(
         "spec.dnsPolicy",
-        "containers use the device's resolver; leave the policy out",
-        Values::Words(&["ClusterFirst", "ClusterFirstWithHostNet", "Default"]),
-    ),
-    refused("spec.hostAliases", "not passed to devices yet"),
+        NETWORK,
+        Values::Words(&["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]),
+        "use Default or None",
+    )
+    .note("All but `None` are the device's resolver: no pod on a device reaches the cluster's"),
+    honoured("spec.hostAliases", NETWORK),
     // The pod's identity.
     honoured("spec.serviceAccountName", GIVEN)
         .note("Its tokens reach devices only from namespaces that the configuration lists"),
@@ -119,11 +138,12 @@ pub static POD_SPEC: Declaration = Declaration::new(&[
         "put the registry's credentials on the device (/root/.config/containers/auth.json) and leave them out here and in the ServiceAccount",
     ),
     // What it shares and may do.
-    refused_but(
-        "spec.{hostIPC,hostPID,shareProcessNamespace}",
-        NO_SHARING,
-        Values::Bool(false),
-    ),
+    honoured("spec.{hostIPC,hostPID}", BEYOND).note(LISTED),
+    honoured(
+        "spec.shareProcessNamespace",
+        "containers_share_their_processes_through_a_podman_pod",
+    )
+    .note("Refused with `hostNetwork`"),
     refused_but(
         "spec.hostUsers",
         "devices run pods without user namespaces",
@@ -136,41 +156,74 @@ pub static POD_SPEC: Declaration = Declaration::new(&[
     refused("spec.runtimeClassName", ONE_RUNTIME),
     refused("spec.resourceClaims", NO_CLAIMS),
     refused("spec.resources", "set the resources of each container"),
-    refused("spec.securityContext", SECURITY),
+    honoured("spec.securityContext.{runAsUser,supplementalGroups}", CONFINED),
+    honoured("spec.securityContext.runAsGroup", CONFINED)
+        .note("With `runAsUser`; the groups that the image gives this user are not added then"),
+    honoured("spec.securityContext.runAsNonRoot", CONFINED)
+        .note("With a `runAsUser` other than 0: what user an image has is not known"),
+    honoured_only(
+        "spec.securityContext.supplementalGroupsPolicy",
+        CONFINED,
+        Values::Words(&["Merge", "Strict"]),
+        "use Merge or Strict",
+    )
+    .note("`Merge` without `runAsGroup`, `Strict` with one of every container"),
+    honoured("spec.securityContext.fsGroup", OWNED),
     no_meaning(
         "spec.securityContext.fsGroupChangePolicy",
-        "says nothing without fsGroup, which is refused",
+        "the volumes of a device are new with each pod and made for their group",
     ),
-    refused_but(
-        "spec.securityContext.runAsNonRoot",
-        SECURITY,
-        Values::Bool(false),
+    honoured_only(
+        "spec.{securityContext,containers[].securityContext,initContainers[].securityContext}.seccompProfile.type",
+        CONFINED,
+        Values::Words(&["RuntimeDefault", "Unconfined"]),
+        NO_PROFILES,
+    )
+    .note("What Podman does by itself is its own default; `Unconfined` only in namespaces that `workloads.privileged` lists"),
+    refused(
+        "spec.{securityContext,containers[].securityContext,initContainers[].securityContext}.seccompProfile.localhostProfile",
+        NO_PROFILES,
     ),
-    // What Podman does by itself.
-    refused_but(
-        "spec.securityContext.seccompProfile.type",
-        SECURITY,
-        Values::Words(&["RuntimeDefault"]),
+    honoured_only(
+        "spec.{securityContext,containers[].securityContext,initContainers[].securityContext}.appArmorProfile.type",
+        CONFINED,
+        Values::Words(&["Unconfined"]),
+        NO_APP_ARMOR,
+    )
+    .note(LISTED),
+    refused(
+        "spec.{securityContext,containers[].securityContext,initContainers[].securityContext}.appArmorProfile.localhostProfile",
+        NO_APP_ARMOR,
     ),
-    refused_but(
-        "spec.securityContext.supplementalGroupsPolicy",
-        SECURITY,
-        Values::Words(&["Merge"]),
+    honoured(
+        "spec.{securityContext,containers[].securityContext,initContainers[].securityContext}.seLinuxOptions",
+        CONFINED,
+    )
+    .note("Where the device has SELinux; users, roles, and types other than those of containers only in namespaces that `workloads.privileged` lists"),
+    no_meaning(
+        "spec.securityContext.seLinuxChangePolicy",
+        "no volume of a device is mounted with a label of its own",
+    ),
+    honoured("spec.securityContext.sysctls", NETWORK)
+        .note("Those that a kubelet calls safe; others of a pod's own namespaces only in namespaces that `workloads.privileged` lists"),
+    refused(
+        "spec.{securityContext,containers[].securityContext,initContainers[].securityContext}.windowsOptions",
+        NOT_WINDOWS,
     ),
     // Volumes.
     refused("spec.volumes", VOLUMES),
     honoured("spec.volumes[].name", WRITTEN),
     honoured("spec.volumes[].emptyDir", WRITTEN)
         .note("A folder on the device's disk; empty again after an update"),
-    refused(
+    honoured_only(
         "spec.volumes[].emptyDir.medium",
-        "an emptyDir is a folder on the device's disk; leave the medium out",
-    ),
-    refused_but(
-        "spec.volumes[].emptyDir.sizeLimit",
-        "nothing on a device watches the size of a folder; leave the limit out",
-        Values::Words(&["0"]),
-    ),
+        MEMORY,
+        Values::Words(&["Memory"]),
+        "devices have no such medium; use Memory, or leave it out",
+    )
+    .note("Held by the Podman pod: refused with `hostNetwork`, and of init containers of a pod that ends"),
+    honoured("spec.volumes[].emptyDir.sizeLimit", MEMORY)
+        .note("Of a volume in memory; refused of a folder, whose size nothing watches"),
     honoured("spec.volumes[].configMap", FRESH),
     honoured("spec.volumes[].{downwardAPI,secret}", GIVEN),
     honoured("spec.volumes[].projected", GIVEN)
@@ -270,12 +323,32 @@ pub static POD_SPEC: Declaration = Declaration::new(&[
         "spec.{containers,initContainers}[].restartPolicyRules",
         ONE_POLICY,
     ),
+    honoured(
+        "spec.{containers,initContainers}[].lifecycle.preStop.{exec,sleep}",
+        HOOK,
+    )
+    .note("Within the grace period that is fixed at the start; what becomes of it is in the device's journal alone"),
+    honoured("spec.{containers,initContainers}[].lifecycle.stopSignal", HOOK),
     refused(
-        "spec.{containers,initContainers}[].lifecycle",
-        "devices run no hooks; do it in the container's own command",
+        "spec.{containers,initContainers}[].lifecycle.preStop.{httpGet,tcpSocket}",
+        "nobody on a device sends requests for a hook; use exec",
+    ),
+    refused(
+        "spec.{containers,initContainers}[].lifecycle.postStart",
+        "a device would wait for it with every other change; do it in the container's own command",
+    ),
+    honoured(
+        "spec.{containers,initContainers}[].livenessProbe.{exec,failureThreshold,initialDelaySeconds,periodSeconds,successThreshold,timeoutSeconds}",
+        ALIVE,
+    )
+    .note("With an ignored `startupProbe` it begins when that would have been given up, at the earliest; refused beside a `preStop` hook"),
+    refused_unless(
+        "spec.{containers,initContainers}[].livenessProbe.{grpc,httpGet,tcpSocket,terminationGracePeriodSeconds}",
+        NO_PROBES,
+        (PROBES_ANNOTATION, "ignore"),
     ),
     refused_unless(
-        "spec.{containers,initContainers}[].{livenessProbe,readinessProbe,startupProbe}",
+        "spec.{containers,initContainers}[].{readinessProbe,startupProbe}",
         NO_PROBES,
         (PROBES_ANNOTATION, "ignore"),
     ),
@@ -298,28 +371,33 @@ pub static POD_SPEC: Declaration = Declaration::new(&[
         NO_MESSAGES,
         Values::Words(&["File"]),
     ),
-    refused(
-        "spec.{containers,initContainers}[].securityContext",
-        SECURITY,
+    honoured(
+        "spec.{containers,initContainers}[].securityContext.{allowPrivilegeEscalation,readOnlyRootFilesystem,runAsUser}",
+        CONFINED,
     ),
-    refused_but(
-        "spec.{containers,initContainers}[].securityContext.allowPrivilegeEscalation",
-        SECURITY,
-        Values::Bool(true),
-    ),
-    refused_but(
-        "spec.{containers,initContainers}[].securityContext.{privileged,readOnlyRootFilesystem,runAsNonRoot}",
-        SECURITY,
-        Values::Bool(false),
-    ),
+    honoured(
+        "spec.{containers,initContainers}[].securityContext.runAsGroup",
+        CONFINED,
+    )
+    .note("With `runAsUser`; the groups that the image gives this user are not added then"),
+    honoured(
+        "spec.{containers,initContainers}[].securityContext.runAsNonRoot",
+        CONFINED,
+    )
+    .note("With a `runAsUser` other than 0: what user an image has is not known"),
+    honoured(
+        "spec.{containers,initContainers}[].securityContext.capabilities",
+        CONFINED,
+    )
+    .note("To what Podman gives by itself; what *baseline* does not let a pod add only in namespaces that `workloads.privileged` lists. Users other than root have what is added, too"),
+    honoured(
+        "spec.{containers,initContainers}[].securityContext.privileged",
+        BEYOND,
+    )
+    .note(LISTED),
     refused_but(
         "spec.{containers,initContainers}[].securityContext.procMount",
-        SECURITY,
+        "it needs a user namespace, and devices run pods without",
         Values::Words(&["Default"]),
-    ),
-    refused_but(
-        "spec.{containers,initContainers}[].securityContext.seccompProfile.type",
-        SECURITY,
-        Values::Words(&["RuntimeDefault"]),
     ),
 ]);

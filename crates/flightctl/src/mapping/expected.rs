@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vk_provider::{PodRequest, image};
 
+use super::memory;
 use crate::marker;
 
 /// The pod's restart policy.
@@ -109,12 +110,17 @@ pub(super) fn policy(spec: &PodSpec) -> Policy {
 
 /// Containers that run at the same time share a network through a Podman pod,
 /// unless it is the device's own. A single one goes without: its status is then
-/// clearer, for Flight Control counts the pod's infra container too.
+/// clearer, for Flight Control counts the pod's infra container too. What else
+/// needs a Podman pod is one set of processes, whose first is no container's, and
+/// a volume in memory, which it holds.
 pub(super) fn needs_pod(spec: &PodSpec) -> bool {
     let sidecars = spec
         .init_containers
         .iter()
         .flatten()
         .filter(|c| role_of_init(c) == Role::Sidecar);
-    spec.host_network != Some(true) && spec.containers.len() + sidecars.count() > 1
+    let together = spec.containers.len() + sidecars.count() > 1
+        || spec.share_process_namespace == Some(true)
+        || memory::any(spec);
+    spec.host_network != Some(true) && together
 }

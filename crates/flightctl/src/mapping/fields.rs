@@ -7,7 +7,7 @@ use vk_provider::podspec::Refusals;
 
 use super::declaration::{POD_SPEC, PROBES_ANNOTATION};
 use super::expected::{Policy, Role, policy, role_of_init};
-use super::{env, payload, resources, volumes};
+use super::{env, hooks, memory, network, payload, probes, resources, security, volumes};
 use crate::quadlet::{TextError, is_name};
 
 /// Everything that is set and not honoured.
@@ -21,7 +21,11 @@ pub(super) fn refusals(pod: &PodRequest) -> Refusals {
         "spec.hostname",
         "it is no DNS label",
     );
+    sharing(spec, &mut refusals);
+    network::check(spec, &mut refusals);
+    security::check_pod(spec, &mut refusals);
     volumes::check(spec, &mut refusals);
+    memory::check(spec, &mut refusals);
     payload::check(spec, &mut refusals);
     refusals.unless(
         !spec.containers.is_empty(),
@@ -46,6 +50,19 @@ pub(super) fn refusals(pod: &PodRequest) -> Refusals {
         );
     }
     refusals
+}
+
+/// Processes that containers see of each other.
+fn sharing(spec: &PodSpec, refusals: &mut Refusals) {
+    let problem = if spec.host_network == Some(true) {
+        "with hostNetwork there is no Podman pod that could hold it; use one of them"
+    } else if spec.host_pid == Some(true) {
+        "with hostPID containers see all processes of the device; use one of them"
+    } else {
+        return;
+    };
+    let shared = spec.share_process_namespace == Some(true);
+    refusals.unless(!shared, "spec.shareProcessNamespace", problem);
 }
 
 fn container(container: &Container, path: &str, spec: &PodSpec, refusals: &mut Refusals) {
@@ -74,6 +91,9 @@ fn container(container: &Container, path: &str, spec: &PodSpec, refusals: &mut R
     if let Some(wanted) = &container.resources {
         resources::check(wanted, &format!("{path}.resources"), refusals);
     }
+    security::check(spec, container, path, refusals);
+    probes::check(container, path, refusals);
+    hooks::check(container, path, refusals);
     volumes::check_mounts(
         container.volume_mounts.as_deref().unwrap_or_default(),
         spec,
@@ -143,12 +163,10 @@ pub(super) fn warnings(pod: &PodRequest) -> Vec<(&'static str, String)> {
             ),
         ));
     }
-    if all().any(|c| {
-        c.liveness_probe.is_some() || c.readiness_probe.is_some() || c.startup_probe.is_some()
-    }) {
+    if all().any(probes::any_ignored) {
         warnings.push((
             "ProbesIgnored",
-            format!("{PROBES_ANNOTATION}: ignore: no probe is run, Ready means that the application runs"),
+            format!("{PROBES_ANNOTATION}: ignore: no probe is run but liveness by a command, Ready means that the application runs"),
         ));
     }
     if spec

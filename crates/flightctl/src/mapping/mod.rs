@@ -6,16 +6,23 @@
 //! `docs/flight-control-mapping.md`; every unit text was run on a real device first.
 //!
 //! `declaration` says what becomes of every field of a pod, `fields` looks at what
-//! must fit together, `shape` decides which units there are, `units`, `container`,
-//! `env` and `volumes` write them, `payload` the files beside the application.
+//! must fit together, `baseline` at what a namespace has to be given, `shape`
+//! decides which units there are, `units` and `container` write them with what the
+//! modules of each subject know of it, `payload` the files beside the application.
 
+mod baseline;
 mod container;
 mod declaration;
 mod env;
 mod expected;
 mod fields;
+mod hooks;
+mod memory;
+mod network;
 mod payload;
+mod probes;
 mod resources;
+mod security;
 mod shape;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -25,6 +32,7 @@ mod volumes;
 pub use declaration::{POD_SPEC, PROBES_ANNOTATION};
 pub use expected::{Expected, Member, Policy, Role};
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::{Map, Value};
@@ -70,14 +78,18 @@ pub fn app_id(app_name: &str) -> String {
     format!("{app_name}-{}", sum.get(..6).unwrap_or(&sum))
 }
 
-/// May this pod run on a device at all?
+/// May this pod run on a device at all? `privileged` are the namespaces whose pods
+/// may get hold of it.
 ///
 /// What it refers to may be missing still: that is no reason against it.
 ///
 /// # Errors
 /// `Unsupported` with the path of the first field that is set and not honoured
 /// (the message names the others), `Waiting` with `InvalidImageName`.
-pub fn check(pod: &PodRequest) -> Result<(), BackendError> {
+pub fn check(pod: &PodRequest, privileged: &BTreeSet<String>) -> Result<(), BackendError> {
+    let mut refusals = fields::refusals(pod);
+    baseline::check(pod, privileged, &mut refusals);
+    refusals.into_result()?;
     // What only shows while writing (a line too long) must not pass either. The
     // place is not known yet; no address is longer.
     let longest = IpAddr::V4(Ipv4Addr::BROADCAST);
@@ -112,7 +124,8 @@ pub struct Workload {
 }
 
 /// What a pod becomes at a place. The same pod with the same inputs gives the
-/// same texts.
+/// same texts. What its namespace may have was looked at by [`check`], once: a pod
+/// that runs keeps it.
 ///
 /// # Errors
 /// As [`check`], and `Inputs` while something is missing or is not as it has to be.

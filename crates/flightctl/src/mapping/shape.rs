@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::core::v1::{Container, PodSpec};
 use vk_provider::volumes::Volume;
 use vk_provider::{BackendError, PodRequest, RenderedContainer, RenderedPod, image};
 
@@ -37,6 +37,7 @@ impl Part<'_> {
 
 /// The pod, laid out.
 pub(super) struct Shape<'a> {
+    pub(super) spec: &'a PodSpec,
     /// Name of the application.
     pub(super) app: String,
     /// The agent's prefix of everything in it.
@@ -89,6 +90,7 @@ impl<'a> Shape<'a> {
         let host_network = spec.host_network == Some(true);
         let app = app_name(&pod.key.uid);
         Ok(Self {
+            spec,
             id: app_id(&app),
             app,
             policy: policy(spec),

@@ -8,6 +8,8 @@
 
 use super::container::container;
 use super::expected::{Policy, Role};
+use super::memory;
+use super::network::{self, On};
 use super::shape::{Part, Shape};
 use crate::quadlet::{Key, TextError, Unit, Value};
 use crate::types::InlineFile;
@@ -37,8 +39,10 @@ pub(super) fn files(shape: &Shape<'_>) -> Result<Files, BackendError> {
     let mut files = Vec::new();
     let mut environments = Vec::new();
     if let Some(stem) = &shape.pod {
-        let unit =
+        let mut unit =
             pod(shape, stem).map_err(|why| Refusal::new("spec.containers", too_many(why)))?;
+        network::write(shape.spec, On::Pod, &mut unit)?;
+        memory::write(shape, &mut unit)?;
         files.push(InlineFile::new(format!("{stem}.pod"), unit.text()));
     }
     for (index, part) in shape.parts.iter().enumerate() {
@@ -156,6 +160,11 @@ fn on_success(script: &str) -> String {
 /// ends the Podman pod, which would otherwise stay for ever.
 fn finish(shape: &Shape<'_>, part: &Part<'_>) -> String {
     let mut script = format!(": > {}", shape.done(part));
+    let end = shape.pod.as_ref().map(|stem| {
+        let id = &shape.id;
+        format!("; systemctl stop --no-block {id}-{stem}-pod.service")
+    });
+    let end = end.unwrap_or_default();
     let apps: Vec<_> = shape.of_role(Role::App).collect();
     if apps.len() > 1 {
         let all: Vec<String> = apps
@@ -163,17 +172,12 @@ fn finish(shape: &Shape<'_>, part: &Part<'_>) -> String {
             .map(|app| format!("[ -e {} ]", shape.done(app)))
             .collect();
         script.push_str(&format!(
-            "; if {}; then : > {}",
+            "; if {}; then : > {}{end}; fi",
             all.join(" && "),
             shape.all_done()
         ));
-        if let Some(stem) = &shape.pod {
-            script.push_str(&format!(
-                "; systemctl stop --no-block {}-{stem}-pod.service",
-                shape.id
-            ));
-        }
-        script.push_str("; fi");
+    } else {
+        script.push_str(&end);
     }
     script
 }
@@ -190,6 +194,9 @@ fn pod(shape: &Shape<'_>, stem: &str) -> Result<Unit, TextError> {
     }
     if let Some(hostname) = &shape.hostname {
         arguments.push(format!("--hostname={hostname}"));
+    }
+    if shape.spec.share_process_namespace == Some(true) {
+        arguments.push("--share=+pid".to_owned());
     }
     if !arguments.is_empty() {
         set(&mut unit, Key::PodPodmanArgs, arguments.join(" "))?;

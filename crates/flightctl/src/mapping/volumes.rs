@@ -6,9 +6,10 @@ use k8s_openapi::api::core::v1::{PodSpec, Volume as Source, VolumeMount};
 use vk_provider::BackendError;
 use vk_provider::environment::Origin;
 use vk_provider::podspec::{Refusal, Refusals};
-use vk_provider::volumes::{Files, Mount, Volume};
+use vk_provider::volumes::{EmptyDir, Files, Medium, Mount, Volume};
 
 use super::env::given;
+use super::memory;
 use super::payload::{folder as pod_folder, nothing_of, volume_folder};
 use super::shape::{Part, Shape};
 use crate::items::ROOT;
@@ -104,15 +105,16 @@ pub(super) fn write(
     for (path, declared, mount) in mounts(part, shape.volumes) {
         let options = if mount.read_only { "ro,z" } else { "z" };
         match shape.volumes.get(&mount.volume) {
-            Some(Volume::Empty(_)) => {
+            Some(Volume::Empty(empty)) if empty.medium == Medium::Memory => {
+                let source = memory::source(shape, &mount.volume);
+                let line = format!("{source}:{}:{options}", mount.mount_path);
+                set(unit, Key::Volume, line, &path)?;
+            }
+            Some(Volume::Empty(empty)) => {
                 let source = format!("./{}", folder(&mount.volume));
                 let line = format!("{source}:{}:{options}", mount.mount_path);
                 set(unit, Key::Volume, line, &path)?;
-                // Writable for everyone, as in Kubernetes: images run as users of
-                // their own. Not by a file in it, which the container would find,
-                // nor again at each start: the mode is the containers' then.
-                let folder = format!("{}/{}", shape.folder(), folder(&mount.volume));
-                command(unit, format!("/bin/mkdir -p --mode=0777 {folder}"), &path)?;
+                command(unit, made(shape, &mount.volume, empty), &path)?;
             }
             Some(Volume::Files(files)) => {
                 let source = source(shape, part, files, declared, mount, &path)?;
@@ -127,6 +129,24 @@ pub(super) fn write(
         }
     }
     Ok(())
+}
+
+/// Makes the folder of an emptyDir.
+///
+/// Writable for everyone, as in Kubernetes: images run as users of their own. Not
+/// by a file in it, which the container would find, nor again at each start: the
+/// mode is the containers' then. What takes more than one step is marked as done
+/// beside it, where no volume can be.
+fn made(shape: &Shape<'_>, volume: &str, empty: &EmptyDir) -> String {
+    let all = format!("{}/{FOLDER}", shape.folder());
+    let (mode, group) = (empty.root.mode, empty.root.gid);
+    if group == 0 {
+        return format!("/bin/mkdir -p --mode={mode:04o} {all}/{volume}");
+    }
+    format!(
+        "/bin/sh -c 'mkdir -p {all} && cd {all} && {{ [ -e .{volume} ] || {{ mkdir -p {volume} && \
+         chgrp {group} {volume} && chmod {mode:04o} {volume} && : > .{volume}; }}; }}'"
+    )
 }
 
 /// Keeps the folder of a pod's files to the device's own user, in a unit that

@@ -98,6 +98,22 @@ impl Value {
             }
             lines.push(quoted(word).map_err(|why| (index, why))?);
         }
+        Self::lines_of(lines, 0)
+    }
+
+    /// A command of systemd: a text of ours, and words of a user that follow it. Any
+    /// word will do: no generator comes between.
+    pub(crate) fn command(ours: String, words: &[String]) -> Result<Self, (usize, TextError)> {
+        let Self(mut lines) = Self::ours(ours).map_err(|why| (0, why))?;
+        for (index, word) in words.iter().enumerate() {
+            lines.push(quoted(word).map_err(|why| (index, why))?);
+        }
+        Self::lines_of(lines, 1)
+    }
+
+    /// One line if it fits, else as many as there are texts; `ours` of them are no
+    /// words of a user.
+    fn lines_of(mut lines: Vec<String>, ours: usize) -> Result<Self, (usize, TextError)> {
         let line = lines.join(" ");
         // The key, `=` and a continuation fit into what is kept free here.
         if line.len() + KEY_ROOM < LINE_LIMIT {
@@ -105,6 +121,7 @@ impl Value {
         }
         if let Some(index) = lines.iter().position(|l| l.len() + KEY_ROOM >= LINE_LIMIT) {
             let length = lines.get(index).map_or(0, String::len);
+            let index = index.saturating_sub(ours);
             return Err((index, TextError::TooLong(length + KEY_ROOM)));
         }
         let last = lines.len().saturating_sub(1);
@@ -243,6 +260,19 @@ mod tests {
             Err((0, TextError::Form(LONE_SEMICOLON)))
         );
         assert!(Value::words(&[";a".into(), "\\;".into()]).is_ok());
+    }
+
+    #[test]
+    fn a_command_takes_any_word_and_as_many_lines_as_it_needs() {
+        let value = Value::command("/bin/x -y".into(), &["".into(), ";".into(), "a\"".into()]);
+        assert_eq!(value.unwrap().lines(), [r#"/bin/x -y "" ";" "a\"""#]);
+        let long = ["x".repeat(1500), "y".repeat(1500)];
+        let value = Value::command("/bin/x".into(), &long).unwrap();
+        assert_eq!(value.lines().len(), 3);
+        assert_eq!(value.lines()[0], "/bin/x \\");
+        let longer = ["x".into(), "y".repeat(2100)];
+        let error = Value::command("/bin/x".into(), &longer).unwrap_err();
+        assert!(matches!(error, (1, TextError::TooLong(_))), "{error:?}");
     }
 
     #[test]

@@ -419,7 +419,7 @@ fn a_token_that_may_leave_is_no_reason_against_a_pod_before_it_was_issued() {
         };
         let mut pod = pod.clone();
         pod.inputs = inputs.into();
-        crate::mapping::check(&pod)
+        super::check(&pod)
     };
     assert_eq!(asked(Some(())), Ok(()));
     assert!(matches!(asked(None), Err(BackendError::Unsupported { .. })));

@@ -3,8 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::check;
-use super::{application, files, one, pod, refused};
+use super::{application, check, files, one, pod, refused};
 
 #[path = "../../../tests/corpus/mod.rs"]
 mod corpus;
@@ -39,6 +38,8 @@ fn everywhere(text: &str) -> Value {
     json!({"containers": [
         {"name": "a", "image": "nginx", "command": ["sh", "-c", text], "args": [text, "last"], "env": [{"name": "V", "value": text}, {"name": "LAST", "value": "last"}]},
         {"name": "b", "image": "nginx", "args": [text, "last"]},
+        {"name": "c", "image": "nginx", "lifecycle": {"preStop": {"exec": {"command": ["sh", text, "last"]}}}},
+        {"name": "d", "image": "nginx", "livenessProbe": {"exec": {"command": ["sh", text, "last"]}}},
     ]})
 }
 
@@ -50,7 +51,9 @@ fn stays_in_its_field(text: &str) {
         // Refused by path: nothing is written at all.
         let field = refused(everywhere(text));
         assert!(
-            field.contains(".args[") || field.contains(".command[") || field.contains(".env["),
+            [".args[", ".command[", ".env["]
+                .iter()
+                .any(|of| field.contains(of)),
             "{field}"
         );
         assert!(corpus::refusable(text), "{text:?} was refused at {field}");
@@ -82,6 +85,14 @@ fn stays_in_its_field(text: &str) {
                     assert_eq!(words, ["sh", "-c", &word, &word, "last"]);
                 }
                 ("b.container", "Exec") => assert_eq!(systemd::words(got), [&bare, "last"]),
+                // Nothing in these is expanded.
+                ("c.container", "ExecStop") => {
+                    assert_eq!(systemd::words(got)[3..], ["sh", "sh", text, "last"]);
+                }
+                ("d.container", "ExecStartPost") => {
+                    let words = systemd::words(&got.replacen("%n", "unit", 1));
+                    assert_eq!(words[3..], ["sh", "sh", text, "last"]);
+                }
                 ("a.container", "Environment") if want.contains("V=") => {
                     assert_eq!(systemd::words(got), [format!("V={value}")]);
                 }

@@ -1,6 +1,6 @@
 //! What a pod becomes, line by line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
@@ -9,11 +9,14 @@ use vk_provider::environment::Placement;
 use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{BackendError, PodChange, PodKey, PodRequest, Revision};
 
-use super::{Workload, app_id, app_name, check, workload};
+use super::{Workload, app_id, app_name, workload};
 
+mod confined;
 mod given;
 mod hostile;
 mod refused;
+mod run;
+mod shared;
 
 /// A request for a pod of this spec.
 pub(crate) fn pod(spec: Value) -> PodRequest {
@@ -77,6 +80,11 @@ fn one(container: Value) -> Value {
     container["name"] = json!("app");
     container["image"] = json!("nginx");
     json!({"containers": [container]})
+}
+
+/// Of a namespace that has no more than others.
+fn check(pod: &PodRequest) -> Result<(), BackendError> {
+    super::check(pod, &BTreeSet::new())
 }
 
 /// The path that a pod is refused for.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::json;
 use vk_provider::BackendError;
 
-use super::super::{check, warnings};
-use super::{defaulted, one, pod, refused};
+use super::super::warnings;
+use super::{check, defaulted, one, pod, refused};
 
 #[test]
 fn a_token_that_is_withheld_is_left_out_where_the_api_server_put_it_and_refused_elsewhere() {
@@ -25,11 +25,7 @@ fn a_token_that_is_withheld_is_left_out_where_the_api_server_put_it_and_refused_
 #[test]
 fn every_field_that_is_not_honoured_is_refused_by_its_path() {
     let pod_fields = [
-        ("dnsConfig", json!({"nameservers": ["1.1.1.1"]})),
-        ("dnsPolicy", json!("None")),
-        ("hostAliases", json!([{"ip": "1.2.3.4"}])),
-        ("hostIPC", json!(true)),
-        ("hostPID", json!(true)),
+        ("dnsPolicy", json!("Other")),
         ("hostUsers", json!(false)),
         ("hostnameOverride", json!("x")),
         ("imagePullSecrets", json!([{"name": "s"}])),
@@ -38,7 +34,6 @@ fn every_field_that_is_not_honoured_is_refused_by_its_path() {
         ("resources", json!({"limits": {"cpu": "1"}})),
         ("runtimeClassName", json!("kata")),
         ("setHostnameAsFQDN", json!(true)),
-        ("shareProcessNamespace", json!(true)),
         ("terminationGracePeriodSeconds", json!(100_000)),
     ];
     for (field, value) in pod_fields {
@@ -47,8 +42,6 @@ fn every_field_that_is_not_honoured_is_refused_by_its_path() {
         assert_eq!(refused(spec), format!("spec.{field}"));
     }
     for (field, value) in [
-        ("lifecycle", json!({"preStop": {"sleep": {"seconds": 1}}})),
-        ("livenessProbe", json!({"exec": {"command": ["x"]}})),
         ("readinessProbe", json!({"tcpSocket": {"port": 1}})),
         ("startupProbe", json!({"httpGet": {"port": 1}})),
         ("restartPolicy", json!("Never")),
@@ -69,18 +62,6 @@ fn every_field_that_is_not_honoured_is_refused_by_its_path() {
         );
     }
     for (container, path) in [
-        (
-            json!({"securityContext": {"privileged": true}}),
-            "securityContext.privileged",
-        ),
-        (
-            json!({"securityContext": {"runAsUser": 1000}}),
-            "securityContext.runAsUser",
-        ),
-        (
-            json!({"securityContext": {"capabilities": {"drop": ["ALL"]}}}),
-            "securityContext.capabilities",
-        ),
         (
             json!({"env": [{"name": "A", "valueFrom": {"fileKeyRef": {"key": "A", "path": "f", "volumeName": "v"}}}]}),
             "env[0].valueFrom.fileKeyRef",
@@ -143,9 +124,6 @@ fn every_field_that_is_not_honoured_is_refused_by_its_path() {
     let mut windows = one(json!({}));
     windows["os"] = json!({"name": "windows"});
     assert_eq!(refused(windows), "spec.os.name");
-    let mut groups = one(json!({}));
-    groups["securityContext"] = json!({"fsGroup": 1});
-    assert_eq!(refused(groups), "spec.securityContext.fsGroup");
     for (volume, path) in [
         (json!({"hostPath": {"path": "/"}}), "hostPath"),
         (
@@ -171,7 +149,10 @@ fn every_field_that_is_not_honoured_is_refused_by_its_path() {
             json!({"projected": {"sources": [{"clusterTrustBundle": {"path": "p"}}]}}),
             "projected.sources[0].clusterTrustBundle",
         ),
-        (json!({"emptyDir": {"medium": "Memory"}}), "emptyDir.medium"),
+        (
+            json!({"emptyDir": {"medium": "HugePages"}}),
+            "emptyDir.medium",
+        ),
         (
             json!({"emptyDir": {"sizeLimit": "1Gi"}}),
             "emptyDir.sizeLimit",
@@ -210,11 +191,11 @@ fn every_field_that_is_not_honoured_is_refused_by_its_path() {
 #[test]
 fn a_refusal_names_all_fields_at_once() {
     let mut spec = one(json!({"tty": true}));
-    spec["hostPID"] = json!(true);
+    spec["runtimeClassName"] = json!("kata");
     let Err(BackendError::Unsupported { field, message }) = check(&pod(spec)) else {
         panic!("accepted")
     };
-    assert_eq!(field, "spec.hostPID");
+    assert_eq!(field, "spec.runtimeClassName");
     assert!(
         message.ends_with("also not supported: spec.containers[0].tty"),
         "{message}"
