@@ -218,6 +218,7 @@ impl ControlPlane {
             &format!("--secure-port={port}"),
             "--endpoint-reconciler-type=none",
             "--authorization-mode=Node,RBAC",
+            "--allow-privileged=true",
             "--service-cluster-ip-range=10.96.0.0/24",
             "--service-account-issuer=https://kubernetes.default.svc",
             &self.flag("tls-cert-file", "server.crt"),

@@ -3,6 +3,7 @@
 //!
 //! What a pod is given is compared with what its containers' processes see.
 
+mod confined;
 mod given;
 mod life;
 
@@ -56,6 +57,7 @@ async fn what_pods_are_given_on_a_real_device() {
         edge.an_agent_that_restarts_touches_nothing();
         edge.a_device_that_boots_again_has_its_pods_and_their_files();
         edge.a_pod_that_goes_leaves_nothing_and_its_neighbour_alone();
+        edge.containers_are_confined_connected_and_ended_as_they_ask();
         edge.logs_and_processes();
     })
     .await
@@ -205,9 +207,9 @@ impl Edge {
     }
 }
 
-/// For the tokens: pods of this namespace may have them.
-const WORKLOADS: &str =
-    "workloads:\n  apiServer: https://api.example:6443\n  serviceAccountTokens: [default]\n";
+/// Pods of this namespace may have tokens, and their devices.
+const WORKLOADS: &str = "workloads:\n  apiServer: https://api.example:6443\n  \
+    serviceAccountTokens: [default]\n  privileged: [default]\n";
 
 /// What the device has beside Debian: the agent with its configuration, a network
 /// and a way to the service.
