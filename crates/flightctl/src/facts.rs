@@ -11,7 +11,9 @@
 
 use vk_provider::{ContainerFact, ContainerState, Terminated};
 
+use crate::blame::{self, Kind, names, names_image};
 use crate::device::{AppStatus, DeviceView};
+use crate::hold::{CONFIG_ERROR, CREATE_ERROR, PULL_BACK_OFF, PULL_ERROR, Why, backing_off, turn};
 use crate::mapping::{Expected, Member, Policy, Role, app_id};
 
 /// What is known of a pod's application on its device.
@@ -25,6 +27,10 @@ pub struct Sight<'a> {
     pub applied: bool,
     /// Why the device refuses the pod, as reason and sentence.
     pub refused: Option<(&'a str, &'a str)>,
+    /// Why it is kept out of the device's spec, or was when it was last refused.
+    pub held: Option<&'a Why>,
+    /// What else keeps the device, as reason and sentence: none of ours.
+    pub refusal: Option<(&'static str, &'a str)>,
     /// It has shown the same for longer than two of its status intervals: what
     /// only passes by is over.
     pub settled: bool,
@@ -84,7 +90,6 @@ struct Story<'a> {
 const CREATING: &str = "ContainerCreating";
 const INITIALIZING: &str = "PodInitializing";
 const BACK_OFF: &str = "CrashLoopBackOff";
-const CREATE_ERROR: &str = "CreateContainerError";
 /// Ours: an operator stopped the application in Flight Control.
 const STOPPED: &str = "StoppedByFlightControl";
 
@@ -125,56 +130,90 @@ impl Story<'_> {
             self.all(&waiting(reason, message));
             return;
         }
+        if let Some(why) = sight.held {
+            self.kept_out(why, device);
+            return;
+        }
         if let Some(why) = &device.spec_invalid {
-            self.all(&waiting("CreateContainerConfigError", why.as_str()));
+            self.all(&waiting(CONFIG_ERROR, why.as_str()));
             self.trouble = Some(("DeviceSpecInvalid", why.clone()));
             return;
         }
         self.trouble = self.refused(sight);
         let failed = !update.active && update.reason == "Error";
         let retrying = update.message.contains("retrying");
-        let ours = names_app(&update.message, sight.app);
-        let images = self
-            .expected
-            .members
-            .iter()
-            .any(|m| names(&update.message, &m.image));
-        let (first, rest) = if self.expected.count(Role::Init) > 0 {
-            (CREATING, INITIALIZING)
-        } else {
-            (CREATING, CREATING)
-        };
+        let said = blame::words(&update.message);
+        let ours = names(said, sight.app);
+        let members = &self.expected.members;
+        let images = members.iter().any(|m| names_image(said, &m.image));
+        self.not_started(sight.refusal.map_or("", |(_, sentence)| sentence));
         for (state, member) in self.states.iter_mut().zip(&self.expected.members) {
-            let named = names(&update.message, &member.image);
+            let named = names_image(said, &member.image);
             *state = match () {
-                () if failed && named => waiting("ErrImagePull", update.message.as_str()),
-                () if failed && ours && !images => waiting(CREATE_ERROR, update.message.as_str()),
-                () if update.active && retrying && named => {
-                    waiting("ImagePullBackOff", update.message.as_str())
-                }
-                () if update.active && named => waiting(first, update.message.as_str()),
-                () if member.role == Role::App => waiting(rest, ""),
-                () => waiting(first, ""),
+                () if failed && named => waiting(PULL_ERROR, said),
+                () if failed && ours && !images => waiting(CREATE_ERROR, said),
+                () if update.active && retrying && named => waiting(PULL_BACK_OFF, said),
+                () if update.active && named => waiting(CREATING, said),
+                () => continue,
             };
         }
     }
 
-    /// What an update that does not get on says, if it is about this pod.
+    /// The device does not take it, and it waits for another try.
+    fn kept_out(&mut self, why: &Why, device: &DeviceView) {
+        match why {
+            Why::Refused {
+                kind: Kind::Pull,
+                words,
+            } => {
+                self.not_started("");
+                let mut named = false;
+                for (state, Member { image, .. }) in
+                    self.states.iter_mut().zip(&self.expected.members)
+                {
+                    if names_image(words, image) {
+                        let told = backing_off(words, std::slice::from_ref(image));
+                        *state = waiting(PULL_BACK_OFF, told);
+                        self.trouble = Some(("Failed", pull_failed(image, words)));
+                        named = true;
+                    }
+                }
+                if !named {
+                    self.all(&waiting(PULL_BACK_OFF, words.as_str()));
+                }
+            }
+            Why::Refused { kind, words } => {
+                let word = if *kind == Kind::Config {
+                    CONFIG_ERROR
+                } else {
+                    CREATE_ERROR
+                };
+                self.all(&waiting(word, words.as_str()));
+            }
+            Why::Turn { words } => self.not_started(&turn(&device.shown(), words)),
+        }
+    }
+
+    /// What an update that does not get on says, if it is about this pod, or holds it up.
     fn refused(&self, sight: &Sight<'_>) -> Option<(&'static str, String)> {
         let update = &sight.device.updating;
         let failed = !update.active && update.reason == "Error";
         let retrying = update.active && update.message.contains("retrying");
-        let image = self
-            .expected
-            .members
-            .iter()
-            .any(|m| names(&update.message, &m.image));
-        if image && (failed || retrying) {
-            return Some(("ErrImagePull", update.message.clone()));
+        let said = blame::words(&update.message);
+        let mut members = self.expected.members.iter();
+        let image = members.find(|m| names_image(said, &m.image));
+        match image {
+            Some(member) if failed || retrying => {
+                Some(("Failed", pull_failed(&member.image, said)))
+            }
+            None if failed && names(said, sight.app) => {
+                Some(("Failed", format!("Error: {CREATE_ERROR}: {said}")))
+            }
+            _ => {
+                let (reason, sentence) = sight.refusal?;
+                Some((reason, sentence.to_owned()))
+            }
         }
-        // One bad application keeps all of a device's from being applied, and
-        // the message need not say which.
-        failed.then(|| ("DeviceUpdateFailed", update.message.clone()))
     }
 
     /// The application's status of the right version.
@@ -196,9 +235,9 @@ impl Story<'_> {
     fn starting(&mut self, up: usize, seen: usize, restarts: i64) {
         if self.alone() && self.expected.restart_policy != Policy::Never && restarts > 0 {
             self.all(&waiting(BACK_OFF, "the container is started again"));
-        } else if !self.by_order(up, seen, true) {
+        } else if !self.by_order(up, seen, restarts == 0) {
             if up <= usize::from(self.expected.pod) {
-                self.not_started();
+                self.not_started("");
             } else {
                 self.down = true;
             }
@@ -303,7 +342,7 @@ impl Story<'_> {
             ));
             self.ended = true;
         } else if sight.settled {
-            let message = "the device created no container; its journal says why (a port in use, a missing command, resources it cannot limit)";
+            let message = "the device has started none of its units: no container of it was ever created; the device's journal says why";
             self.all(&waiting(CREATE_ERROR, message));
             self.trouble = Some((CREATE_ERROR, message.to_owned()));
         }
@@ -319,7 +358,8 @@ impl Story<'_> {
         self.in_init_phase(created);
         let current = match up.checked_sub(infra) {
             Some(1) => ContainerState::Running { started_at: None },
-            Some(0) if first_try => waiting(CREATING, ""),
+            // Restarts may be those of the ones before.
+            Some(0) if first_try || created > 1 => waiting(CREATING, ""),
             Some(0) => waiting(BACK_OFF, "the init container is started again"),
             _ => ContainerState::Unknown,
         };
@@ -425,7 +465,7 @@ impl Story<'_> {
         self.inits_succeeded();
     }
 
-    fn not_started(&mut self) {
+    fn not_started(&mut self, message: &str) {
         let behind_init = self.expected.count(Role::Init) > 0;
         for (state, member) in self.states.iter_mut().zip(&self.expected.members) {
             let reason = if behind_init && member.role == Role::App {
@@ -433,7 +473,7 @@ impl Story<'_> {
             } else {
                 CREATING
             };
-            *state = waiting(reason, "");
+            *state = waiting(reason, message);
         }
     }
 
@@ -478,22 +518,9 @@ pub(crate) fn counts(ready: &str) -> Option<(usize, usize)> {
     Some((up.trim().parse().ok()?, seen.trim().parse().ok()?))
 }
 
-/// Whether a message names an application, by its name or the agent's.
-fn names_app(message: &str, app: &str) -> bool {
-    !app.is_empty() && (names(message, app) || names(message, &app_id(app)))
-}
-
-/// Whether a message names an image, and not one whose name only begins alike.
-fn names(message: &str, image: &str) -> bool {
-    let part = |c: char| c.is_ascii_alphanumeric() || "._-/@:".contains(c);
-    !image.is_empty()
-        && message.match_indices(image).any(|(at, _)| {
-            let before = message.get(..at).and_then(|m| m.chars().next_back());
-            let rest = message.get(at + image.len()..).unwrap_or_default();
-            // Punctuation of the sentence may follow.
-            let rest = rest.strip_prefix([':', '.']).unwrap_or(rest);
-            before.is_none_or(|c| !part(c)) && rest.chars().next().is_none_or(|c| !part(c))
-        })
+/// The kubelet's sentence for the event.
+fn pull_failed(image: &str, words: &str) -> String {
+    format!("Failed to pull image \"{image}\": {words}")
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! Synchronous and without I/O; the follower and the writers feed it.
 
 mod copies;
+mod course;
 mod files;
 mod room;
 mod summary;
@@ -19,6 +20,7 @@ use crate::echo::Heard;
 use crate::fleet::{Grouping, Rules, group};
 use crate::marker::Marker;
 use crate::placed::{Placed, Stage};
+pub(crate) use course::GivesWay;
 pub(crate) use summary::{FleetSummary, Summary};
 
 /// All state.
@@ -33,6 +35,10 @@ pub struct World {
     away: HashMap<String, Instant>,
     pods: HashMap<Uid, Placed>,
     copies: copies::Copies,
+    /// How each device gets on with its versions.
+    courses: HashMap<String, course::Course>,
+    /// Pods whose turn has come.
+    looks: BTreeSet<Uid>,
     /// Files that belong to nothing, by device and application, and since when.
     strays: BTreeMap<(String, String), Instant>,
     grouping: Grouping,
@@ -77,6 +83,8 @@ impl World {
             away: HashMap::new(),
             pods: HashMap::new(),
             copies: copies::Copies::new(),
+            courses: HashMap::new(),
+            looks: BTreeSet::new(),
             strays: BTreeMap::new(),
             grouping,
             reachable: Ok(()),
@@ -176,6 +184,7 @@ impl World {
             placed.rendered(rendered.rendered, &rendered.applications, &self.cluster);
             placed.see(view, &self.cluster);
             placed.hear(view);
+            placed.arrived(view);
             self.dirty.insert(uid.clone());
         }
     }
@@ -204,6 +213,35 @@ impl World {
             None => label,
         };
         self.devices.get(device?)
+    }
+
+    /// A pod's application was taken out of its device's spec, after this version (0:
+    /// it was not there). Whether the device has confirmed that already, or never had
+    /// it.
+    pub(crate) fn taken_out(&mut self, uid: &Uid, view: &DeviceView, after: u64) -> bool {
+        let gone = self.with_pod(uid, |placed| {
+            let never = placed.stage == Stage::Reserved && after == 0;
+            let confirmed =
+                after == 0 && placed.has_left(view) && !view.has_items_left_of(&placed.app);
+            placed.shown_anew();
+            placed.stage = match placed.stage {
+                _ if never || confirmed => Stage::Gone,
+                // Nothing was changed now: it was taken out before.
+                Stage::Withdrawn {
+                    version,
+                    after: before,
+                } if after == 0 => Stage::Removed {
+                    version,
+                    after: before,
+                },
+                _ => Stage::Removed {
+                    version: None,
+                    after,
+                },
+            };
+            placed.stage == Stage::Gone
+        });
+        gone.unwrap_or(true)
     }
 
     /// The next rising number for facts.
@@ -252,6 +290,7 @@ impl World {
         self.devices.remove(name);
         self.received.remove(name);
         self.away.remove(name);
+        self.courses.remove(name);
         self.copies.retain(|(device, _), _| device != name);
         self.strays.retain(|(device, _), _| device != name);
         for (uid, placed) in &mut self.pods {
@@ -296,6 +335,7 @@ impl World {
             }
             freed |= placed.see(&view, &self.cluster);
             placed.hear(&view);
+            placed.arrived(&view);
             if matches!(placed.stage, Stage::Removed { .. }) && placed.application(&view).is_some()
             {
                 let place = (name.clone(), placed.app.clone());
@@ -315,6 +355,7 @@ impl World {
             self.away.remove(&name);
         }
         self.note_strays(&view);
+        self.courses.entry(name.clone()).or_default().read(&view);
         self.received.insert(name.clone(), Instant::now());
         self.devices.insert(name, view);
         opened || freed
