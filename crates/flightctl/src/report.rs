@@ -86,7 +86,8 @@ pub fn events(placed: &Placed, device: &DeviceView, applied: bool, seen: &Seen) 
         .filter_map(|c| c.image.as_deref())
         .collect();
     let images = images.join(", ");
-    if !applied && device.updating.active && device.updating.reason == "Preparing" {
+    let update = &device.updating;
+    if placed.is_on_its_way(device) && update.active && update.reason == "Preparing" {
         told.push(normal(
             "Pulling",
             format!(

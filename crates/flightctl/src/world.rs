@@ -4,8 +4,10 @@
 mod copies;
 mod course;
 mod files;
+mod judge;
 mod room;
 mod summary;
+mod turn;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use crate::echo::Heard;
 use crate::fleet::{Grouping, Rules, group};
 use crate::marker::Marker;
 use crate::placed::{Placed, Stage};
-pub(crate) use course::GivesWay;
+pub(crate) use judge::GivesWay;
 pub(crate) use summary::{FleetSummary, Summary};
 
 /// All state.

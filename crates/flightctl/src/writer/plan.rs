@@ -291,6 +291,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_put_back_is_the_application_alone_and_only_where_one_is() {
+        let before = after(&json!({}), &[&put("text")]);
+        let mut newer = after(&before, &[&put("newer")]);
+        newer["applications"][0]["inline"] = json!([]);
+        let restored = after(&newer, &[&Change::Restore(app("cluster"))]);
+        assert_eq!(restored["applications"], before["applications"]);
+        assert_eq!(restored["config"], newer["config"], "its files are newer");
+        let none = json!({"applications": [], "config": []});
+        assert_eq!(after(&none, &[&Change::Restore(app("cluster"))]), none);
+    }
+
+    #[test]
     fn what_is_too_large_is_left_out_with_its_numbers_and_alone() {
         let view = DeviceView::of(&json!({"metadata": {"name": "a"}, "spec": {}})).unwrap();
         // Two of these are a little more than a device takes.
