@@ -329,8 +329,12 @@ impl World {
         let known = self.devices.get(&name);
         let mut freed = false;
         for (uid, placed) in self.pods.iter_mut().filter(|(_, p)| p.device == name) {
-            let shown = view.app_status.get(&placed.app);
-            if known.is_none_or(|k| k.app_status.get(&placed.app) != shown) {
+            // What has started nothing goes on counting its tries.
+            let shows = |view: &DeviceView| {
+                let status = view.app_status.get(&placed.app)?;
+                Some((status.status.clone(), status.ready.clone()))
+            };
+            if known.is_none_or(|k| shows(k) != shows(&view)) {
                 placed.shown_anew();
             } else if known.is_some_and(|k| view.reported_since(k)) {
                 placed.shown_again();

@@ -239,7 +239,14 @@ async fn two_bad_ones_at_once_are_both_found() {
         })
         .await;
         let found = journal(&stage).len();
-        pass(500).await;
+        let mut tried = 0;
+        for _ in 0..300 {
+            pass(1).await;
+            let there = stage.applications("device-1").len();
+            assert!(there <= 20, "one is tried after the other");
+            tried += usize::from(there == 20);
+        }
+        assert!(tried > 0);
         undisturbed(&journal(&stage)[found..]);
         assert_eq!(running(&stage), 19);
     }
@@ -468,6 +475,52 @@ async fn a_crash_loop_is_nobody_elses_trouble() {
     undisturbed(&of_others.collect::<Vec<_>>());
     assert_eq!(stage.applications("device-1").len(), 20);
     assert_eq!(condition(&stage.pod("bad").unwrap(), "Ready"), "False");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_that_others_have_is_nobody_elses_trouble() {
+    let stage = stage().await;
+    let mut theirs = foreign("theirs");
+    theirs["inline"][0]["content"] = json!(
+        "[Container]\nImage=quay.io/other/app:1\nPublishPort=8080:80\n[Install]\nWantedBy=default.target\n"
+    );
+    stage.edit_applications("device-1", &json!([theirs])).await;
+    pass(20).await;
+    let mut bad = pod("bad", NODE, "bad:1");
+    bad["spec"]["containers"][0]["ports"] = json!([{"containerPort": 80, "hostPort": 8080}]);
+    stage.create(bad);
+    twenty(&stage, &[]);
+    all_run(&stage, 30).await;
+    see(&stage, "CrashLoopBackOff", || {
+        waits_for(&stage, "bad") == "CrashLoopBackOff"
+    })
+    .await;
+    pass(300).await;
+    assert!(!is_ready(&stage, "bad"));
+    undisturbed(&journal(&stage));
+    assert_eq!(starts(&journal(&stage)), 20, "theirs, and the neighbours");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_units_never_start_says_so_and_is_nobody_elses_trouble() {
+    let stage = stage().await;
+    stage.devices[0].script(Script::image(BAD).never_created());
+    twenty(&stage, &["bad"]);
+    all_run(&stage, 30).await;
+    see(&stage, "CreateContainerError", || {
+        waits_for(&stage, "bad") == "CreateContainerError"
+    })
+    .await;
+    let words = message(&stage, "bad");
+    assert!(words.contains("started none of its units"), "{words}");
+    assert_eq!(phase(&stage, "bad"), "Pending");
+    pass(300).await;
+    undisturbed(&journal(&stage));
+    assert_eq!(
+        stage.applications("device-1").len(),
+        20,
+        "its device goes on trying"
+    );
 }
 
 #[tokio::test(start_paused = true)]
