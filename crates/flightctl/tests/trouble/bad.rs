@@ -111,7 +111,7 @@ async fn a_bad_image_of_any_kind_leaves_its_nineteen_neighbours_running_and_undi
         assert!(event.contains(words) && event.contains(BAD), "{event}");
         stage.event("bad", "BackOff").await;
         // It is tried again, ever more rarely, and nobody notices.
-        pass(500).await;
+        pass(300).await;
         let journal = journal(&stage);
         undisturbed(&journal);
         assert_eq!(starts(&journal), 19, "{pull:?}");
@@ -205,7 +205,7 @@ async fn a_unit_that_no_generator_takes_is_found_by_halves_and_its_neighbours_ru
         assert_ne!(waits_for(&stage, &name), "CreateContainerError");
     }
     let found = journal(&stage).len();
-    pass(500).await;
+    pass(300).await;
     let all = journal(&stage);
     undisturbed(&all[found..]);
     let of_first: Vec<_> = all.iter().filter(|e| e.app == all[0].app).collect();
@@ -344,7 +344,7 @@ async fn a_provider_that_starts_anew_in_the_middle_finds_the_bad_image() {
 
 #[tokio::test(start_paused = true)]
 async fn a_provider_that_starts_anew_in_the_middle_finds_the_bad_unit() {
-    for seconds in [1, 8, 20, 30] {
+    for seconds in [8, 20] {
         let bad = Script::image(BAD).generator_rejects();
         let stage = restarted_while(bad, seconds, 300).await;
         assert_eq!(
