@@ -1,5 +1,6 @@
 //! The Flight Control backend: pods as quadlet applications of devices.
 
+mod heal;
 mod offers;
 mod put;
 mod tidy;
@@ -25,6 +26,7 @@ use crate::client::Client;
 use crate::console::Console;
 use crate::device::DeviceView;
 use crate::follow::Follower;
+use crate::hold::Hold;
 use crate::mapping;
 use crate::place::{ALIAS_LABEL, DEVICE_KEY, NoPlace};
 use crate::placed::{Placed, Stage};
@@ -91,10 +93,10 @@ impl FlightControl {
         }
     }
 
-    /// Follows the devices, and takes out what must not run there, until the
-    /// future is dropped.
+    /// Follows the devices, takes out what must not run there and what holds up its
+    /// neighbours, until the future is dropped.
     pub async fn follow(&self) {
-        tokio::join!(self.follower.run(), self.tidy());
+        tokio::join!(self.follower.run(), self.tidy(), self.heal());
     }
 
     /// The devices by fleet and status, and what they can hold, as last read.
@@ -127,11 +129,12 @@ impl FlightControl {
                     disruption: None,
                 });
             }
-            Stage::Written { .. } | Stage::Removed { .. } => {}
+            Stage::Written { .. } | Stage::Withdrawn { .. } | Stage::Removed { .. } => {}
         }
         if let Some(device) = world.device(&placed.device) {
             let since = now.checked_sub(world.away_for(&placed.device));
-            describe(&mut facts, placed, device, since.unwrap_or(now));
+            let refusal = world.refusal(&placed.device);
+            describe(&mut facts, placed, device, (since.unwrap_or(now), refusal));
         }
         if facts.applied.is_some() && facts.reach == Reach::Reachable {
             let ended = facts.ended;
@@ -143,6 +146,9 @@ impl FlightControl {
     /// Facts of the next pod that changed, or a look at one that waits.
     fn next_change(&self) -> Option<Change> {
         let mut world = self.world();
+        if let Some(key) = world.take_look() {
+            return Some(Change::Look(key));
+        }
         loop {
             let uid = world.take_dirty()?;
             if let Some(facts) = Self::facts(&mut world, &uid, self.clock.now()) {
@@ -162,7 +168,8 @@ impl FlightControl {
             return;
         };
         let applied = placed.applied(device).is_some();
-        let Some(seen) = report::containers(placed, device, applied) else {
+        let refusal = world.refusal(&placed.device);
+        let Some(seen) = report::containers(placed, device, applied, refusal) else {
             return;
         };
         let news = report::events(placed, device, applied, &seen);
@@ -183,8 +190,13 @@ impl FlightControl {
 }
 
 /// Fills facts with what the device says; `since` is when it was found to be
-/// disconnected, if it is.
-fn describe(facts: &mut PodFacts, placed: &Placed, device: &DeviceView, since: Timestamp) {
+/// disconnected, if it is, and `refusal` what it refuses that is none of ours.
+fn describe(
+    facts: &mut PodFacts,
+    placed: &Placed,
+    device: &DeviceView,
+    (since, refusal): (Timestamp, Option<(&'static str, &str)>),
+) {
     facts.accepted = placed.accepted(device);
     facts.applied = placed.applied(device);
     if device.disconnected() {
@@ -200,8 +212,12 @@ fn describe(facts: &mut PodFacts, placed: &Placed, device: &DeviceView, since: T
             facts.labels.insert(label.into(), value.clone());
         }
     }
-    if matches!(placed.stage, Stage::Written { .. })
-        && let Some(seen) = report::containers(placed, device, facts.applied.is_some())
+    let there = matches!(
+        placed.stage,
+        Stage::Written { .. } | Stage::Withdrawn { .. }
+    );
+    if there
+        && let Some(seen) = report::containers(placed, device, facts.applied.is_some(), refusal)
     {
         facts.containers = seen.containers;
         facts.init = seen.init;
@@ -288,6 +304,9 @@ impl Backend for FlightControl {
                 for (reason, message) in mapping::warnings(pod) {
                     cx.events.warning(reason, &message);
                 }
+                if let Some(hold) = Hold::found(&pod.pod, &pod.spec_revision) {
+                    world.keep_out(&pod.key.uid, hold);
+                }
                 (device, false, false)
             } else {
                 let label = pod.pod.metadata.labels.as_ref();
@@ -329,6 +348,7 @@ impl Backend for FlightControl {
         if done {
             self.refresh(pod, &device, restoring, cx).await?;
         } else {
+            self.world().turn(&pod.key, &pod.spec_revision)?;
             self.put(pod, &device, cx).await?;
         }
         if restoring {
@@ -357,7 +377,7 @@ impl Backend for FlightControl {
         match stage {
             Stage::Gone | Stage::DeviceDeleted => return Err(BackendError::NotFound),
             Stage::Removed { .. } => return Ok(()),
-            Stage::Reserved | Stage::Written { .. } => {}
+            Stage::Reserved | Stage::Written { .. } | Stage::Withdrawn { .. } => {}
         }
         let written = match self
             .writers
@@ -380,19 +400,11 @@ impl Backend for FlightControl {
                 retry: Some(left.min(LANDED)),
             });
         }
-        self.world().with_pod(&pod.uid, |placed| {
-            placed.shown_anew();
-            placed.stage = if never {
-                Stage::Gone
-            } else {
-                Stage::Removed {
-                    version: None,
-                    after: written.after,
-                }
-            };
-        });
+        let gone = self
+            .world()
+            .taken_out(&pod.uid, &written.device, written.after);
         self.wrote(&written);
-        if never {
+        if never || gone {
             Err(BackendError::NotFound)
         } else {
             Ok(())

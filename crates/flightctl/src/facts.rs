@@ -9,9 +9,12 @@
 //! From that it often follows which container is meant; where it does not, its
 //! state is unknown.
 
+mod on_its_way;
+
 use vk_provider::{ContainerFact, ContainerState, Terminated};
 
 use crate::device::{AppStatus, DeviceView};
+use crate::hold::{CREATE_ERROR, Why};
 use crate::mapping::{Expected, Member, Policy, Role, app_id};
 
 /// What is known of a pod's application on its device.
@@ -25,6 +28,10 @@ pub struct Sight<'a> {
     pub applied: bool,
     /// Why the device refuses the pod, as reason and sentence.
     pub refused: Option<(&'a str, &'a str)>,
+    /// Why it is kept out of the device's spec, or was when it was last refused.
+    pub held: Option<&'a Why>,
+    /// What else keeps the device, as reason and sentence: none of ours.
+    pub refusal: Option<(&'static str, &'a str)>,
     /// It has shown the same for longer than two of its status intervals: what
     /// only passes by is over.
     pub settled: bool,
@@ -84,7 +91,6 @@ struct Story<'a> {
 const CREATING: &str = "ContainerCreating";
 const INITIALIZING: &str = "PodInitializing";
 const BACK_OFF: &str = "CrashLoopBackOff";
-const CREATE_ERROR: &str = "CreateContainerError";
 /// Ours: an operator stopped the application in Flight Control.
 const STOPPED: &str = "StoppedByFlightControl";
 
@@ -112,71 +118,6 @@ fn ended_somehow(reason: &str, message: &str) -> ContainerState {
 }
 
 impl Story<'_> {
-    /// The device has not reached the version that holds the pod.
-    fn on_its_way(&mut self, sight: &Sight<'_>) {
-        let device = sight.device;
-        let update = &device.updating;
-        if device.app_status.contains_key(sight.app) {
-            // An older revision is there and runs on until the new one is taken.
-            self.trouble = self.refused(sight);
-            return;
-        }
-        if let Some((reason, message)) = sight.refused {
-            self.all(&waiting(reason, message));
-            return;
-        }
-        if let Some(why) = &device.spec_invalid {
-            self.all(&waiting("CreateContainerConfigError", why.as_str()));
-            self.trouble = Some(("DeviceSpecInvalid", why.clone()));
-            return;
-        }
-        self.trouble = self.refused(sight);
-        let failed = !update.active && update.reason == "Error";
-        let retrying = update.message.contains("retrying");
-        let ours = names_app(&update.message, sight.app);
-        let images = self
-            .expected
-            .members
-            .iter()
-            .any(|m| names(&update.message, &m.image));
-        let (first, rest) = if self.expected.count(Role::Init) > 0 {
-            (CREATING, INITIALIZING)
-        } else {
-            (CREATING, CREATING)
-        };
-        for (state, member) in self.states.iter_mut().zip(&self.expected.members) {
-            let named = names(&update.message, &member.image);
-            *state = match () {
-                () if failed && named => waiting("ErrImagePull", update.message.as_str()),
-                () if failed && ours && !images => waiting(CREATE_ERROR, update.message.as_str()),
-                () if update.active && retrying && named => {
-                    waiting("ImagePullBackOff", update.message.as_str())
-                }
-                () if update.active && named => waiting(first, update.message.as_str()),
-                () if member.role == Role::App => waiting(rest, ""),
-                () => waiting(first, ""),
-            };
-        }
-    }
-
-    /// What an update that does not get on says, if it is about this pod.
-    fn refused(&self, sight: &Sight<'_>) -> Option<(&'static str, String)> {
-        let update = &sight.device.updating;
-        let failed = !update.active && update.reason == "Error";
-        let retrying = update.active && update.message.contains("retrying");
-        let image = self
-            .expected
-            .members
-            .iter()
-            .any(|m| names(&update.message, &m.image));
-        if image && (failed || retrying) {
-            return Some(("ErrImagePull", update.message.clone()));
-        }
-        // One bad application keeps all of a device's from being applied, and
-        // the message need not say which.
-        failed.then(|| ("DeviceUpdateFailed", update.message.clone()))
-    }
-
     /// The application's status of the right version.
     fn shown(&mut self, status: &AppStatus, sight: &Sight<'_>) {
         let (up, seen) = counts(&status.ready).unwrap_or_default();
@@ -196,9 +137,9 @@ impl Story<'_> {
     fn starting(&mut self, up: usize, seen: usize, restarts: i64) {
         if self.alone() && self.expected.restart_policy != Policy::Never && restarts > 0 {
             self.all(&waiting(BACK_OFF, "the container is started again"));
-        } else if !self.by_order(up, seen, true) {
+        } else if !self.by_order(up, seen, restarts == 0) {
             if up <= usize::from(self.expected.pod) {
-                self.not_started();
+                self.not_started("");
             } else {
                 self.down = true;
             }
@@ -303,7 +244,7 @@ impl Story<'_> {
             ));
             self.ended = true;
         } else if sight.settled {
-            let message = "the device created no container; its journal says why (a port in use, a missing command, resources it cannot limit)";
+            let message = "the device has started none of its units: no container of it was ever created; the device's journal says why";
             self.all(&waiting(CREATE_ERROR, message));
             self.trouble = Some((CREATE_ERROR, message.to_owned()));
         }
@@ -319,7 +260,8 @@ impl Story<'_> {
         self.in_init_phase(created);
         let current = match up.checked_sub(infra) {
             Some(1) => ContainerState::Running { started_at: None },
-            Some(0) if first_try => waiting(CREATING, ""),
+            // Restarts may be those of the ones before.
+            Some(0) if first_try || created > 1 => waiting(CREATING, ""),
             Some(0) => waiting(BACK_OFF, "the init container is started again"),
             _ => ContainerState::Unknown,
         };
@@ -425,7 +367,7 @@ impl Story<'_> {
         self.inits_succeeded();
     }
 
-    fn not_started(&mut self) {
+    fn not_started(&mut self, message: &str) {
         let behind_init = self.expected.count(Role::Init) > 0;
         for (state, member) in self.states.iter_mut().zip(&self.expected.members) {
             let reason = if behind_init && member.role == Role::App {
@@ -433,7 +375,7 @@ impl Story<'_> {
             } else {
                 CREATING
             };
-            *state = waiting(reason, "");
+            *state = waiting(reason, message);
         }
     }
 
@@ -476,24 +418,6 @@ impl Story<'_> {
 pub(crate) fn counts(ready: &str) -> Option<(usize, usize)> {
     let (up, seen) = ready.split_once('/')?;
     Some((up.trim().parse().ok()?, seen.trim().parse().ok()?))
-}
-
-/// Whether a message names an application, by its name or the agent's.
-fn names_app(message: &str, app: &str) -> bool {
-    !app.is_empty() && (names(message, app) || names(message, &app_id(app)))
-}
-
-/// Whether a message names an image, and not one whose name only begins alike.
-fn names(message: &str, image: &str) -> bool {
-    let part = |c: char| c.is_ascii_alphanumeric() || "._-/@:".contains(c);
-    !image.is_empty()
-        && message.match_indices(image).any(|(at, _)| {
-            let before = message.get(..at).and_then(|m| m.chars().next_back());
-            let rest = message.get(at + image.len()..).unwrap_or_default();
-            // Punctuation of the sentence may follow.
-            let rest = rest.strip_prefix([':', '.']).unwrap_or(rest);
-            before.is_none_or(|c| !part(c)) && rest.chars().next().is_none_or(|c| !part(c))
-        })
 }
 
 #[cfg(test)]

@@ -12,13 +12,15 @@
 //! - Pure: [`device`] (reads a device), [`fleet`] (device to node), [`place`]
 //!   (pod to device), [`mapping`] and [`quadlet`] (pod to units), [`items`]
 //!   (its files), [`marker`] (whose application it is), [`facts`] and [`report`] (status to facts),
-//!   [`contest`] (patience with other writers).
-//! - State: [`world`], and in it each pod as [`placed`].
+//!   [`blame`] and [`search`] (who keeps a device from its version), [`contest`] (patience with
+//!   other writers).
+//! - State: [`world`], and in it each pod as [`placed`], which may be on [`hold`].
 //! - I/O: [`client`], [`follow`], [`writer`], [`console`] (logs and processes); [`backend`]
 //!   ties them to the contract, [`run`] to the framework; `rights` says which of the
 //!   cluster's are missing.
 
 pub mod backend;
+pub mod blame;
 pub mod client;
 pub mod config;
 pub mod console;
@@ -28,6 +30,7 @@ mod echo;
 pub mod facts;
 pub mod fleet;
 pub mod follow;
+pub mod hold;
 pub mod items;
 pub mod logs;
 pub mod mapping;
@@ -40,6 +43,7 @@ pub mod quadlet;
 pub mod report;
 mod rights;
 pub mod run;
+pub mod search;
 pub mod select;
 pub mod types;
 pub mod world;

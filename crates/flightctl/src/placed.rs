@@ -1,6 +1,8 @@
 //! A pod on its device: how far it is, read from what the device and the
 //! rendered document say. Synchronous and without I/O.
 
+mod giving_way;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +14,11 @@ use vk_provider::{PodEvents, PodKey, PodRequest, Revision};
 use crate::contest::Contest;
 use crate::device::DeviceView;
 use crate::echo::Heard;
+use crate::hold::Hold;
 use crate::items::{Item, Seal, environment_item};
 use crate::mapping::{Expected, Policy};
 use crate::marker::{self, Marker};
+pub use giving_way::WayBack;
 
 /// A status that stands this long is no passing one: agents report every 60 s
 /// by default, and two reports of it were seen then.
@@ -65,6 +69,12 @@ pub struct Placed {
     pub events: Option<Arc<dyn PodEvents>>,
     /// Why the last write was refused, as reason and sentence.
     pub refused: Option<(String, String)>,
+    /// Why the device does not get it for now.
+    pub hold: Option<Hold>,
+    /// What its device ran of it when it was written last: the way back.
+    before: Option<Value>,
+    /// This process has written it: what it changed is not on the device yet.
+    written_here: bool,
     /// How often it was restored after edits of others.
     pub contest: Contest,
     /// What was told already, so that it is told once.
@@ -83,6 +93,13 @@ pub enum Stage {
         /// Rendered version that is known to hold it.
         version: Option<u64>,
         /// Only a later rendered version can hold it.
+        after: u64,
+    },
+    /// Taken out of the device's spec, which did not take it, to be put back later.
+    Withdrawn {
+        /// Rendered version that is known to lack it.
+        version: Option<u64>,
+        /// Only a later rendered version can lack it.
         after: u64,
     },
     /// Taken out of the device's spec; the device has not confirmed it yet.
@@ -125,6 +142,9 @@ impl Placed {
             heard: Heard::default(),
             events: None,
             refused: None,
+            hold: None,
+            before: None,
+            written_here: false,
             contest: Contest::default(),
             told: BTreeSet::new(),
         }
@@ -147,8 +167,9 @@ impl Placed {
     pub fn unsettled(&self, device: &DeviceView) -> bool {
         match &self.stage {
             Stage::Reserved | Stage::Gone | Stage::DeviceDeleted => false,
+            Stage::Withdrawn { .. } if self.has_left(device) => false,
             // A device that is silent for longer is left to events and sweeps.
-            Stage::Removed { .. } => !self.settled(),
+            Stage::Removed { .. } | Stage::Withdrawn { .. } => !self.settled(),
             Stage::Written { version, .. } => {
                 let applied = version.is_some_and(|v| device.reported >= v);
                 let status = device.app_status.get(&self.app).map(|s| s.status.as_str());
@@ -173,6 +194,10 @@ impl Placed {
             | Stage::Removed {
                 version: None,
                 after,
+            }
+            | Stage::Withdrawn {
+                version: None,
+                after,
             } => device.rendered > after,
             _ => false,
         }
@@ -181,8 +206,9 @@ impl Placed {
     /// Its device is not the one it was, or was set back: no version that was
     /// seen means anything now.
     pub(crate) fn forget_versions(&mut self) {
-        if let Stage::Written { version, after, .. } | Stage::Removed { version, after } =
-            &mut self.stage
+        if let Stage::Written { version, after, .. }
+        | Stage::Removed { version, after }
+        | Stage::Withdrawn { version, after } = &mut self.stage
         {
             *version = None;
             *after = 0;
@@ -204,27 +230,29 @@ impl Placed {
         }
     }
 
-    /// Takes the rendered document `version`, whose applications are `apps`.
+    /// Takes the rendered document `version`, whose applications are `apps`. The first
+    /// one that holds it counts: what the device runs already it does not wait for.
     pub fn rendered(&mut self, version: u64, apps: &[Value], cluster: &str) {
         let held = apps.iter().find(|a| Marker::ours(a, &self.app, cluster));
         let marker = held
             .and_then(Marker::of)
             .filter(|m| m.key.uid == self.key.uid);
-        match &mut self.stage {
+        let (known, after, shows) = match &mut self.stage {
             Stage::Written {
                 revision,
-                version: known,
+                version,
                 after,
-            } if version > *after && marker.as_ref().is_some_and(|m| m.revision == *revision) => {
-                *known = Some(version);
+            } => {
+                let shows = marker.is_some_and(|m| m.revision == *revision);
+                (version, *after, shows)
             }
-            Stage::Removed {
-                version: known,
-                after,
-            } if version > *after && held.is_none() => {
-                *known = Some(version);
+            Stage::Removed { version, after } | Stage::Withdrawn { version, after } => {
+                (version, *after, held.is_none())
             }
-            _ => {}
+            Stage::Reserved | Stage::Gone | Stage::DeviceDeleted => return,
+        };
+        if shows && version > after && known.is_none_or(|known| version < known) {
+            *known = Some(version);
         }
     }
 
@@ -251,8 +279,8 @@ impl Placed {
                 self.stage = Stage::Gone;
                 return true;
             }
-            Stage::Reserved => {
-                // A write whose answer was lost.
+            Stage::Reserved | Stage::Withdrawn { .. } => {
+                // A write whose answer was lost, or a withdrawal that was undone.
                 if let Some(app) = found
                     && let Some(marker) = Marker::of(app).filter(|m| *m.cluster == *cluster)
                 {
@@ -285,6 +313,7 @@ impl Placed {
     /// of it needs its files.
     pub(crate) fn has_left(&self, device: &DeviceView) -> bool {
         matches!(&self.stage, Stage::Removed { version: Some(version), .. }
+            | Stage::Withdrawn { version: Some(version), .. }
             if device.reported >= *version
                 && !device.disconnected()
                 && !device.app_status.contains_key(&self.app))

@@ -9,8 +9,14 @@ use crate::mapping::Expected;
 use crate::placed::Placed;
 
 /// What is seen of a pod's containers; `None` while it is not known what the
-/// application consists of.
-pub fn containers(placed: &Placed, device: &DeviceView, applied: bool) -> Option<Seen> {
+/// application consists of. `refusal` is what the device does not take, where that is
+/// none of ours.
+pub fn containers(
+    placed: &Placed,
+    device: &DeviceView,
+    applied: bool,
+    refusal: Option<(&'static str, &str)>,
+) -> Option<Seen> {
     let expected = match placed
         .application(device)
         .and_then(Expected::of_application)
@@ -26,6 +32,8 @@ pub fn containers(placed: &Placed, device: &DeviceView, applied: bool) -> Option
             .refused
             .as_ref()
             .map(|(reason, message)| (reason.as_str(), message.as_str())),
+        held: placed.hold.as_ref().map(|hold| &hold.why),
+        refusal,
         settled: placed.settled(),
         confirmed: placed.confirmed(),
         echo: placed.heard.may_be_echo(),
@@ -78,7 +86,8 @@ pub fn events(placed: &Placed, device: &DeviceView, applied: bool, seen: &Seen) 
         .filter_map(|c| c.image.as_deref())
         .collect();
     let images = images.join(", ");
-    if !applied && device.updating.active && device.updating.reason == "Preparing" {
+    let update = &device.updating;
+    if placed.is_on_its_way(device) && update.active && update.reason == "Preparing" {
         told.push(normal(
             "Pulling",
             format!(

@@ -2,9 +2,12 @@
 //! Synchronous and without I/O; the follower and the writers feed it.
 
 mod copies;
+mod course;
 mod files;
+mod judge;
 mod room;
 mod summary;
+mod turn;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -19,6 +22,7 @@ use crate::echo::Heard;
 use crate::fleet::{Grouping, Rules, group};
 use crate::marker::Marker;
 use crate::placed::{Placed, Stage};
+pub(crate) use judge::GivesWay;
 pub(crate) use summary::{FleetSummary, Summary};
 
 /// All state.
@@ -33,6 +37,10 @@ pub struct World {
     away: HashMap<String, Instant>,
     pods: HashMap<Uid, Placed>,
     copies: copies::Copies,
+    /// How each device gets on with its versions.
+    courses: HashMap<String, course::Course>,
+    /// Pods whose turn has come.
+    looks: BTreeSet<Uid>,
     /// Files that belong to nothing, by device and application, and since when.
     strays: BTreeMap<(String, String), Instant>,
     grouping: Grouping,
@@ -77,6 +85,8 @@ impl World {
             away: HashMap::new(),
             pods: HashMap::new(),
             copies: copies::Copies::new(),
+            courses: HashMap::new(),
+            looks: BTreeSet::new(),
             strays: BTreeMap::new(),
             grouping,
             reachable: Ok(()),
@@ -176,6 +186,7 @@ impl World {
             placed.rendered(rendered.rendered, &rendered.applications, &self.cluster);
             placed.see(view, &self.cluster);
             placed.hear(view);
+            placed.arrived(view);
             self.dirty.insert(uid.clone());
         }
     }
@@ -204,6 +215,35 @@ impl World {
             None => label,
         };
         self.devices.get(device?)
+    }
+
+    /// A pod's application was taken out of its device's spec, after this version (0:
+    /// it was not there). Whether the device has confirmed that already, or never had
+    /// it.
+    pub(crate) fn taken_out(&mut self, uid: &Uid, view: &DeviceView, after: u64) -> bool {
+        let gone = self.with_pod(uid, |placed| {
+            let never = placed.stage == Stage::Reserved && after == 0;
+            let confirmed =
+                after == 0 && placed.has_left(view) && !view.has_items_left_of(&placed.app);
+            placed.shown_anew();
+            placed.stage = match placed.stage {
+                _ if never || confirmed => Stage::Gone,
+                // Nothing was changed now: it was taken out before.
+                Stage::Withdrawn {
+                    version,
+                    after: before,
+                } if after == 0 => Stage::Removed {
+                    version,
+                    after: before,
+                },
+                _ => Stage::Removed {
+                    version: None,
+                    after,
+                },
+            };
+            placed.stage == Stage::Gone
+        });
+        gone.unwrap_or(true)
     }
 
     /// The next rising number for facts.
@@ -252,6 +292,7 @@ impl World {
         self.devices.remove(name);
         self.received.remove(name);
         self.away.remove(name);
+        self.courses.remove(name);
         self.copies.retain(|(device, _), _| device != name);
         self.strays.retain(|(device, _), _| device != name);
         for (uid, placed) in &mut self.pods {
@@ -288,14 +329,19 @@ impl World {
         let known = self.devices.get(&name);
         let mut freed = false;
         for (uid, placed) in self.pods.iter_mut().filter(|(_, p)| p.device == name) {
-            let shown = view.app_status.get(&placed.app);
-            if known.is_none_or(|k| k.app_status.get(&placed.app) != shown) {
+            // What has started nothing goes on counting its tries.
+            let shows = |view: &DeviceView| {
+                let status = view.app_status.get(&placed.app)?;
+                Some((status.status.clone(), status.ready.clone()))
+            };
+            if known.is_none_or(|k| shows(k) != shows(&view)) {
                 placed.shown_anew();
             } else if known.is_some_and(|k| view.reported_since(k)) {
                 placed.shown_again();
             }
             freed |= placed.see(&view, &self.cluster);
             placed.hear(&view);
+            placed.arrived(&view);
             if matches!(placed.stage, Stage::Removed { .. }) && placed.application(&view).is_some()
             {
                 let place = (name.clone(), placed.app.clone());
@@ -315,6 +361,7 @@ impl World {
             self.away.remove(&name);
         }
         self.note_strays(&view);
+        self.courses.entry(name.clone()).or_default().read(&view);
         self.received.insert(name.clone(), Instant::now());
         self.devices.insert(name, view);
         opened || freed

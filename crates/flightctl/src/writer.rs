@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -46,6 +47,8 @@ const LATE: Duration = Duration::from_secs(120);
 pub enum Change {
     /// Put this application and its files, replacing ours of the same name.
     Put(Box<Workload>),
+    /// Put this application of ours back as it was, where there is one; files stay.
+    Restore(Value),
     /// Put these files of an application that is there; it stays as it is.
     Refresh {
         /// Its name.
@@ -66,6 +69,7 @@ impl Change {
     fn app(&self) -> &str {
         match self {
             Self::Put(workload) => workload.app["name"].as_str().unwrap_or_default(),
+            Self::Restore(app) => app["name"].as_str().unwrap_or_default(),
             Self::Refresh { app, .. } | Self::Remove(app) | Self::End(app) | Self::Clear(app) => {
                 app
             }
@@ -82,7 +86,7 @@ impl Change {
             ],
             Self::Refresh { volumes: item, .. } => vec![(volumes, Some(item))],
             Self::Remove(_) | Self::Clear(_) => vec![(volumes, None), (environment, None)],
-            Self::End(_) => Vec::new(),
+            Self::End(_) | Self::Restore(_) => Vec::new(),
         }
     }
 }
@@ -362,7 +366,7 @@ fn refusal(device: &str, error: &ClientError, change: &Change) -> BackendError {
                 message: error.to_string(),
                 retry: None,
             },
-            Change::Remove(_) | Change::End(_) | Change::Clear(_) => {
+            Change::Restore(_) | Change::Remove(_) | Change::End(_) | Change::Clear(_) => {
                 unavailable(device, &error.to_string(), None)
             }
         },
@@ -388,7 +392,7 @@ mod tests {
     mod served;
 
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     /// An application without files.
     fn change(app: Value) -> Change {

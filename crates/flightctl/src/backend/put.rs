@@ -77,6 +77,7 @@ impl FlightControl {
             mapping::workload(request, &world.placement(device), &world.cluster)?
         };
         let change = writer::Change::Put(Box::new(workload.clone()));
+        self.world().about_to_write(&request.key.uid);
         let written = match self.writers.submit(device, change).await {
             Err(BackendError::NotFound) => {
                 self.world().device_deleted(device);
@@ -87,7 +88,11 @@ impl FlightControl {
                     retry: Some(SYNC_RETRY),
                 });
             }
-            Err(error) => return Err(self.refused(request, device, error).await),
+            Err(error) => {
+                self.world()
+                    .with_pod(&request.key.uid, Placed::is_not_tried);
+                return Err(self.refused(request, device, error).await);
+            }
             Ok(written) => written,
         };
         self.world().with_pod(&request.key.uid, |placed| {

@@ -158,3 +158,26 @@ async fn each_word_of_a_devices_story_is_told_once() {
     }
     assert_eq!(told.0.load(Ordering::SeqCst), 1, "Pulled");
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_only_stands_by_judges_nobody() {
+    let backend = unheard();
+    let mut view = running("Running", "Online");
+    view.app_status.clear();
+    view.rendered = 6;
+    view.updating.reason = "Error".into();
+    let image = "docker.io/library/nginx:latest";
+    view.updating.message = format!("While Preparing: prefetch failed for {image}: x");
+    let now = tokio::time::Instant::now();
+    backend.world().read(vec![view], now, true);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(backend.world().judge(), []);
+    let uid = completing().key.uid;
+    backend
+        .world()
+        .with_pod(&uid, |placed| placed.names(&completing()));
+    let judged = backend.world().judge();
+    assert_eq!(judged.len(), 1, "the framework has named it");
+    assert_eq!(judged[0].1[0].uid, uid);
+    assert_eq!(backend.world().judge(), judged, "until it is written");
+}

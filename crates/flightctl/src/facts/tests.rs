@@ -1,4 +1,5 @@
 mod on_its_way;
+mod recorded;
 
 use super::*;
 use proptest::prelude::*;
@@ -44,6 +45,8 @@ fn see(expected: &Expected, device: &DeviceView, applied: bool, settled: bool) -
             device,
             applied,
             refused: None,
+            held: None,
+            refusal: None,
             settled,
             confirmed: settled,
             echo: false,
@@ -330,6 +333,8 @@ fn silence_alone_ends_nothing() {
             device: &device,
             applied: true,
             refused: None,
+            held: None,
+            refusal: None,
             settled: true,
             confirmed,
             echo: false,

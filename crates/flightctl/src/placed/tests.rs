@@ -55,6 +55,16 @@ fn at(reported: u64, spec: &[Value], listed: bool) -> DeviceView {
 }
 
 #[tokio::test]
+async fn what_a_device_runs_does_not_wait_for_a_later_version_that_holds_it_too() {
+    let mut placed = placed(written(Some(5), 0));
+    placed.rendered(7, &[ours()], CLUSTER);
+    let device = at(5, &[ours()], true);
+    assert!(placed.applied(&device).is_some());
+    placed.rendered(4, &[ours()], CLUSTER);
+    assert!(placed.applied(&at(4, &[ours()], true)).is_some());
+}
+
+#[tokio::test]
 async fn a_removed_pod_is_gone_only_when_its_device_runs_a_version_without_it() {
     let gone = |stage: Stage, device: &DeviceView| {
         let mut placed = placed(stage);

@@ -35,7 +35,7 @@ impl World {
     pub fn left_in_spec(&self, uid: &Uid) -> Option<(String, String)> {
         let placed = self.pods.get(uid)?;
         let left = match placed.stage {
-            Stage::Written { .. } | Stage::Reserved => true,
+            Stage::Written { .. } | Stage::Reserved | Stage::Withdrawn { .. } => true,
             Stage::Removed { .. } => self
                 .devices
                 .get(&placed.device)

@@ -10,8 +10,9 @@ use vk_provider::{PodEvents, PodKey, PodRequest};
 
 use super::World;
 use crate::device::DeviceView;
+use crate::hold::Hold;
 use crate::marker::Marker;
-use crate::place::{Candidate, NoPlace, host_ports, place};
+use crate::place::{Candidate, DEVICE_KEY, NoPlace, host_ports, place};
 use crate::placed::{Placed, Stage};
 
 /// After a start, devices that hold pods whose requests are not known yet take
@@ -24,6 +25,10 @@ impl World {
     /// # Errors
     /// Why nowhere.
     pub fn choose(&mut self, pod: &PodRequest, remember: bool) -> Result<String, NoPlace> {
+        if let Some(device) = self.kept_out_of(pod) {
+            self.waiting.remove(&pod.key.uid);
+            return Ok(device);
+        }
         let candidates = self.candidates(pod);
         let none = BTreeMap::new();
         let labels = self
@@ -107,6 +112,16 @@ impl World {
                     .any(|a| Marker::ours(a, app, &self.cluster))
             })
             .map(|d| d.name.clone())
+    }
+
+    /// The device that an earlier process kept this pod out of: it is its place still.
+    fn kept_out_of(&self, pod: &PodRequest) -> Option<String> {
+        let unknown = !self.pods.contains_key(&pod.key.uid);
+        let held = unknown && Hold::found(&pod.pod, &pod.spec_revision).is_some();
+        let label = pod.pod.metadata.labels.as_ref()?.get(DEVICE_KEY);
+        let device = self.devices.get(label.filter(|_| held)?)?;
+        let node = self.grouping.node_of.get(&device.name)?;
+        (**node == *pod.node && device.usable()).then(|| device.name.clone())
     }
 
     /// What is known of a device as a place for pods.

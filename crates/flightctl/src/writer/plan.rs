@@ -70,10 +70,15 @@ impl Spec {
                     *app = workload.app.clone();
                 }
             }
+            (Change::Restore(before), Some(place)) => {
+                if let Some(app) = self.apps.get_mut(place) {
+                    *app = before.clone();
+                }
+            }
             (Change::Put(workload), None) => self.apps.push(workload.app.clone()),
             // Without its application it has been taken out meanwhile, and its
             // files with it.
-            (Change::Refresh { .. }, None) => return None,
+            (Change::Refresh { .. } | Change::Restore(_), None) => return None,
             (Change::Refresh { .. }, Some(_)) => {}
             (Change::Remove(_) | Change::End(_), Some(_)) => {
                 self.apps.retain(|app| !Marker::ours(app, name, cluster));
@@ -221,7 +226,13 @@ mod tests {
         let other = json!({"name": "x", "appType": "quadlet", "inline": []});
         let spec = json!({"applications": [theirs, other], "config": [foreign(&name())]});
         let remove = Change::Remove(name());
-        for change in [&remove, &Change::End(name()), &Change::Clear(name())] {
+        let restore = Change::Restore(ours.clone());
+        for change in [
+            &remove,
+            &restore,
+            &Change::End(name()),
+            &Change::Clear(name()),
+        ] {
             assert_eq!(after(&spec, &[change]), spec);
         }
         let put = put("text");
@@ -277,6 +288,18 @@ mod tests {
             spec,
             "it was taken out meanwhile"
         );
+    }
+
+    #[test]
+    fn what_is_put_back_is_the_application_alone_and_only_where_one_is() {
+        let before = after(&json!({}), &[&put("text")]);
+        let mut newer = after(&before, &[&put("newer")]);
+        newer["applications"][0]["inline"] = json!([]);
+        let restored = after(&newer, &[&Change::Restore(app("cluster"))]);
+        assert_eq!(restored["applications"], before["applications"]);
+        assert_eq!(restored["config"], newer["config"], "its files are newer");
+        let none = json!({"applications": [], "config": []});
+        assert_eq!(after(&none, &[&Change::Restore(app("cluster"))]), none);
     }
 
     #[test]

@@ -13,6 +13,7 @@
 mod stage;
 
 mod away;
+mod bad;
 mod devices;
 mod echo;
 mod edits;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 use vk_sandbox::flightctl::{Occurrence, Pull, Script};
 
-use crate::flightctl_client::{app, container_app, deploy};
+use crate::flightctl_client::{app, call, container_app, deploy};
 use crate::{idle, reported, starts, updated};
 
 #[tokio::test(start_paused = true)]
@@ -225,4 +226,69 @@ async fn a_rejected_unit_rolls_everything_back() {
             line("goes", Occurrence::Start),
         ]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_of_a_long_name_is_told_by_its_last_64_bytes() {
+    let (service, device) = idle().await;
+    let image = format!(
+        "registry.example/{}/nope:1",
+        "part/".repeat(15).trim_end_matches('/')
+    );
+    device.script(Script::image(&image).pull(Pull::Unauthorized));
+    deploy(&service, "d1", &[container_app("new", &image, "")]).await;
+    sleep(Duration::from_secs(45)).await;
+    let told = format!(
+        "While Preparing: prefetch failed for ...{}: authentication failed",
+        &image[image.len() - 64..]
+    );
+    let (_, _, info) = updated(&device);
+    assert!(info.ends_with(&told), "{info}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_in_the_way_of_a_folder_fails_the_version_and_is_named() {
+    let (service, device) = idle().await;
+    deploy(&service, "d1", &[app("goes")]).await;
+    device.changed().await;
+    let file = |path: &str| json!({"path": path, "content": "x"});
+    let config = json!([{"name": "c", "inline": [file("/etc/x"), file("/etc/x/y")]}]);
+    let patch = json!([
+        {"op": "add", "path": "/spec/config", "value": config},
+        {"op": "add", "path": "/spec/applications/-", "value": app("new")},
+    ]);
+    assert_eq!(call(&service, "PATCH /devices/d1", &patch).await.code, 200);
+    sleep(Duration::from_secs(20)).await;
+    let (version, _, info) = updated(&device);
+    assert_eq!(version, "2");
+    assert!(
+        info.ends_with("While ApplyingUpdate: config failed for /etc/x/y: an error occurred"),
+        "{info}"
+    );
+    assert!(device.files().is_empty());
+    assert_eq!(device.journal().len(), 1, "no application was touched");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_containers_with_one_port_the_second_never_starts() {
+    let (service, device) = idle().await;
+    let with = |name: &str, port: &str| {
+        let more = format!("PublishPort={port}\n[Service]\nRestart=always\nRestartSec=5");
+        container_app(name, "quay.io/x/y:1", &more)
+    };
+    deploy(
+        &service,
+        "d1",
+        &[with("one", "8080:80"), with("two", "127.0.0.1:8080:81")],
+    )
+    .await;
+    sleep(Duration::from_secs(30)).await;
+    let shown = reported(&device);
+    assert_eq!(shown[0], "one Running 1/1 r0");
+    assert!(shown[1].starts_with("two Error 0/1 r"), "{shown:?}");
+    assert_eq!(device.journal().len(), 1, "it has run nothing");
+    deploy(&service, "d1", &[with("two", "127.0.0.1:8080:81")]).await;
+    device
+        .until(|journal| journal.last().is_some_and(|e| e.app == "two"))
+        .await;
 }

@@ -35,6 +35,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// a version with a new image is applied 32 s after it was sent).
 const IMAGE_RETRY: Duration = Duration::from_secs(30);
 
+/// Longer names of what failed are told by their ends.
+const ELEMENT: usize = 64;
+
 /// What someone does to the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
@@ -219,6 +222,7 @@ impl<L: Link, R: Runtime> Agent<L, R> {
                 return Outcome::NotReady;
             }
             Prefetch::Failed(image, why) => {
+                let image = element(&image);
                 let why = format!("While Preparing: prefetch failed for {image}: {why}");
                 self.rolling_back().await;
                 self.fail(number, &why).await;
@@ -235,17 +239,17 @@ impl<L: Link, R: Runtime> Agent<L, R> {
             &format!("Device is applying renderedVersion: {number}"),
         )
         .await;
-        if self.apply(&desired).await {
-            self.runtime.forget_pulls();
-            self.current = desired;
-            self.failed = None;
-            self.status.config.rendered_version.clone_from(&number);
-            let message = format!("Updated to desired renderedVersion: {number}");
-            self.condition("Updating", "False", "Updated", &message);
-            self.push().await;
-        } else {
-            self.fail(number, "While Rebooting: unknown failed: an error occurred")
-                .await;
+        match self.apply(&desired).await {
+            Ok(()) => {
+                self.runtime.forget_pulls();
+                self.current = desired;
+                self.failed = None;
+                self.status.config.rendered_version.clone_from(&number);
+                let message = format!("Updated to desired renderedVersion: {number}");
+                self.condition("Updating", "False", "Updated", &message);
+                self.push().await;
+            }
+            Err(why) => self.fail(number, &why).await,
         }
         Outcome::Done
     }
@@ -253,15 +257,24 @@ impl<L: Link, R: Runtime> Agent<L, R> {
     /// First the config's files, then all stops one after the other, then all
     /// starts; only what changed. When something is rejected, what was stopped is
     /// started again.
-    async fn apply(&mut self, desired: &Version) -> bool {
+    ///
+    /// # Errors
+    /// Why it was rejected, in the agent's words.
+    async fn apply(&mut self, desired: &Version) -> Result<(), String> {
         // Copies: a reboot may interrupt this anywhere.
         let old = self.current.apps.clone();
         let files = self.current.files.clone().unwrap_or_default();
-        let wanted = desired.files.as_ref();
-        if !wanted.is_some_and(|wanted| self.runtime.keep(wanted)) {
+        let config = match &desired.files {
+            Some(wanted) => self.runtime.keep(wanted).map_err(|path| {
+                let path = element(&path);
+                format!("config failed for {path}: an error occurred")
+            }),
+            None => Err("config failed: internal error occurred".to_owned()),
+        };
+        if let Err(why) = config {
             self.rolling_back().await;
-            self.runtime.keep(&files);
-            return false;
+            self.keep_again(&files);
+            return Err(format!("While ApplyingUpdate: {why}"));
         }
         let desired = &desired.apps;
         let find = |apps: &[App], name: &str| apps.iter().find(|app| app.name == name).cloned();
@@ -286,7 +299,7 @@ impl<L: Link, R: Runtime> Agent<L, R> {
         for app in new {
             if self.runtime.start(app).await.is_err() {
                 self.rolling_back().await;
-                self.runtime.keep(&files);
+                self.keep_again(&files);
                 for app in started {
                     self.runtime.remove(&app.name, false).await;
                 }
@@ -295,7 +308,8 @@ impl<L: Link, R: Runtime> Agent<L, R> {
                     // It ran before; nobody is left to tell if it does not now.
                     let _ = self.runtime.start(app).await;
                 }
-                return false;
+                // The agent names neither the application nor the cause.
+                return Err("While Rebooting: unknown failed: an error occurred".into());
             }
             started.push(app);
         }
@@ -304,7 +318,12 @@ impl<L: Link, R: Runtime> Agent<L, R> {
                 self.obey(&before, app).await;
             }
         }
-        true
+        Ok(())
+    }
+
+    /// The files of the version that goes on: they could be written before.
+    fn keep_again(&self, files: &Files) {
+        let _ = self.runtime.keep(files);
     }
 
     /// An operator's stop, start and restart of an unchanged application.
@@ -377,6 +396,15 @@ fn number(doc: &Value) -> String {
         .as_str()
         .unwrap_or_default()
         .to_owned()
+}
+
+/// What failed, as messages name it.
+fn element(name: &str) -> String {
+    let end = name.len().saturating_sub(ELEMENT);
+    match name.get(end..) {
+        Some(end) if end.len() < name.len() => format!("...{end}"),
+        _ => name.to_owned(),
+    }
 }
 
 /// The end of the engine's tick that `began` set the beat of.

@@ -54,13 +54,15 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// Removes what is not wanted any more, writes what is; false where a file is
-    /// in the way of a folder or a folder in that of a file.
-    pub(crate) fn keep(&mut self, wanted: &Files) -> bool {
+    /// Removes what is not wanted any more, writes what is.
+    ///
+    /// # Errors
+    /// The path that a file or a folder is in the way of.
+    pub(crate) fn keep(&mut self, wanted: &Files) -> Result<(), String> {
         self.files.retain(|path, _| wanted.contains_key(path));
         for (path, file) in wanted {
             if self.folders.contains(path) || parents(path).any(|p| self.files.contains_key(p)) {
-                return false;
+                return Err(path.clone());
             }
             self.folders.extend(parents(path).map(str::to_owned));
             // A new one even where nothing changed but the content: written beside
@@ -69,7 +71,7 @@ impl Disk {
                 self.files.insert(path.clone(), Arc::clone(file));
             }
         }
-        true
+        Ok(())
     }
 
     /// `mkdir -p`.
@@ -264,12 +266,14 @@ mod tests {
     #[test]
     fn files_go_folders_stay_and_neither_replaces_the_other() {
         let mut disk = Disk::default();
-        assert!(disk.keep(&files(&["/a/b/c", "/a/d"])));
-        assert!(disk.keep(&files(&["/a/d"])));
+        assert_eq!(disk.keep(&files(&["/a/b/c", "/a/d"])), Ok(()));
+        assert_eq!(disk.keep(&files(&["/a/d"])), Ok(()));
         assert_eq!(disk.files.keys().collect::<Vec<_>>(), ["/a/d"]);
-        assert!(!disk.keep(&files(&["/a/b"])), "a folder was there");
-        assert!(disk.keep(&files(&["/a/d"])));
-        assert!(!disk.keep(&files(&["/a/d", "/a/d/e"])), "a file is there");
+        let folder = disk.keep(&files(&["/a/b"]));
+        assert_eq!(folder, Err("/a/b".into()), "a folder was there");
+        assert_eq!(disk.keep(&files(&["/a/d"])), Ok(()));
+        let file = disk.keep(&files(&["/a/d", "/a/d/e"]));
+        assert_eq!(file, Err("/a/d/e".into()), "a file is there");
     }
 
     #[test]

@@ -62,6 +62,8 @@ pub(super) struct UnitRun {
     pub(super) runs: usize,
     /// Its container exists.
     pub(super) up: bool,
+    /// It has its ports.
+    pub(super) bound: bool,
 }
 
 #[derive(Debug)]
@@ -125,6 +127,19 @@ impl Host {
 
     pub(super) fn unit(&mut self, app: &str, file: &str) -> Option<&mut UnitRun> {
         self.apps.get_mut(app)?.units.get_mut(file)
+    }
+
+    /// Gives a unit its ports; false where another one has one of them.
+    pub(super) fn bind(&mut self, app: &str, unit: &Unit) -> bool {
+        let mut bound = self.apps.values().flat_map(|app| app.units.values());
+        let taken = bound.any(|run| {
+            let mut ports = run.unit.ports.iter();
+            run.bound && ports.any(|port| unit.ports.iter().any(|own| own.collides(port)))
+        });
+        if let Some(run) = self.unit(app, &unit.file) {
+            run.bound = !taken;
+        }
+        !taken
     }
 
     /// Records a container event.

@@ -103,7 +103,40 @@ pub(crate) struct Unit {
     pub(crate) environment_files: Vec<String>,
     /// Source and target of each mount.
     pub(crate) volumes: Vec<(String, String)>,
+    /// What it publishes on the device.
+    pub(crate) ports: Vec<Port>,
     fatal: bool,
+}
+
+/// A port of the device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Port {
+    /// Empty for all addresses.
+    address: String,
+    port: String,
+    protocol: String,
+}
+
+impl Port {
+    /// `PublishPort=`: `[[address]:]port:container port[/protocol]`.
+    fn read(text: &str) -> Option<Self> {
+        let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let (host, _container) = ports.rsplit_once(':')?;
+        let (address, port) = host.rsplit_once(':').unwrap_or(("", host));
+        Some(Self {
+            address: if address == "0.0.0.0" { "" } else { address }.to_owned(),
+            port: port.to_owned(),
+            protocol: protocol.to_owned(),
+        })
+    }
+
+    /// Whether only one of them can be had.
+    pub(crate) fn collides(&self, other: &Self) -> bool {
+        let everywhere = self.address.is_empty() || other.address.is_empty();
+        self.port == other.port
+            && self.protocol == other.protocol
+            && (everywhere || self.address == other.address)
+    }
 }
 
 impl App {
@@ -260,6 +293,10 @@ impl Unit {
                     Some((parts.next()?.to_owned(), parts.next()?.to_owned()))
                 })
                 .collect(),
+            ports: unit
+                .all(section, "PublishPort")
+                .filter_map(Port::read)
+                .collect(),
             kind,
             fatal,
         })
@@ -357,6 +394,7 @@ fn container_app(value: &Value) -> Unit {
         environment: Vec::new(),
         environment_files: Vec::new(),
         volumes: Vec::new(),
+        ports: Vec::new(),
         fatal: false,
     }
 }
@@ -379,6 +417,22 @@ mod tests {
         let app = app(&[]);
         let crc = format!("{:06}", crc32fast::hash(b"web"));
         assert_eq!(app.id(), format!("web-{}", &crc[..6]));
+    }
+
+    #[test]
+    fn ports_collide_where_only_one_can_have_them() {
+        let port = |text: &str| Port::read(text).unwrap();
+        for (one, other, collide) in [
+            ("8080:80", "8080:81", true),
+            ("8080:80", "8081:80", false),
+            ("8080:80", "8080:80/udp", false),
+            ("127.0.0.1:8080:80", "8080:80", true),
+            ("0.0.0.0:8080:80", "[::1]:8080:80", true),
+            ("127.0.0.1:8080:80", "127.0.0.2:8080:80", false),
+        ] {
+            assert_eq!(port(one).collides(&port(other)), collide, "{one} {other}");
+        }
+        assert_eq!(Port::read("80"), None, "no port of the device");
     }
 
     #[test]

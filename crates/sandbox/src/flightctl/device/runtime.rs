@@ -39,8 +39,11 @@ pub(crate) trait Runtime: Send + Sync + 'static {
     /// Pulls that have not ended are given up.
     fn forget_pulls(&self);
 
-    /// Brings the device's config files to these; false where that cannot be.
-    fn keep(&self, files: &Files) -> bool;
+    /// Brings the device's config files to these.
+    ///
+    /// # Errors
+    /// The path of one that cannot be written.
+    fn keep(&self, files: &Files) -> Result<(), String>;
 
     /// Stops all units of an application, then removes its files. Completes
     /// when the last container has ended.

@@ -272,7 +272,7 @@ impl Runtime for Simulated {
         self.0.host().pulls.clear();
     }
 
-    fn keep(&self, files: &Files) -> bool {
+    fn keep(&self, files: &Files) -> Result<(), String> {
         self.0.host().disk.keep(files)
     }
 
@@ -310,6 +310,7 @@ impl Runtime for Simulated {
                 starts: VecDeque::new(),
                 runs: 0,
                 up: false,
+                bound: false,
             };
             (unit.file.clone(), run)
         });

@@ -29,6 +29,9 @@ const KILLED: i32 = 137;
 /// Podman's own code when it cannot create a container.
 const NOT_CREATED: i32 = 125;
 
+/// The same when it cannot start one: a port of the device is in use.
+const NOT_STARTED: i32 = 126;
+
 /// The task of one unit, from a start job to inactivity.
 #[derive(Debug)]
 pub(super) struct Task {
@@ -108,6 +111,7 @@ impl Task {
         host.event(&self.app, container, seen);
         if let Some(run) = host.unit(&self.app, &self.unit.file) {
             run.up = matches!(seen, Seen::Created | Seen::Running);
+            run.bound &= run.up;
         }
     }
 
@@ -118,6 +122,11 @@ impl Task {
         self.exec(&self.unit.start_pre, true, 0);
         let infra = format!("{name}-infra");
         self.event(&infra, Seen::Created);
+        let bound = self.inner.host().bind(&self.app, &self.unit);
+        if !bound {
+            self.event(&infra, Seen::Died);
+            return;
+        }
         if self.pause(INFRA_START).await {
             self.event(&infra, Seen::Running);
             self.phase.send_replace(Phase::Started);
@@ -218,6 +227,12 @@ impl Task {
         if !self.pause(how.start_delay).await {
             self.event(name, Seen::Died);
             return None;
+        }
+        let bound = self.inner.host().bind(&self.app, &self.unit);
+        if !bound {
+            self.event(name, Seen::Died);
+            self.phase.send_replace(Phase::Started);
+            return Some(NOT_STARTED);
         }
         let write = |event| self.inner.journal.write(&self.app, name, image, event);
         self.event(name, Seen::Running);

@@ -1,0 +1,138 @@
+//! How a device gets on with the versions it is given. Without I/O.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use vk_provider::Uid;
+
+use super::judge::GivesWay;
+use crate::blame::{self, Obstacle};
+use crate::device::{DeviceView, Updating};
+use crate::search::Search;
+
+/// What a device said before a version was rendered may be about the one before it.
+/// Standing this long it is not: agents begin polls 5 s apart at most, and say at once
+/// that they begin.
+const STALE: Duration = Duration::from_secs(20);
+
+/// Updates of many pods with the usual grace periods were seen to take less.
+const BUSY: Duration = Duration::from_secs(120);
+
+/// A device on its way to its version.
+#[derive(Debug, Default)]
+pub(super) struct Course {
+    /// The version that is wanted.
+    version: u64,
+    /// What the device says.
+    said: Option<Said>,
+    /// It has said something else since this version was first read.
+    moved: bool,
+    /// Since when it says this, of this version.
+    says: Option<Instant>,
+    /// Since when it has not got on, whatever version it was given since.
+    stands: Option<Instant>,
+    /// The last version that somebody gave way for: of that one all is said.
+    pub(super) acted: Option<u64>,
+    /// Who was to give way, and has not been written yet.
+    pub(super) todo: Vec<GivesWay>,
+    /// Whom it refuses without a name.
+    pub(super) search: Search,
+    /// Those that have come back from it last, and are not written yet.
+    pub(super) back: Vec<Uid>,
+    /// Since when.
+    pub(super) back_since: Option<Instant>,
+    /// The version that it runs while it refuses others that nobody here is to blame for.
+    pub(super) not_ours: Option<u64>,
+    /// What keeps it, as the event's reason and a sentence, where that is none of ours.
+    pub(super) refusal: Option<(&'static str, String)>,
+}
+
+/// What counts as another word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Said {
+    updating: Updating,
+    spec_invalid: Option<String>,
+}
+
+impl Course {
+    /// The device was read.
+    pub(super) fn read(&mut self, view: &DeviceView) {
+        let said = Said {
+            updating: view.updating.clone(),
+            spec_invalid: view.spec_invalid.clone(),
+        };
+        let now = Some(Instant::now());
+        let anew = self.version != view.rendered || self.said.is_none();
+        let other = self.said.as_ref() != Some(&said);
+        if anew || other {
+            self.says = now;
+        }
+        if !self.said.as_ref().is_some_and(|s| s.is_as_far_as(&said)) {
+            self.stands = now;
+        }
+        self.moved = !anew && (self.moved || other);
+        self.version = view.rendered;
+        self.said = Some(said);
+    }
+
+    pub(super) fn stood(&self) -> Duration {
+        self.stands.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Whether what the device says is about the version that is wanted.
+    pub(super) fn is_about_it(&self) -> bool {
+        self.moved || self.says.is_some_and(|since| since.elapsed() >= STALE)
+    }
+
+    /// It has been at it for long, and does nothing else meanwhile.
+    pub(super) fn busy(&self, view: &DeviceView) -> Option<(&'static str, String)> {
+        let applying = view.updating.active && view.updating.reason == "ApplyingUpdate";
+        (applying && self.stood() >= BUSY).then(|| {
+            let sentence = format!(
+                "Device {} has been applying version {} for more than {} s: a unit that does not start or stop holds it up, and until it has it tells nothing new of any pod",
+                view.shown(),
+                view.rendered,
+                BUSY.as_secs()
+            );
+            ("DeviceBusy", sentence)
+        })
+    }
+
+    /// What keeps the device from its version, if anything does.
+    pub(super) fn obstacle<'a>(&self, view: &'a DeviceView) -> Option<Obstacle<'a>> {
+        let behind = view.reported < view.rendered;
+        let acted = self.acted.is_some_and(|acted| view.rendered <= acted);
+        let counts = if view.spec_invalid.is_some() {
+            is_invalid(view)
+        } else {
+            behind && !acted
+        };
+        Obstacle::of(view).filter(|_| counts)
+    }
+}
+
+impl Said {
+    /// The same, or pulling with no image more than before.
+    fn is_as_far_as(&self, other: &Self) -> bool {
+        let complete = |said: &Self| {
+            let update = &said.updating;
+            blame::complete(&update.message).filter(|_| update.active)
+        };
+        self == other || (complete(self).is_some() && complete(self) == complete(other))
+    }
+}
+
+/// Whether Flight Control cannot render what the spec holds now. It goes on saying so
+/// when the cause is gone, until it renders something else.
+pub(super) fn is_invalid(view: &DeviceView) -> bool {
+    let Some(words) = &view.spec_invalid else {
+        return false;
+    };
+    let items = view.items.iter().flatten().map(|item| item.name.as_str());
+    let apps = view.applications.iter();
+    let mut there = items.chain(apps.filter_map(|app| app["name"].as_str()));
+    there.any(|name| blame::names(words, name))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! What counts as news about the version that is wanted.
+
+use tokio::time::advance;
+
+use super::*;
+use crate::device::tests::device;
+
+fn says(rendered: u64, active: bool, reason: &str, message: &str) -> DeviceView {
+    let mut view = device("a", &[]);
+    view.rendered = rendered;
+    view.reported = 1;
+    view.updating = Updating {
+        active,
+        reason: reason.into(),
+        message: message.into(),
+    };
+    view
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_device_said_before_is_not_about_its_next_version_until_it_stands() {
+    let failed = |rendered| {
+        says(
+            rendered,
+            false,
+            "Error",
+            "While Rebooting: unknown failed: x",
+        )
+    };
+    let mut course = Course::default();
+    course.read(&says(2, true, "Preparing", "preparing"));
+    assert!(!course.is_about_it(), "a process that has just begun");
+    course.read(&failed(2));
+    assert!(course.is_about_it());
+    course.read(&failed(3));
+    course.read(&failed(3));
+    assert!(!course.is_about_it(), "it was about version 2");
+    course.read(&says(3, true, "Preparing", "preparing"));
+    course.read(&failed(3));
+    assert!(course.is_about_it(), "it fails in the same words");
+    // Where the moments between were not seen.
+    course.read(&failed(4));
+    advance(STALE).await;
+    assert!(course.is_about_it());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_comes_is_progress_and_a_newcomers_version_is_none() {
+    let minute = Duration::from_secs(60);
+    let pulls = |rendered, message: &str| says(rendered, true, "Preparing", message);
+    let mut course = Course::default();
+    course.read(&pulls(2, "0/2 images complete, pending: a, b"));
+    advance(minute).await;
+    course.read(&pulls(2, "0/2 images complete, pending: b, a"));
+    assert_eq!(course.stood(), minute, "they are told in any order");
+    course.read(&pulls(3, "0/3 images complete, pending: a, b, c"));
+    assert_eq!(course.stood(), minute);
+    course.read(&pulls(3, "1/3 images complete, pending: a, b"));
+    assert_eq!(course.stood(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_applies_for_minutes_is_told_to_be_busy() {
+    let mut course = Course::default();
+    let view = says(
+        2,
+        true,
+        "ApplyingUpdate",
+        "Device is applying renderedVersion: 2",
+    );
+    course.read(&view);
+    assert_eq!(course.busy(&view), None);
+    advance(BUSY).await;
+    let (reason, sentence) = course.busy(&view).unwrap();
+    assert!(
+        reason == "DeviceBusy" && sentence.contains("version 2"),
+        "{sentence}"
+    );
+}
