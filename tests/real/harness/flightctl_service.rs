@@ -50,6 +50,24 @@ pub struct FlightControlService {
     database: TempDir,
 }
 
+/// What someone may, in the words of the identity provider.
+#[derive(Clone, Copy, Debug)]
+pub enum Role {
+    /// Everything.
+    Admin,
+    /// Devices and fleets; not, for one, to take a device out of service.
+    Operator,
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Admin => "flightctl-admin",
+            Self::Operator => "flightctl-operator",
+        }
+    }
+}
+
 struct Ports {
     user: u16,
     agent: u16,
@@ -115,14 +133,19 @@ impl FlightControlService {
         &self.ca
     }
 
-    /// An administrator's token.
-    pub fn token(&self) -> String {
-        self.issuer.token(CLIENT_ID, "admin")
+    /// A token of someone with this role.
+    pub fn token(&self, role: Role) -> String {
+        self.issuer.token(CLIENT_ID, role.name())
     }
 
     /// A client of the user API, as the administrator.
     pub fn user(&self) -> Https {
-        Https::new(&self.url(), &self.ca, None).token(&self.token())
+        self.user_as(Role::Admin)
+    }
+
+    /// A client of the user API.
+    pub fn user_as(&self, role: Role) -> Https {
+        Https::new(&self.url(), &self.ca, None).token(&self.token(role))
     }
 
     /// A client of the agent API.
@@ -294,7 +317,7 @@ impl FlightControlService {
                 "clientSecret": "unused",
                 "enabled": true,
                 "organizationAssignment": {"type": "static", "organizationName": "default"},
-                "roleAssignment": {"type": "static", "roles": ["flightctl-admin"]},
+                "roleAssignment": {"type": "dynamic", "claimPath": ["roles"]},
                 "usernameClaim": ["preferred_username"],
             }},
         });

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -95,18 +95,16 @@ impl Https {
         let request = request
             .body(Full::from(bytes))
             .map_err(|error| error.to_string())?;
-        let response = self
-            .client
-            .request(request)
-            .await
-            .map_err(|error| format!("{error:?}"))?;
-        let status = response.status();
-        let bytes = response
-            .into_body()
-            .collect()
-            .await
-            .map_err(|error| error.to_string())?
-            .to_bytes();
-        Ok((status, serde_json::from_slice(&bytes).unwrap_or_default()))
+        let (parts, bytes) = self.send(request).await?.into_parts();
+        let value = serde_json::from_slice(&bytes).unwrap_or_default();
+        Ok((parts.status, value))
+    }
+
+    /// The whole answer to a request as it is.
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, String> {
+        let response = self.client.request(request).await;
+        let (parts, body) = response.map_err(|error| format!("{error:?}"))?.into_parts();
+        let body = body.collect().await.map_err(|error| error.to_string())?;
+        Ok(Response::from_parts(parts, body.to_bytes()))
     }
 }

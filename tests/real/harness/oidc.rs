@@ -85,8 +85,8 @@ impl Oidc {
         &self.url
     }
 
-    /// A token of `user` for `audience`.
-    pub fn token(&self, audience: &str, user: &str) -> String {
+    /// A token for `audience` of a user who has this role, and its name.
+    pub fn token(&self, audience: &str, role: &str) -> String {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .expect("it is later than 1970")
@@ -95,8 +95,9 @@ impl Oidc {
         let claims = json!({
             "iss": self.url,
             "aud": audience,
-            "sub": user,
-            "preferred_username": user,
+            "sub": role,
+            "preferred_username": role,
+            "roles": [role],
             "iat": now,
             "exp": now + LIFETIME.as_secs(),
         });

@@ -14,7 +14,7 @@ use vk_sandbox::flightctl::{Device, DeviceSpec, FlightControl, Options, start_ag
 use vk_sandbox::transport;
 
 use crate::agent_link::AgentLink;
-use crate::flightctl_service::FlightControlService;
+use crate::flightctl_service::{FlightControlService, Role};
 use crate::https::Https;
 
 const TOKEN: &str = "real-parts-token";
@@ -128,7 +128,8 @@ impl Service {
         Self {
             url: service.url(),
             ca_pem: service.ca_pem().to_owned(),
-            token: service.token(),
+            // All that the provider needs.
+            token: service.token(Role::Operator),
             devices: Vec::new(),
             api: Api::Real {
                 user: Box::new(service.user()),
@@ -151,9 +152,14 @@ impl Service {
         self.devices[number - 1].name()
     }
 
+    /// A device as the user API shows it. Blocks.
+    pub fn document(&self, device: &str) -> Value {
+        Handle::current().block_on(self.read(device))
+    }
+
     /// A device's specification. Blocks.
     pub fn spec(&self, device: &str) -> Value {
-        Handle::current().block_on(self.read(device))["spec"].take()
+        self.document(device)["spec"].take()
     }
 
     /// The applications in a device's specification. Blocks.
