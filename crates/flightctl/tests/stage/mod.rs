@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::rt::TokioExecutor;
 use jiff::Timestamp;
@@ -38,6 +38,9 @@ pub struct Stage {
     pub workloads: Workloads,
     /// The next write gets no answer, and takes effect after 25 s.
     pub late: Arc<AtomicBool>,
+    /// Devices read as `ConflictPaused`, as after Flight Control's database was put
+    /// back: it renders nothing for them until someone resumes them.
+    pub paused: Arc<AtomicBool>,
     start: Timestamp,
     begun: tokio::time::Instant,
     _controllers: Controllers,
@@ -87,6 +90,7 @@ impl Stage {
             token: TokenSource::fixed("secret"),
             workloads: Workloads::default(),
             late: Arc::default(),
+            paused: Arc::default(),
             start,
             begun: tokio::time::Instant::now(),
             provider: None,
@@ -100,19 +104,26 @@ impl Stage {
         let kube = || kube::Client::new(base.layer(http()), "default");
         let flightctl =
             Http::builder(TokioExecutor::new()).build(self.flightctl.endpoint().connector());
-        let late = self.late.clone();
+        let (late, paused) = (self.late.clone(), self.paused.clone());
         let flightctl = tower::service_fn(move |request: http::Request<Full<Bytes>>| {
-            let (flightctl, late): (Http<_, _>, _) = (flightctl.clone(), late.clone());
+            let flightctl: Http<_, _> = flightctl.clone();
+            let (late, paused) = (late.clone(), paused.clone());
             async move {
                 let write = request.method() == http::Method::PATCH;
-                if !write || !late.swap(false, Ordering::SeqCst) {
-                    return flightctl.request(request).await;
+                if write && late.swap(false, Ordering::SeqCst) {
+                    tokio::spawn(async move {
+                        tokio::time::sleep(Duration::from_secs(25)).await;
+                        let _ = flightctl.request(request).await;
+                    });
+                    return std::future::pending().await;
                 }
-                tokio::spawn(async move {
-                    tokio::time::sleep(Duration::from_secs(25)).await;
-                    let _ = flightctl.request(request).await;
-                });
-                std::future::pending().await
+                let (parts, body) = flightctl.request(request).await?.into_parts();
+                let mut body = body.collect().await?.to_bytes();
+                if paused.load(Ordering::SeqCst) {
+                    body = as_paused(&body);
+                }
+                let answer = http::Response::from_parts(parts, Full::new(body));
+                Ok::<_, tower::BoxError>(answer)
             }
         });
         let parts = Parts {
@@ -302,6 +313,22 @@ impl Stage {
             .find(|d| d.name() == name)
             .expect("a known device")
     }
+}
+
+/// An answer in which devices are paused.
+fn as_paused(body: &Bytes) -> Bytes {
+    let Ok(mut answer) = serde_json::from_slice::<Value>(body) else {
+        return body.clone();
+    };
+    let pause = |device: &mut Value| {
+        if let Some(summary) = device.pointer_mut("/status/summary/status") {
+            *summary = "ConflictPaused".into();
+        }
+    };
+    pause(&mut answer);
+    let listed = answer["items"].as_array_mut();
+    listed.into_iter().flatten().for_each(pause);
+    answer.to_string().into()
 }
 
 pub fn condition<'a>(object: &'a Value, kind: &str) -> &'a str {
