@@ -22,9 +22,10 @@ demo: ## The whole journey in one process: no cluster, no device; KEEP=1 stays f
 test: ## Unit, property and sandbox tests; needs nothing but cargo
 	$(CARGO) test --locked --workspace
 
-test-contract: ## Part of test: backends against the contract, the sandbox against recorded answers
+test-contract: ## Part of test: backends against the contract, provider and sandbox against recorded answers
 	$(CARGO) test --locked -p vk-provider
 	$(CARGO) test --locked -p vk-flightctl --test conformance
+	$(CARGO) test --locked -p vk-flightctl --test traces
 	$(CARGO) test --locked -p vk-sandbox --test flightctl_recorded
 
 test-integration: ## Part of test: lifecycle and journey in the sandbox
