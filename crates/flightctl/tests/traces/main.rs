@@ -96,6 +96,23 @@ async fn a_pod_comes_changes_its_image_and_goes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_device_goes_is_missed_and_comes_back() {
+    let story = Rig::replay("away", away).await;
+    let running = format!("Running ready {OLD}");
+    let told = [
+        "Pending",
+        "Pending ContainerCreating",
+        &running,
+        &format!("Unknown DeviceDisconnected {OLD}"),
+        &running,
+        &format!("Terminating {running}"),
+        "Terminating Failed ContainerStatusUnknown",
+        "gone",
+    ];
+    assert_eq!(story, told);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_image_that_no_registry_has_is_told_and_a_good_one_runs() {
     let story = Rig::replay("bad-image", bad_image).await;
     let told = [
