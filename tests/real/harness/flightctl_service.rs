@@ -138,6 +138,22 @@ impl FlightControlService {
         self.issuer.token(CLIENT_ID, role.name())
     }
 
+    /// Waits until a device's first sign of life is saved, some 15 s after it has
+    /// enrolled: until then every write makes it read as disconnected.
+    pub async fn has_seen(&self, device: &str) {
+        let path = format!("/api/v1/devices/{device}/lastseen");
+        let (user, begun) = (self.user(), Instant::now());
+        loop {
+            let answer = user.call(Method::GET, &path, None).await;
+            let (_, seen) = answer.expect("Flight Control answers");
+            if seen["lastSeen"].is_string() {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{device} is never seen: {seen}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     /// A client of the user API, as the administrator.
     pub fn user(&self) -> Https {
         self.user_as(Role::Admin)

@@ -112,6 +112,9 @@ impl Service {
             let agent = start_agent(link, spec, Clock::live(), stop.clone());
             real.devices.push(agent);
         }
+        for device in &real.devices {
+            service.has_seen(device.name()).await;
+        }
         real._stop = stop.drop_guard();
         real
     }

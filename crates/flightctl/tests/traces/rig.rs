@@ -115,17 +115,7 @@ impl Rig {
         let stop = CancellationToken::new();
         let clock = vk_sandbox::clock::Clock::live();
         let device = start_agent(link, spec, clock, stop.clone());
-        // Until its first sign of life is saved, some 15 s later, every write makes
-        // it read as disconnected.
-        let path = format!("/api/v1/devices/{}/lastseen", device.name());
-        let user = service.user();
-        loop {
-            let (_, seen) = user.call(http::Method::GET, &path, None).await.unwrap();
-            if seen["lastSeen"].is_string() {
-                break;
-            }
-            sleep(Duration::from_millis(200)).await;
-        }
+        service.has_seen(device.name()).await;
         let recorder = Recorder::new(device.name());
         let (https, told) = (service.user_as(Role::Operator), recorder.clone());
         let http = tower::service_fn(move |request: Request<Full<Bytes>>| {
