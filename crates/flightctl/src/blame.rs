@@ -84,8 +84,7 @@ impl<'a> Obstacle<'a> {
         }
         let update = &device.updating;
         let words = words(&update.message);
-        let failed = !update.active && update.reason == "Error";
-        if failed || (update.active && component(words).is_some()) {
+        if update.failed() || (update.active && component(words).is_some()) {
             return Some(Self::Refusal(Refusal::of(words)));
         }
         if !update.active || complete(words).is_none() {

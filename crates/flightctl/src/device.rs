@@ -241,6 +241,11 @@ impl AppStatus {
 }
 
 impl Updating {
+    /// The version was tried, and was not taken.
+    pub(crate) fn failed(&self) -> bool {
+        !self.active && self.reason == "Error"
+    }
+
     fn of(json: &Value) -> Self {
         Self {
             active: json["status"] == "True",
@@ -272,6 +277,18 @@ pub(crate) mod tests {
     use serde_json::json;
     use std::sync::Arc;
     use vk_provider::{PodChange, PodKey, PodRequest, Revision};
+
+    /// A device that says this of its update.
+    pub(crate) fn updating(active: bool, reason: &str, message: &str) -> DeviceView {
+        DeviceView {
+            updating: Updating {
+                active,
+                reason: reason.into(),
+                message: message.into(),
+            },
+            ..DeviceView::default()
+        }
+    }
 
     pub(crate) fn device(name: &str, labels: &[(&str, &str)]) -> DeviceView {
         DeviceView {

@@ -132,12 +132,7 @@ impl Hold {
                 words,
             } => ("BackOff", backing_off(words, images), left),
             Why::Refused { kind, words } => {
-                let word = if *kind == Kind::Config {
-                    CONFIG_ERROR
-                } else {
-                    CREATE_ERROR
-                };
-                ("Failed", format!("Error: {word}: {words}"), left)
+                ("Failed", format!("Error: {}: {words}", error(*kind)), left)
             }
             Why::Turn { words } => ("DeviceUpdateFailed", turn(device, words), ASK_AGAIN),
         };
@@ -159,6 +154,14 @@ pub(crate) fn backing_off(words: &str, images: &[String]) -> String {
     match images.iter().find(|image| blame::names_image(words, image)) {
         Some(image) => format!("Back-off pulling image \"{image}\": {words}"),
         None => words.to_owned(),
+    }
+}
+
+/// The kubelet's word for what is wrong with a pod whose images are there.
+pub(crate) fn error(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Config => CONFIG_ERROR,
+        Kind::Pull | Kind::Unit | Kind::Device => CREATE_ERROR,
     }
 }
 

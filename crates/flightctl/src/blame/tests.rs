@@ -1,5 +1,5 @@
 use super::*;
-use crate::device::Updating;
+use crate::device::tests::updating as says;
 use proptest::prelude::*;
 
 const UID: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
@@ -7,17 +7,6 @@ const LONG: &str = "registry.example/a/very/long/path/of/a/team/with/many/parts/
 
 fn app() -> String {
     format!("vk-{UID}")
-}
-
-fn says(active: bool, reason: &str, message: &str) -> DeviceView {
-    DeviceView {
-        updating: Updating {
-            active,
-            reason: reason.into(),
-            message: message.into(),
-        },
-        ..DeviceView::default()
-    }
 }
 
 fn invalid(message: &str) -> DeviceView {

@@ -3,7 +3,9 @@
 use super::{CREATING, Sight, Story, waiting};
 use crate::blame::{self, Kind, names, names_image};
 use crate::device::DeviceView;
-use crate::hold::{CONFIG_ERROR, CREATE_ERROR, PULL_BACK_OFF, PULL_ERROR, Why, backing_off, turn};
+use crate::hold::{
+    CONFIG_ERROR, CREATE_ERROR, PULL_BACK_OFF, PULL_ERROR, Why, backing_off, error, turn,
+};
 use crate::mapping::Member;
 
 impl Story<'_> {
@@ -30,7 +32,7 @@ impl Story<'_> {
             return;
         }
         self.trouble = self.refused(sight);
-        let failed = !update.active && update.reason == "Error";
+        let failed = update.failed();
         let retrying = update.message.contains("retrying");
         let said = blame::words(&update.message);
         let ours = names(said, sight.app);
@@ -72,14 +74,7 @@ impl Story<'_> {
                     self.all(&waiting(PULL_BACK_OFF, words.as_str()));
                 }
             }
-            Why::Refused { kind, words } => {
-                let word = if *kind == Kind::Config {
-                    CONFIG_ERROR
-                } else {
-                    CREATE_ERROR
-                };
-                self.all(&waiting(word, words.as_str()));
-            }
+            Why::Refused { kind, words } => self.all(&waiting(error(*kind), words.as_str())),
             Why::Turn { words } => self.not_started(&turn(&device.shown(), words)),
         }
     }
@@ -87,7 +82,7 @@ impl Story<'_> {
     /// What an update that does not get on says, if it is about this pod, or holds it up.
     fn refused(&self, sight: &Sight<'_>) -> Option<(&'static str, String)> {
         let update = &sight.device.updating;
-        let failed = !update.active && update.reason == "Error";
+        let failed = update.failed();
         let retrying = update.active && update.message.contains("retrying");
         let said = blame::words(&update.message);
         let mut members = self.expected.members.iter();

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::api::core::v1::{PodSpec, Sysctl};
 use vk_provider::podspec::{Refusal, Refusals};
 
 use crate::quadlet::{Key, TextError, Unit, Value, is_name};
@@ -68,11 +68,7 @@ fn is_none(spec: &PodSpec) -> bool {
 }
 
 fn resolver(spec: &PodSpec, refusals: &mut Refusals) {
-    let config = spec.dns_config.as_ref();
-    let servers = config.and_then(|c| c.nameservers.as_deref());
-    let servers = servers.unwrap_or_default();
-    let searches = config.and_then(|c| c.searches.as_deref());
-    let searches = searches.unwrap_or_default();
+    let (servers, searches) = (servers(spec), searches(spec));
     if is_none(spec) {
         refusals.unless(
             !servers.is_empty(),
@@ -104,6 +100,24 @@ fn resolver(spec: &PodSpec, refusals: &mut Refusals) {
     }
 }
 
+fn servers(spec: &PodSpec) -> &[String] {
+    let config = spec.dns_config.as_ref();
+    let all = config.and_then(|c| c.nameservers.as_deref());
+    all.unwrap_or_default()
+}
+
+fn searches(spec: &PodSpec) -> &[String] {
+    let config = spec.dns_config.as_ref();
+    let all = config.and_then(|c| c.searches.as_deref());
+    all.unwrap_or_default()
+}
+
+fn settings(spec: &PodSpec) -> &[Sysctl] {
+    let context = spec.security_context.as_ref();
+    let all = context.and_then(|c| c.sysctls.as_deref());
+    all.unwrap_or_default()
+}
+
 /// `ndots:2`, `use-vc`.
 fn options(spec: &PodSpec) -> impl Iterator<Item = String> {
     let config = spec.dns_config.as_ref();
@@ -118,11 +132,7 @@ fn options(spec: &PodSpec) -> impl Iterator<Item = String> {
 }
 
 fn sysctls(spec: &PodSpec, refusals: &mut Refusals) {
-    let all = spec
-        .security_context
-        .as_ref()
-        .and_then(|c| c.sysctls.as_ref());
-    for (index, sysctl) in all.into_iter().flatten().enumerate() {
+    for (index, sysctl) in settings(spec).iter().enumerate() {
         let path = format!("spec.securityContext.sysctls[{index}]");
         let of = |prefixes: &[&str]| prefixes.iter().any(|p| sysctl.name.starts_with(p));
         let why = if Value::plain(&sysctl.name).is_err() || sysctl.name.contains('/') {
@@ -169,18 +179,11 @@ pub(super) fn write(spec: &PodSpec, on: On, unit: &mut Unit) -> Result<(), Refus
             set(host, &format!("{name}:{}", alias.ip), "spec.hostAliases")?;
         }
     }
-    let config = spec.dns_config.as_ref();
     let path = "spec.dnsConfig";
-    for server in config
-        .and_then(|c| c.nameservers.as_ref())
-        .into_iter()
-        .flatten()
-    {
+    for server in servers(spec) {
         set(dns, server, path)?;
     }
-    let searches = config
-        .and_then(|c| c.searches.as_deref())
-        .unwrap_or_default();
+    let searches = searches(spec);
     for domain in searches {
         set(search, domain, path)?;
     }
@@ -197,11 +200,7 @@ pub(super) fn write(spec: &PodSpec, on: On, unit: &mut Unit) -> Result<(), Refus
             set(option, NO_OPTION, path)?;
         }
     }
-    let all = spec
-        .security_context
-        .as_ref()
-        .and_then(|c| c.sysctls.as_ref());
-    for sysctl in all.into_iter().flatten() {
+    for sysctl in settings(spec) {
         let path = "spec.securityContext.sysctls";
         let value = match on {
             On::Container => setting(&sysctl.name, &sysctl.value),

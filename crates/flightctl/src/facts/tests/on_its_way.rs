@@ -2,18 +2,7 @@
 
 use super::*;
 use crate::blame::Kind;
-use crate::device::Updating;
-
-fn updating(active: bool, reason: &str, message: &str) -> DeviceView {
-    DeviceView {
-        updating: Updating {
-            active,
-            reason: reason.into(),
-            message: message.into(),
-        },
-        ..DeviceView::default()
-    }
-}
+use crate::device::tests::updating;
 
 #[test]
 fn an_update_that_names_our_image_says_how_the_pull_goes() {

@@ -3,17 +3,13 @@
 use tokio::time::advance;
 
 use super::*;
-use crate::device::tests::device;
+use crate::device::tests::{device, updating};
 
 fn says(rendered: u64, active: bool, reason: &str, message: &str) -> DeviceView {
     let mut view = device("a", &[]);
     view.rendered = rendered;
     view.reported = 1;
-    view.updating = Updating {
-        active,
-        reason: reason.into(),
-        message: message.into(),
-    };
+    view.updating = updating(active, reason, message).updating;
     view
 }
 

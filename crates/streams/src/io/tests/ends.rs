@@ -15,12 +15,7 @@ async fn a_session_dropped_without_an_outcome_tells_that_it_failed() {
 
 #[tokio::test]
 async fn a_failure_is_told_even_when_there_is_no_room_left() {
-    let (handle, _running, mut client) = start_spdy(ALL);
-    let session = tokio::spawn(Session::accept(handle, SPDY, ALL));
-    let [error, ..] = client
-        .open_kinds([Kind::Error, Kind::Stdin, Kind::Stdout, Kind::Stderr])
-        .await;
-    let mut session = session.await.unwrap().unwrap();
+    let (mut session, _running, mut client, [error, ..]) = whole_session().await;
     let mut stdout = session.stdout.take().unwrap();
     // Writes until nothing more goes: nobody reads.
     let endless = async { while stdout.write(&[0; 1024]).await.is_ok() {} };
@@ -73,12 +68,7 @@ async fn a_session_that_is_given_up_before_it_began_is_told_as_a_failure() {
 
 #[tokio::test]
 async fn a_client_that_hangs_up_breaks_every_stream() {
-    let (handle, running, mut client) = start_spdy(ALL);
-    let session = tokio::spawn(Session::accept(handle, SPDY, ALL));
-    client
-        .open_kinds([Kind::Error, Kind::Stdin, Kind::Stdout, Kind::Stderr])
-        .await;
-    let session = session.await.unwrap().unwrap();
+    let (session, running, client, _) = whole_session().await;
     drop(client);
     session.ending.gone().cancelled().await;
     let error = session.stdin.unwrap().read_u8().await.unwrap_err();
@@ -106,12 +96,7 @@ async fn a_client_that_breaks_the_protocol_is_told_and_cut_off() {
 
 #[tokio::test]
 async fn a_reset_is_an_error_to_the_reader_and_the_writer() {
-    let (handle, _running, mut client) = start_spdy(ALL);
-    let session = tokio::spawn(Session::accept(handle, SPDY, ALL));
-    let [_, stdin, stdout, _] = client
-        .open_kinds([Kind::Error, Kind::Stdin, Kind::Stdout, Kind::Stderr])
-        .await;
-    let session = session.await.unwrap().unwrap();
+    let (session, _running, mut client, [_, stdin, stdout, _]) = whole_session().await;
     client.send(stdin, b"x").await;
     client.protocol.reset(stdin, ResetStatus::CANCEL);
     client.protocol.reset(stdout, ResetStatus::CANCEL);
@@ -153,12 +138,7 @@ async fn a_connection_on_which_nothing_moves_is_closed() {
 /// A client takes a connection that just ends for success.
 #[tokio::test(start_paused = true)]
 async fn a_session_on_which_nothing_moves_is_told_as_a_failure() {
-    let (handle, running, mut client) = start_spdy(ALL);
-    let session = tokio::spawn(Session::accept(handle, SPDY, ALL));
-    let [error, ..] = client
-        .open_kinds([Kind::Error, Kind::Stdin, Kind::Stdout, Kind::Stderr])
-        .await;
-    let session = session.await.unwrap().unwrap();
+    let (session, running, mut client, [error, ..]) = whole_session().await;
     session.ending.gone().cancelled().await;
     drop(session);
     let (data, _) = client.drain().await;

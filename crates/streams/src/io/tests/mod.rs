@@ -146,6 +146,16 @@ fn start_spdy(options: Options) -> (Handle, Running, Client<Connection>) {
     )
 }
 
+/// A session with all its streams: the error stream, input, output, error output.
+async fn whole_session() -> (Session, Running, Client<Connection>, [StreamId; 4]) {
+    let (handle, running, mut client) = start_spdy(ALL);
+    let session = tokio::spawn(Session::accept(handle, SPDY, ALL));
+    let streams = client
+        .open_kinds([Kind::Error, Kind::Stdin, Kind::Stdout, Kind::Stderr])
+        .await;
+    (session.await.unwrap().unwrap(), running, client, streams)
+}
+
 fn websocket_client(remote: Remote) -> Channels {
     use Direction::{Read, Write};
     let Remote::WebSocket(version, encoding) = remote else {

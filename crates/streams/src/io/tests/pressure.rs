@@ -23,12 +23,7 @@ async fn taken_while_nobody_reads(client: &mut Client<Connection>, stdin: Stream
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_does_not_read_stops_the_client_until_it_does() {
-    let (handle, _running, mut client) = start_spdy(ALL);
-    let session = tokio::spawn(Session::accept(handle, SPDY, ALL));
-    let [_, stdin, ..] = client
-        .open_kinds([Kind::Error, Kind::Stdin, Kind::Stdout, Kind::Stderr])
-        .await;
-    let mut session = session.await.unwrap().unwrap();
+    let (mut session, _running, mut client, [_, stdin, ..]) = whole_session().await;
     let mut reader = session.stdin.take().unwrap();
     let taken = taken_while_nobody_reads(&mut client, stdin).await;
     assert!(
@@ -88,12 +83,7 @@ async fn with_flow_control_a_reader_that_does_not_read_holds_up_its_own_stream_a
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_is_dropped_takes_everything() {
-    let (handle, _running, mut client) = start_spdy(ALL);
-    let session = tokio::spawn(Session::accept(handle, SPDY, ALL));
-    let [_, stdin, ..] = client
-        .open_kinds([Kind::Error, Kind::Stdin, Kind::Stdout, Kind::Stderr])
-        .await;
-    let mut session = session.await.unwrap().unwrap();
+    let (mut session, _running, mut client, [_, stdin, ..]) = whole_session().await;
     let reader = session.stdin.take();
     let taken = taken_while_nobody_reads(&mut client, stdin).await;
     drop(reader);
