@@ -4,6 +4,7 @@ mod heal;
 mod offers;
 mod put;
 mod tidy;
+mod told;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,14 +13,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::WatchStream;
 use tracing::info;
 use vk_provider::{
     Admission, Backend, BackendError, Capabilities, Change, Clock, Exec, Grace, InputNeeds,
-    Listing, Logs, NodeSet, NodeUse, PodCx, PodFacts, PodKey, PodRequest, Reach, Uid, Verdict,
+    Listing, Logs, NodeSet, NodeUse, PodCx, PodKey, PodRequest, Uid,
 };
 
 use crate::client::Client;
@@ -28,10 +28,8 @@ use crate::device::DeviceView;
 use crate::follow::Follower;
 use crate::hold::Hold;
 use crate::mapping;
-use crate::place::{ALIAS_LABEL, DEVICE_KEY, NoPlace};
-use crate::placed::{Placed, Stage};
-use crate::report;
-use crate::select::is_label_value;
+use crate::place::{DEVICE_KEY, NoPlace};
+use crate::placed::Stage;
 use crate::world::{Summary, World};
 use crate::writer::{self, Writers};
 
@@ -106,122 +104,6 @@ impl FlightControl {
 
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Facts of one pod as the world stands.
-    fn facts(world: &mut World, uid: &Uid, now: Timestamp) -> Option<PodFacts> {
-        let seq = world.next_sequence();
-        let placed = world.pod(uid)?;
-        let mut facts = PodFacts::new(placed.key.clone(), placed.node.clone(), seq);
-        match &placed.stage {
-            // Nothing is at the remote yet.
-            Stage::Reserved => return None,
-            Stage::Gone => facts.ended = true,
-            Stage::DeviceDeleted => {
-                facts.ended = true;
-                let what = match world.device(&placed.device) {
-                    Some(device) if device.decommissioned() => "decommissioned in",
-                    _ => "deleted from",
-                };
-                facts.verdict = Some(Verdict::Fail {
-                    reason: "DeviceDeleted".into(),
-                    message: format!("Device {} was {what} Flight Control", placed.device),
-                    disruption: None,
-                });
-            }
-            Stage::Written { .. } | Stage::Withdrawn { .. } | Stage::Removed { .. } => {}
-        }
-        if let Some(device) = world.device(&placed.device) {
-            let since = now.checked_sub(world.away_for(&placed.device));
-            let refusal = world.refusal(&placed.device);
-            describe(&mut facts, placed, device, (since.unwrap_or(now), refusal));
-        }
-        if facts.applied.is_some() && facts.reach == Reach::Reachable {
-            let ended = facts.ended;
-            world.with_told(uid, |placed| placed.heard.ended = ended);
-        }
-        Some(facts)
-    }
-
-    /// Facts of the next pod that changed, or a look at one that waits.
-    fn next_change(&self) -> Option<Change> {
-        let mut world = self.world();
-        if let Some(key) = world.take_look() {
-            return Some(Change::Look(key));
-        }
-        loop {
-            let uid = world.take_dirty()?;
-            if let Some(facts) = Self::facts(&mut world, &uid, self.clock.now()) {
-                Self::tell(&mut world, &uid);
-                return Some(Change::Facts(Box::new(facts)));
-            }
-            if let Some(key) = world.is_waiting(&uid) {
-                return Some(Change::Look(key));
-            }
-        }
-    }
-
-    /// The pod's story as the device tells it, each word once.
-    fn tell(world: &mut World, uid: &Uid) {
-        let Some(placed) = world.pod(uid) else { return };
-        let Some(device) = world.device(&placed.device) else {
-            return;
-        };
-        let applied = placed.applied(device).is_some();
-        let refusal = world.refusal(&placed.device);
-        let Some(seen) = report::containers(placed, device, applied, refusal) else {
-            return;
-        };
-        let news = report::events(placed, device, applied, &seen);
-        world.with_told(uid, |placed| {
-            for event in news {
-                if let Some(events) = &placed.events
-                    && placed.told.insert(event.reason)
-                {
-                    if event.warning {
-                        events.warning(event.reason, &event.message);
-                    } else {
-                        events.normal(event.reason, &event.message);
-                    }
-                }
-            }
-        });
-    }
-}
-
-/// Fills facts with what the device says; `since` is when it was found to be
-/// disconnected, if it is, and `refusal` what it refuses that is none of ours.
-fn describe(
-    facts: &mut PodFacts,
-    placed: &Placed,
-    device: &DeviceView,
-    (since, refusal): (Timestamp, Option<(&'static str, &str)>),
-) {
-    facts.accepted = placed.accepted(device);
-    facts.applied = placed.applied(device);
-    if device.disconnected() {
-        facts.reach = report::unreachable(device, since);
-    }
-    facts.host_ips.extend(device.address);
-    facts.pod_ips.extend(device.address);
-    for (label, value) in [
-        (DEVICE_KEY, Some(&device.name)),
-        (ALIAS_LABEL, device.alias.as_ref()),
-    ] {
-        if let Some(value) = value.filter(|v| is_label_value(v)) {
-            facts.labels.insert(label.into(), value.clone());
-        }
-    }
-    let there = matches!(
-        placed.stage,
-        Stage::Written { .. } | Stage::Withdrawn { .. }
-    );
-    if there
-        && let Some(seen) = report::containers(placed, device, facts.applied.is_some(), refusal)
-    {
-        facts.containers = seen.containers;
-        facts.init = seen.init;
-        facts.ended |= seen.ended && facts.reach == Reach::Reachable;
     }
 }
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body_util::Full;
+use jiff::Timestamp;
 
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
