@@ -3,8 +3,8 @@
 //! The marker is one JSON file of the application, at the application's root,
 //! where nothing of a user ever stands: Flight Control keeps inline files as
 //! they are, in `Device.spec` and in what devices are given, and unit files are
-//! not touched by it. It changes only with the pod's revision: any change of an
-//! application restarts its containers.
+//! not touched by it. It changes only when the application is written for another
+//! reason: any change of an application restarts its containers.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,6 +20,9 @@ pub const MARKER_FILE: &str = "virtual-kubelet.json";
 /// Longer ones are not ours: names in it are bounded by Kubernetes, containers
 /// by the size of a pod (1.5 MiB in etcd, and these are its names alone).
 pub(crate) const MARKER_LIMIT: usize = 256 * 1024;
+
+/// What [`over`] adds to one: the field's name and a number.
+pub(crate) const STAMP: usize = 40;
 
 /// Fields of an application that we never set and that change what runs.
 /// Others are left alone: a newer service may fill in some of its own.
@@ -65,6 +68,9 @@ struct Content {
     /// everyone on the device reads this file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     items: Vec<String>,
+    /// The generation of the device's spec that it was written over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    over: Option<i64>,
 }
 
 impl Marker {
@@ -122,12 +128,53 @@ impl Marker {
             digest: digest(files),
             expected: expected.clone(),
             items,
+            over: None,
         };
-        // Plain strings, lists and maps with string keys always become JSON.
-        let mut text = serde_json::to_string_pretty(&content).unwrap_or_default();
-        text.push('\n');
-        InlineFile::new(MARKER_FILE, text)
+        InlineFile::new(MARKER_FILE, content.text())
     }
+}
+
+impl Content {
+    fn text(&self) -> String {
+        // Plain strings, lists and maps with string keys always become JSON.
+        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+}
+
+/// An application of ours as it is written over this generation of its device's spec.
+///
+/// An agent passes over, without a word and until it restarts, every spec that is
+/// letter for letter one that has failed (Flight Control,
+/// `internal/agent/device/spec/queue.go`): another try has to be told from the one
+/// before.
+pub(crate) fn over(app: &Value, generation: i64) -> Value {
+    written(app, Some(generation))
+}
+
+/// What takes the place of `old`: after an edit by others, and where nothing is to be
+/// changed, it is as it was written, so that nothing restarts.
+pub(crate) fn in_place_of(old: &Value, new: &Value, generation: i64) -> Value {
+    let (before, after) = (content(old), content(new));
+    let same = |b: &Content| {
+        let after = after.as_ref();
+        after.is_some_and(|a| a.revision == b.revision && a.digest == b.digest)
+    };
+    let before = before.filter(same);
+    written(new, before.map_or(Some(generation), |b| b.over))
+}
+
+fn written(app: &Value, over: Option<i64>) -> Value {
+    let mut app = app.clone();
+    let text = content(&app).map(|content| Content { over, ..content }.text());
+    let files = app.get_mut("inline").and_then(Value::as_array_mut);
+    let mut files = files.into_iter().flatten();
+    let file = files.find(|file| file.get("path").and_then(Value::as_str) == Some(MARKER_FILE));
+    if let (Some(file), Some(text)) = (file.and_then(|f| f.get_mut("content")), text) {
+        *file = text.into();
+    }
+    app
 }
 
 /// What an application of ours holds.

@@ -150,11 +150,11 @@ async fn an_application_of_ours_that_someone_keeps_taking_out_is_put_back_and_to
     let stage = Stage::new(1, 0, 1).await;
     stage.create(pod("p", NODE, "nginx:alpine"));
     stage.ready("p").await;
-    let ours = stage.spec_applications("device-1");
+    let ours = stage.applications("device-1");
     for _ in 0..3 {
         stage.edit_applications("device-1", &json!([])).await;
         see(&stage, "ours again", || {
-            stage.spec_applications("device-1") == ours
+            stage.applications("device-1") == ours
         })
         .await;
     }

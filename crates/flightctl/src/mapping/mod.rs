@@ -41,7 +41,7 @@ use vk_provider::environment::Placement;
 use vk_provider::{BackendError, PodRequest, Uid};
 
 use crate::items::{FILE_LIMIT, Item};
-use crate::marker::{MARKER_LIMIT, Marker};
+use crate::marker::{MARKER_LIMIT, Marker, STAMP};
 use crate::quadlet::is_name;
 use crate::types::Application;
 use shape::Shape;
@@ -166,7 +166,7 @@ pub fn workload(
         });
     }
     let marker = marker.file(&Expected::of(pod), items, &inline);
-    if marker.content.len() > MARKER_LIMIT {
+    if marker.content.len() + STAMP > MARKER_LIMIT {
         return Err(BackendError::Unsupported {
             field: "spec.containers".to_owned(),
             message: format!(

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Change;
 use crate::device::DeviceView;
 use crate::items::{DEVICE_LIMIT, Item, Seen};
-use crate::marker::Marker;
+use crate::marker::{self, Marker};
 use crate::private::Private;
 
 /// A write to be.
@@ -25,6 +25,7 @@ pub(super) fn plan(view: &DeviceView, changes: &[&Change], cluster: &str) -> Pla
     let mut spec = Spec {
         apps: view.applications.clone(),
         items: view.items.clone(),
+        generation: view.generation,
         operations: Vec::new(),
     };
     let left = changes.iter().map(|c| spec.apply(c, cluster)).collect();
@@ -51,6 +52,8 @@ pub(super) fn plan(view: &DeviceView, changes: &[&Change], cluster: &str) -> Pla
 struct Spec {
     apps: Vec<Value>,
     items: Option<Vec<Seen>>,
+    /// What it is written over.
+    generation: i64,
     operations: Vec<Value>,
 }
 
@@ -67,7 +70,7 @@ impl Spec {
         match (change, place) {
             (Change::Put(workload), Some(place)) => {
                 if let Some(app) = self.apps.get_mut(place) {
-                    *app = workload.app.clone();
+                    *app = marker::in_place_of(app, &workload.app, self.generation);
                 }
             }
             (Change::Restore(before), Some(place)) => {
@@ -75,7 +78,9 @@ impl Spec {
                     *app = before.clone();
                 }
             }
-            (Change::Put(workload), None) => self.apps.push(workload.app.clone()),
+            (Change::Put(workload), None) => {
+                self.apps.push(marker::over(&workload.app, self.generation));
+            }
             // Without its application it has been taken out meanwhile, and its
             // files with it.
             (Change::Refresh { .. } | Change::Restore(_), None) => return None,
@@ -237,7 +242,8 @@ mod tests {
         }
         let put = put("text");
         let both = after(&spec, &[&put]);
-        assert_eq!(both["applications"], json!([theirs, other, ours]));
+        let written = marker::over(&ours, 0);
+        assert_eq!(both["applications"], json!([theirs, other, written]));
         let spec = json!({"applications": [ours, theirs]});
         assert_eq!(after(&spec, &[&remove])["applications"], json!([theirs]));
     }
@@ -271,6 +277,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_again_is_told_from_what_was_refused_and_what_stands_stays() {
+        let at = |generation: i64, apps: Value| {
+            let metadata = json!({"name": "a", "generation": generation});
+            let doc = json!({"metadata": metadata, "spec": {"applications": apps}});
+            let view = DeviceView::of(&doc).unwrap();
+            let patch = plan(&view, &[&put("text")], "cluster").patch?;
+            let operations = patch.as_array().unwrap().iter();
+            let mut apps = operations.filter(|o| o["path"] == "/spec/applications");
+            Some(apps.next()?["value"].clone())
+        };
+        let first = at(3, json!([])).unwrap();
+        let again = at(5, json!([])).unwrap();
+        assert_ne!(first, again);
+        assert!(Marker::intact(&again[0]));
+        assert_eq!(Marker::of(&first[0]), Marker::of(&again[0]));
+        assert!(at(7, again).is_none(), "it stands there");
+        let mut edited = first.clone();
+        edited[0]["inline"][1]["content"] = json!("[Container]");
+        assert_eq!(at(7, edited), Some(first), "as it ran before the edit");
+        assert!(at(7, json!([app("cluster")])).is_none(), "of an earlier process");
+    }
+
+    #[test]
     fn a_refresh_touches_one_item_and_only_beside_its_application() {
         let spec = json!({"applications": [], "config": [foreign("theirs")]});
         let here = after(&spec, &[&put("text")]);
@@ -295,7 +324,8 @@ mod tests {
         let before = after(&json!({}), &[&put("text")]);
         let mut newer = after(&before, &[&put("newer")]);
         newer["applications"][0]["inline"] = json!([]);
-        let restored = after(&newer, &[&Change::Restore(app("cluster"))]);
+        let ran = before["applications"][0].clone();
+        let restored = after(&newer, &[&Change::Restore(ran)]);
         assert_eq!(restored["applications"], before["applications"]);
         assert_eq!(restored["config"], newer["config"], "its files are newer");
         let none = json!({"applications": [], "config": []});

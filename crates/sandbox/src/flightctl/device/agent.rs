@@ -66,6 +66,8 @@ enum Outcome {
 #[derive(Debug, Default)]
 struct Version {
     number: String,
+    /// The service's digest of the device's spec that it was rendered from.
+    hash: String,
     apps: Vec<App>,
     /// `None`: some cannot be read, and the whole version is refused.
     files: Option<Files>,
@@ -84,8 +86,10 @@ pub(crate) struct Agent<L, R> {
     status: DeviceStatus,
     pushed: Option<DeviceStatus>,
     current: Version,
-    /// The version that failed; it is dead until the agent restarts.
-    failed: Option<String>,
+    /// Digests of the specs that failed: whatever number they come with, they are
+    /// passed over without a word until the agent restarts (Flight Control,
+    /// `internal/agent/device/spec/queue.go`).
+    failed: BTreeSet<String>,
     boots: u32,
 }
 
@@ -110,10 +114,11 @@ impl<L: Link, R: Runtime> Agent<L, R> {
             pushed: None,
             current: Version {
                 number: "0".into(),
+                hash: String::new(),
                 apps: Vec::new(),
                 files: Some(Files::new()),
             },
-            failed: None,
+            failed: BTreeSet::new(),
             boots: 0,
         }
     }
@@ -129,8 +134,8 @@ impl<L: Link, R: Runtime> Agent<L, R> {
                 Some(command) = commands.recv() => End::Again(command),
                 end = self.session() => end,
             };
-            // A failed version is tried once more by the next run.
-            self.failed = None;
+            // What failed is tried once more by the next run.
+            self.failed.clear();
             self.pushed = None;
             match end {
                 End::Over => return,
@@ -204,8 +209,7 @@ impl<L: Link, R: Runtime> Agent<L, R> {
             self.push().await;
             return Outcome::Decommissioned;
         }
-        let dead = self.failed.as_ref() == Some(&desired.number);
-        if dead || desired.number == self.current.number {
+        if self.failed.contains(&desired.hash) || desired.number == self.current.number {
             return Outcome::Done;
         }
         let number = desired.number.clone();
@@ -225,7 +229,7 @@ impl<L: Link, R: Runtime> Agent<L, R> {
                 let image = element(&image);
                 let why = format!("While Preparing: prefetch failed for {image}: {why}");
                 self.rolling_back().await;
-                self.fail(number, &why).await;
+                self.fail(desired.hash, &why).await;
                 return Outcome::Done;
             }
         }
@@ -243,13 +247,12 @@ impl<L: Link, R: Runtime> Agent<L, R> {
             Ok(()) => {
                 self.runtime.forget_pulls();
                 self.current = desired;
-                self.failed = None;
                 self.status.config.rendered_version.clone_from(&number);
                 let message = format!("Updated to desired renderedVersion: {number}");
                 self.condition("Updating", "False", "Updated", &message);
                 self.push().await;
             }
-            Err(why) => self.fail(number, &why).await,
+            Err(why) => self.fail(desired.hash, &why).await,
         }
         Outcome::Done
     }
@@ -351,9 +354,9 @@ impl<L: Link, R: Runtime> Agent<L, R> {
         self.updating("RollingBack", &message).await;
     }
 
-    async fn fail(&mut self, number: String, why: &str) {
+    async fn fail(&mut self, hash: String, why: &str) {
         self.runtime.forget_pulls();
-        self.failed = Some(number);
+        self.failed.insert(hash);
         let time = self.clock.now().strftime("%Y-%m-%d %H:%M:%S");
         let message = format!("[{time}] {why}");
         self.condition("Updating", "False", "Error", &message);
@@ -385,6 +388,7 @@ impl Version {
         let apps = doc["spec"]["applications"].as_array();
         Self {
             number: number(doc),
+            hash: annotation(doc, "device-controller/renderedSpecHash").to_owned(),
             apps: apps.into_iter().flatten().map(App::read).collect(),
             files: files::read(&doc["spec"]),
         }
@@ -392,10 +396,13 @@ impl Version {
 }
 
 fn number(doc: &Value) -> String {
-    doc["metadata"]["annotations"]["device-controller/renderedVersion"]
+    annotation(doc, "device-controller/renderedVersion").to_owned()
+}
+
+fn annotation<'a>(doc: &'a Value, name: &str) -> &'a str {
+    doc["metadata"]["annotations"][name]
         .as_str()
         .unwrap_or_default()
-        .to_owned()
 }
 
 /// What failed, as messages name it.
