@@ -101,6 +101,16 @@ impl<'a> Obstacle<'a> {
         })
     }
 
+    /// Whether a device has only begun with its version, for the first time or once more:
+    /// that tells nothing of how far it will get. An agent that waits for images begins
+    /// anew each time that it looks for them.
+    pub fn is_yet_to_show(device: &DeviceView) -> bool {
+        let update = &device.updating;
+        let words = words(&update.message);
+        let told = complete(words).is_some() || component(words).is_some();
+        update.active && update.reason == "Preparing" && !told
+    }
+
     /// The device's words.
     pub fn words(&self) -> &'a str {
         match self {

@@ -25,6 +25,8 @@ pub(super) struct Course {
     version: u64,
     /// What the device says.
     said: Option<Said>,
+    /// The last of it that told how far it is.
+    told: Option<Said>,
     /// It has said something else since this version was first read.
     moved: bool,
     /// Since when it says this, of this version.
@@ -67,8 +69,11 @@ impl Course {
         if anew || other {
             self.says = now;
         }
-        if !self.said.as_ref().is_some_and(|s| s.is_as_far_as(&said)) {
-            self.stands = now;
+        if self.told.is_none() || !Obstacle::is_yet_to_show(view) {
+            if !self.told.as_ref().is_some_and(|s| s.is_as_far_as(&said)) {
+                self.stands = now;
+            }
+            self.told = Some(said.clone());
         }
         self.moved = !anew && (self.moved || other);
         self.version = view.rendered;

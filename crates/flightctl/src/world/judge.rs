@@ -7,7 +7,7 @@ use vk_provider::{Revision, Uid};
 
 use super::World;
 use super::course::Course;
-use crate::blame::{self, Judgement, Kind, OnItsWay};
+use crate::blame::{self, Judgement, Kind, Obstacle, OnItsWay};
 use crate::device::DeviceView;
 use crate::hold::{Why, images_of};
 use crate::mapping::Expected;
@@ -88,7 +88,10 @@ impl World {
 
     fn course_of(&mut self, course: &mut Course, view: &DeviceView, uids: &[Uid]) -> Vec<GivesWay> {
         let Some(obstacle) = course.obstacle(view) else {
-            self.refuses(course, view, course.busy(view));
+            // What kept it from its version may keep it again.
+            if !Obstacle::is_yet_to_show(view) {
+                self.refuses(course, view, course.busy(view));
+            }
             if view.reported >= view.rendered && !view.updating.active {
                 self.got_there(course, view, uids);
             }

@@ -197,7 +197,7 @@ async fn a_unit_that_no_generator_takes_is_found_by_halves_and_its_neighbours_ru
     stage.devices[0].script(Script::image(BAD).generator_rejects());
     twenty(&stage, &["bad"]);
     // Six versions, each of them at the device's next poll.
-    all_run(&stage, 90).await;
+    all_run(&stage, 100).await;
     see(&stage, "CreateContainerError", || {
         waits_for(&stage, "bad") == "CreateContainerError"
     })
