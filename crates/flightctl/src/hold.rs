@@ -117,6 +117,11 @@ impl Hold {
         matches!(self.why, Why::Refused { .. }) && !self.trying && self.until <= Instant::now()
     }
 
+    /// Each try starts anew what runs of the pod: they are as far apart as can be.
+    pub fn disturbs(&mut self, uid: &Uid) {
+        self.until = Instant::now() + back_off(uid, DOUBLINGS + 1);
+    }
+
     /// It had its turn, and could not be written: that is no refusal.
     pub fn not_tried(&mut self) {
         self.trying = false;

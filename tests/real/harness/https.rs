@@ -82,6 +82,10 @@ impl Https {
         path: &str,
         body: Option<&Value>,
     ) -> Result<(StatusCode, Value), String> {
+        let kind = match method {
+            Method::PATCH => "application/json-patch+json",
+            _ => "application/json",
+        };
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base));
@@ -89,7 +93,7 @@ impl Https {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
         if body.is_some() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
+            request = request.header(header::CONTENT_TYPE, kind);
         }
         let bytes = body.map(Value::to_string).unwrap_or_default();
         let request = request

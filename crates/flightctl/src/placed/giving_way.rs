@@ -67,7 +67,11 @@ impl Placed {
     /// It gave way: the device's spec is without what it does not take.
     pub(crate) fn gave_way(&mut self, how: &WayBack, revision: Revision, why: Why, after: u64) {
         let uid = &self.key.uid;
-        self.hold = Some(Hold::new(uid, revision, why, self.hold.as_ref()));
+        let mut hold = Hold::new(uid, revision, why, self.hold.as_ref());
+        if matches!(how, WayBack::Restore(_)) && matches!(hold.why, Why::Refused { .. }) {
+            hold.disturbs(uid);
+        }
+        self.hold = Some(hold);
         let version = None;
         let marker = match how {
             WayBack::Restore(app) => Marker::of(app),

@@ -296,7 +296,10 @@ mod tests {
         let mut edited = first.clone();
         edited[0]["inline"][1]["content"] = json!("[Container]");
         assert_eq!(at(7, edited), Some(first), "as it ran before the edit");
-        assert!(at(7, json!([app("cluster")])).is_none(), "of an earlier process");
+        assert!(
+            at(7, json!([app("cluster")])).is_none(),
+            "of an earlier process"
+        );
     }
 
     #[test]

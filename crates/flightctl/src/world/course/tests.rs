@@ -52,7 +52,10 @@ async fn an_image_that_comes_is_progress_and_a_newcomers_version_is_none() {
     course.read(&pulls(3, "0/3 images complete, pending: a, b, c"));
     assert_eq!(course.stood(), minute);
     // It looks for them once more.
-    course.read(&pulls(3, "Device is preparing an update to renderedVersion: 3"));
+    course.read(&pulls(
+        3,
+        "Device is preparing an update to renderedVersion: 3",
+    ));
     advance(minute).await;
     course.read(&pulls(3, "0/3 images complete, pending: a, b, c"));
     assert_eq!(course.stood(), 2 * minute);

@@ -3,6 +3,7 @@
 //!
 //! What a pod is given is compared with what its containers' processes see.
 
+mod bad;
 mod confined;
 mod given;
 mod life;
@@ -147,10 +148,20 @@ impl Edge {
 
     /// Waits, and says what the device and Flight Control say if it never comes.
     pub fn until(&mut self, what: &str, condition: impl Fn(&Self) -> bool) -> Duration {
+        self.within(crate::PATIENCE, what, condition)
+    }
+
+    /// The same with another patience.
+    pub fn within(
+        &mut self,
+        patience: Duration,
+        what: &str,
+        condition: impl Fn(&Self) -> bool,
+    ) -> Duration {
         let begun = Instant::now();
         while !condition(self) {
             self.world.provider.assert_alive();
-            if begun.elapsed() > crate::PATIENCE {
+            if begun.elapsed() > patience {
                 panic!("never: {what}\n{}", self.story());
             }
             std::thread::sleep(Duration::from_millis(50));

@@ -258,7 +258,7 @@ async fn two_bad_ones_at_once_are_both_found() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bad_update_leaves_what_runs_and_its_neighbours_as_they_are() {
+async fn a_bad_update_keeps_the_old_one_running_and_its_neighbours_as_they_are() {
     let stage = stage().await;
     twenty(&stage, &[]);
     all_run(&stage, 60).await;
@@ -279,7 +279,12 @@ async fn a_bad_update_leaves_what_runs_and_its_neighbours_as_they_are() {
         "{status}"
     );
     assert_eq!(running(&stage), 19);
-    undisturbed(&journal(&stage));
+    // Each try starts the old one anew, and there are few of them.
+    let all = journal(&stage);
+    let ends = all.iter().filter(|e| e.event == Occurrence::Stop);
+    let ended: Vec<&str> = ends.map(|e| e.app.as_str()).collect();
+    assert!(ended.len() <= 3, "{ended:?}");
+    assert_eq!(BTreeSet::from_iter(ended).len(), 1);
     // And when its image is there it follows, and it alone.
     stage.devices[0].script(Script::image(BAD).pull(Pull::Local));
     see(&stage, "the new image", || {

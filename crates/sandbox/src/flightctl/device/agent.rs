@@ -239,6 +239,11 @@ impl<L: Link, R: Runtime> Agent<L, R> {
                 let image = element(&image);
                 let why = format!("While Preparing: prefetch failed for {image}: {why}");
                 self.rolling_back().await;
+                self.start_anew(|old| {
+                    let mut new = desired.apps.iter().filter(|app| app.name == old.name);
+                    new.any(|app| !app.same_content(old))
+                })
+                .await;
                 self.fail(desired.hash, &why).await;
                 return Outcome::Done;
             }
@@ -287,6 +292,11 @@ impl<L: Link, R: Runtime> Agent<L, R> {
         if let Err(why) = config {
             self.rolling_back().await;
             self.keep_again(&files);
+            let stays = |old: &App| {
+                let mut new = desired.apps.iter().filter(|app| app.name == old.name);
+                new.any(|app| app.same_content(old))
+            };
+            self.start_anew(|old| !stays(old)).await;
             return Err(format!("While ApplyingUpdate: {why}"));
         }
         let desired = &desired.apps;
@@ -332,6 +342,28 @@ impl<L: Link, R: Runtime> Agent<L, R> {
             }
         }
         Ok(())
+    }
+
+    /// What a version that failed would have changed is started anew as it was, though
+    /// nothing of the version was applied: an agent goes back from it as to another one.
+    async fn start_anew(&self, changed: impl Fn(&App) -> bool) {
+        let changed: Vec<&App> = self
+            .current
+            .apps
+            .iter()
+            .filter(|app| changed(app))
+            .collect();
+        if changed.is_empty() {
+            return;
+        }
+        for app in &changed {
+            self.runtime.remove(&app.name, true).await;
+        }
+        self.runtime.reload().await;
+        for app in changed {
+            // It ran before; nobody is left to tell if it does not now.
+            let _ = self.runtime.start(app).await;
+        }
     }
 
     /// The files of the version that goes on: they could be written before.
