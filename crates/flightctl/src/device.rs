@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::items::{Seen, environment_item, volumes_item};
+use crate::ports::{Published, published};
 
 /// What the provider needs of a device.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,6 +33,8 @@ pub struct DeviceView {
     pub reported: u64,
     /// `spec.applications`, whole and in order.
     pub applications: Vec<Value>,
+    /// What they publish on the device, as far as can be read.
+    pub ports: Vec<Published>,
     /// `spec.config` in order, without what is in it; `None` where there is no list.
     pub items: Option<Vec<Seen>>,
     /// `status.applications` by name.
@@ -98,6 +101,8 @@ impl DeviceView {
                 .find(|c| c["type"] == kind)
         };
         let spec_valid = condition("SpecValid");
+        let applications = json["spec"]["applications"].as_array();
+        let applications = applications.cloned().unwrap_or_default();
         Some(Self {
             name: meta["name"].as_str()?.to_owned(),
             alias: labels.get("alias").filter(|a| !a.is_empty()).cloned(),
@@ -109,10 +114,8 @@ impl DeviceView {
             rendered: number(&meta["annotations"]["device-controller/renderedVersion"])
                 .unwrap_or_default(),
             reported: number(&status["config"]["renderedVersion"]).unwrap_or_default(),
-            applications: json["spec"]["applications"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default(),
+            ports: published(&applications),
+            applications,
             items: json["spec"]["config"]
                 .as_array()
                 .map(|items| items.iter().map(Seen::of).collect()),

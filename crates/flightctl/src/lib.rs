@@ -10,7 +10,7 @@
 //! ```
 //!
 //! - Pure: [`device`] (reads a device), [`fleet`] (device to node), [`place`]
-//!   (pod to device), [`mapping`] and [`quadlet`] (pod to units), [`items`]
+//!   (pod to device), [`ports`] (what is published there), [`mapping`] and [`quadlet`] (pod to units), [`items`]
 //!   (its files), [`marker`] (whose application it is), [`facts`] and [`report`] (status to facts),
 //!   [`blame`] and [`search`] (who keeps a device from its version), [`contest`] (patience with
 //!   other writers).
@@ -38,6 +38,7 @@ pub mod marker;
 pub mod metrics;
 pub mod place;
 pub mod placed;
+pub mod ports;
 mod private;
 pub mod quadlet;
 pub mod report;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use vk_provider::PodRequest;
 use vk_provider::quantity::{Amount, Resources, pod_requests};
 
+use crate::ports::HostPorts;
 use crate::select;
 
 /// Annotation: a label selector over the device's labels.
@@ -16,6 +17,9 @@ pub const DEVICE_KEY: &str = "flightctl.io/device";
 const DEVICE_ID_KEY: &str = "flightctl.io/device-id";
 /// Pod label that tells the chosen device's alias.
 pub const ALIAS_LABEL: &str = "flightctl.io/device-alias";
+
+/// Devices that a message names, of many: enough to see what is wrong.
+const NAMED: usize = 5;
 
 /// One device of the pod's node.
 #[derive(Clone, Debug)]
@@ -38,8 +42,17 @@ pub struct Candidate {
     pub siblings: usize,
     /// Pods on it.
     pub pods: usize,
-    /// Host ports that its pods publish: port and protocol.
-    pub ports: Vec<(i32, String)>,
+    /// Host ports that are taken.
+    pub ports: Vec<Taken>,
+}
+
+/// Ports of a device that a pod cannot have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Which.
+    pub ports: HostPorts,
+    /// The application of someone else that publishes them; none of a pod's.
+    pub by: Option<String>,
 }
 
 /// Why there is no device.
@@ -82,7 +95,7 @@ pub fn place(
     let mut open: Vec<&&Candidate> = matching
         .iter()
         .filter(|c| c.closed.is_none() && wanted.exceeds(&c.free).is_none())
-        .filter(|c| !c.ports.iter().any(|used| ports.contains(used)))
+        .filter(|c| clash(&ports, c).is_none())
         .collect();
     open.sort_by(|a, b| {
         let key = |c: &Candidate| (c.siblings, c.pods);
@@ -213,7 +226,25 @@ fn shown_names(wanted: &Resources) -> Vec<&str> {
     names
 }
 
-fn not_now(wanted: &Resources, ports: &[(i32, String)], matching: &[&Candidate]) -> NoPlace {
+/// The first port that a pod wants and cannot have there, and who has it.
+fn clash<'a>(wanted: &'a [HostPorts], device: &'a Candidate) -> Option<(&'a HostPorts, &'a Taken)> {
+    wanted.iter().find_map(|port| {
+        let mut taken = device.ports.iter();
+        Some((port, taken.find(|taken| taken.ports.clash(port))?))
+    })
+}
+
+/// `a: 8080/TCP of the application web`.
+fn taken(wanted: &[HostPorts], device: &Candidate) -> Option<String> {
+    let (port, taken) = clash(wanted, device)?;
+    let name = device.alias.as_ref().unwrap_or(&device.name);
+    Some(match &taken.by {
+        Some(by) => format!("{name}: {port}, by the application {by}"),
+        None => format!("{name}: {port}, by another pod"),
+    })
+}
+
+fn not_now(wanted: &Resources, ports: &[HostPorts], matching: &[&Candidate]) -> NoPlace {
     let open: Vec<&&Candidate> = matching.iter().filter(|c| c.closed.is_none()).collect();
     if open.is_empty() {
         let why: Vec<String> = matching
@@ -225,24 +256,23 @@ fn not_now(wanted: &Resources, ports: &[(i32, String)], matching: &[&Candidate])
                     c.closed.as_ref()?
                 ))
             })
-            .take(5)
+            .take(NAMED)
             .collect();
         return NoPlace::NotNow(format!(
             "No matching device takes pods now ({})",
             why.join("; ")
         ));
     }
-    let clash = open
+    let clashes: Vec<String> = open
         .iter()
-        .any(|c| wanted.exceeds(&c.free).is_none() && c.ports.iter().any(|p| ports.contains(p)));
-    if clash {
-        let wanted: Vec<String> = ports
-            .iter()
-            .map(|(port, proto)| format!("{port}/{proto}"))
-            .collect();
+        .filter(|c| wanted.exceeds(&c.free).is_none())
+        .filter_map(|c| taken(ports, c))
+        .take(NAMED)
+        .collect();
+    if !clashes.is_empty() {
         return NoPlace::NotNow(format!(
-            "The host port {} is taken on every device with room",
-            wanted.join(", ")
+            "A host port of the pod is taken on every device with room ({})",
+            clashes.join("; ")
         ));
     }
     let roomiest = open
@@ -264,18 +294,16 @@ fn not_now(wanted: &Resources, ports: &[(i32, String)], matching: &[&Candidate])
     ))
 }
 
-/// Host ports of a pod: port and protocol.
-pub fn host_ports(pod: &PodRequest) -> Vec<(i32, String)> {
+/// Host ports of a pod.
+pub fn host_ports(pod: &PodRequest) -> Vec<HostPorts> {
     let spec = pod.spec();
     spec.containers
         .iter()
         .chain(spec.init_containers.iter().flatten())
         .flat_map(|c| c.ports.iter().flatten())
         .filter_map(|p| {
-            Some((
-                p.host_port?,
-                p.protocol.clone().unwrap_or_else(|| "TCP".into()),
-            ))
+            let protocol = p.protocol.as_deref().unwrap_or("TCP");
+            HostPorts::one(p.host_port?.into(), protocol, p.host_ip.as_deref())
         })
         .collect()
 }
@@ -452,20 +480,27 @@ mod tests {
     #[test]
     fn a_host_port_is_given_to_one_pod_of_a_device() {
         let mut devices = [candidate("a", 4000, 4000), candidate("b", 4000, 4000)];
-        devices[0].ports = vec![(8080, "TCP".into())];
+        let used = |protocol: &str, by: Option<&str>| {
+            vec![Taken {
+                ports: HostPorts::one(8080, protocol, None).unwrap(),
+                by: by.map(str::to_owned),
+            }]
+        };
+        devices[0].ports = used("TCP", None);
         assert_eq!(place(&publishing(8080), &none(), &devices).unwrap(), "b");
         assert_eq!(place(&publishing(8081), &none(), &devices).unwrap(), "a");
-        devices[1].ports = vec![(8080, "UDP".into())];
+        devices[1].ports = used("UDP", None);
         assert_eq!(
             place(&publishing(8080), &none(), &devices).unwrap(),
             "b",
             "another protocol"
         );
-        devices[1].ports = vec![(8080, "TCP".into())];
-        assert!(matches!(
-            place(&publishing(8080), &none(), &devices),
-            Err(NoPlace::NotNow(m)) if m.contains("host port 8080/TCP")
-        ));
+        devices[1].ports = used("TCP", Some("web"));
+        let Err(NoPlace::NotNow(message)) = place(&publishing(8080), &none(), &devices) else {
+            panic!()
+        };
+        let each = "(a: 8080/TCP, by another pod; b: 8080/TCP, by the application web)";
+        assert!(message.ends_with(each), "{message}");
     }
 
     #[test]

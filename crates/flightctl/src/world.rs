@@ -324,6 +324,8 @@ impl World {
             }
         }
         let opened = view.usable() && !known.is_some_and(DeviceView::usable);
+        // A port of someone else may be free again.
+        let opened = opened || known.is_some_and(|known| known.ports != view.ports);
         self.copies.retain(|(device, _), _| *device != name);
         self.adopt(&view);
         let known = self.devices.get(&name);

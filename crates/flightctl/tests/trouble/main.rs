@@ -18,6 +18,7 @@ mod devices;
 mod echo;
 mod edits;
 mod pace;
+mod ports;
 mod refusals;
 
 use std::time::Duration;
