@@ -27,6 +27,7 @@ pub mod console;
 pub mod contest;
 pub mod device;
 mod echo;
+mod edit;
 pub mod facts;
 pub mod fleet;
 pub mod follow;
