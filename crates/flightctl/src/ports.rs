@@ -206,8 +206,7 @@ fn range_of(text: &str) -> Option<(u16, u16)> {
     (first <= last).then_some((first, last))
 }
 
-/// Empty, `0.0.0.0` and `::` are every address.
-#[expect(clippy::option_option, reason = "unreadable is not every address")]
+/// Empty, `0.0.0.0` and `::` are every address; the outer `None` is none that can be read.
 fn addressed(text: &str) -> Option<Option<IpAddr>> {
     if text.is_empty() {
         return Some(None);
