@@ -35,6 +35,10 @@ async fn pass(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
 }
 
+async fn pass_ms(milliseconds: u64) {
+    tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+}
+
 /// Looks again and again: what devices and Flight Control hold wakes nobody.
 async fn see(stage: &Stage, what: &str, done: impl Fn() -> bool) {
     stage

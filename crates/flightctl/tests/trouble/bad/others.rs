@@ -142,6 +142,10 @@ async fn a_pod_whose_units_never_start_says_so_and_is_nobody_elses_trouble() {
     .await;
     let words = message(&stage, "bad");
     assert!(words.contains("started none of its units"), "{words}");
+    assert!(
+        words.contains("the device says: Not started: vk-"),
+        "{words}"
+    );
     assert_eq!(phase(&stage, "bad"), "Pending");
     pass(300).await;
     undisturbed(&journal(&stage));
