@@ -25,7 +25,6 @@ use vk_provider::{
 use crate::client::Client;
 use crate::console::Console;
 use crate::device::DeviceView;
-use crate::edit::Edit;
 use crate::follow::Follower;
 use crate::hold::Hold;
 use crate::mapping;

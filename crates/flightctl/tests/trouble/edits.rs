@@ -200,6 +200,8 @@ async fn after_a_restart_the_device_on_the_pods_label_keeps_it() {
     let apps = stage.spec_applications("device-2");
     stage.edit_applications("device-1", &apps).await;
     see(&stage, "both run", || runs(&stage) == [1, 1]).await;
+    // And both say so: nothing but the label tells them apart.
+    pass(30).await;
     stage.start_provider().await;
     see(&stage, "one copy", || runs(&stage) == [0, 1]).await;
     pass(120).await;
