@@ -36,6 +36,9 @@ use crate::writer::{self, Writers};
 /// Before every device has been read once nothing can be placed; ask again soon.
 const SYNC_RETRY: Duration = Duration::from_secs(1);
 
+/// Someone else changed an application of ours.
+const CHANGED: &str = "ChangedByOthers";
+
 /// Between looks whether a write that got no answer has taken effect.
 const LANDED: Duration = Duration::from_secs(5);
 
@@ -171,7 +174,7 @@ impl Backend for FlightControl {
         if !known {
             mapping::check(pod, &self.privileged)?;
         }
-        let (device, done, restoring) = {
+        let (device, done, edit) = {
             let mut world = self.world();
             if world.pod(&pod.key.uid).is_none() {
                 let device = world
@@ -189,7 +192,7 @@ impl Backend for FlightControl {
                 if let Some(hold) = Hold::found(&pod.pod, &pod.spec_revision) {
                     world.keep_out(&pod.key.uid, hold);
                 }
-                (device, false, false)
+                (device, false, None)
             } else {
                 let label = pod.pod.metadata.labels.as_ref();
                 let label = label.and_then(|all| all.get(DEVICE_KEY));
@@ -210,31 +213,34 @@ impl Backend for FlightControl {
                     && matches!(placed.stage, Stage::Written { .. })
                     && device.is_some_and(|d| d.owner.is_none());
                 if restoring && let Some(wait) = placed.contest.wait() {
+                    let message = format!(
+                        "someone keeps changing {} on device {} in Flight Control; it is put back in {} s",
+                        placed.app,
+                        placed.device,
+                        wait.as_secs() + 1
+                    );
+                    world.with_told(&pod.key.uid, |placed| placed.contest.told = true);
                     return Err(BackendError::Waiting {
-                        reason: "ChangedByOthers".into(),
-                        message: format!(
-                            "someone keeps changing {} on device {} in Flight Control; it is put back in {} s",
-                            placed.app,
-                            placed.device,
-                            wait.as_secs() + 1
-                        ),
+                        reason: CHANGED.into(),
+                        message,
                         retry: Some(wait),
                     });
                 }
                 let started = device.and_then(|d| placed.started(d));
                 let done = started.as_ref() == Some(&pod.spec_revision);
-                (placed.device.clone(), done, restoring)
+                let edit = device.filter(|_| restoring).map(|d| placed.edit(d));
+                (placed.device.clone(), done, edit)
             }
         };
         self.wake.notify_one();
         if done {
-            self.refresh(pod, &device, restoring, cx).await?;
+            self.refresh(pod, &device, edit.is_some(), cx).await?;
         } else {
             self.world().turn(&pod.key, &pod.spec_revision)?;
             self.put(pod, &device, cx).await?;
         }
-        if restoring {
-            self.world().with_told(&pod.key.uid, |p| p.contest.again());
+        if let Some(edit) = edit {
+            self.put_back(&pod.key.uid, &edit, cx);
         }
         Ok(())
     }

@@ -17,6 +17,8 @@ const CALM: Duration = Duration::from_secs(600);
 pub struct Contest {
     times: u32,
     last: Option<Instant>,
+    /// That it will be done was told.
+    pub(crate) told: bool,
 }
 
 impl Contest {

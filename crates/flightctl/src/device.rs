@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::items::{Seen, environment_item, volumes_item};
+use crate::ports::{Published, published};
 
 /// What the provider needs of a device.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,6 +33,8 @@ pub struct DeviceView {
     pub reported: u64,
     /// `spec.applications`, whole and in order.
     pub applications: Vec<Value>,
+    /// What they publish on the device, as far as can be read.
+    pub ports: Vec<Published>,
     /// `spec.config` in order, without what is in it; `None` where there is no list.
     pub items: Option<Vec<Seen>>,
     /// `status.applications` by name.
@@ -42,6 +45,13 @@ pub struct DeviceView {
     pub spec_invalid: Option<String>,
     /// `status.summary.status`.
     pub summary: String,
+    /// Flight Control has noted no sign of life of it yet. It saves them in batches
+    /// some 15 s apart, and until the first each write of the spec makes a device read
+    /// as disconnected; what tells is `status.updated`, which of one that went silent
+    /// is unknown too.
+    pub unseen: bool,
+    /// `status.applicationsSummary.info`: the agent's words about its applications.
+    pub words: String,
     /// `status.lifecycle.status`.
     pub lifecycle: String,
     /// `systemInfo.bootID`: another one after each start of the machine.
@@ -98,6 +108,8 @@ impl DeviceView {
                 .find(|c| c["type"] == kind)
         };
         let spec_valid = condition("SpecValid");
+        let applications = json["spec"]["applications"].as_array();
+        let applications = applications.cloned().unwrap_or_default();
         Some(Self {
             name: meta["name"].as_str()?.to_owned(),
             alias: labels.get("alias").filter(|a| !a.is_empty()).cloned(),
@@ -109,10 +121,8 @@ impl DeviceView {
             rendered: number(&meta["annotations"]["device-controller/renderedVersion"])
                 .unwrap_or_default(),
             reported: number(&status["config"]["renderedVersion"]).unwrap_or_default(),
-            applications: json["spec"]["applications"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default(),
+            ports: published(&applications),
+            applications,
             items: json["spec"]["config"]
                 .as_array()
                 .map(|items| items.iter().map(Seen::of).collect()),
@@ -127,6 +137,9 @@ impl DeviceView {
                 .filter(|c| c["status"] == "False")
                 .map(|c| c["message"].as_str().unwrap_or_default().to_owned()),
             summary: text(&status["summary"]["status"]).unwrap_or_default(),
+            unseen: status["summary"]["status"] == "Unknown"
+                && text(&status["updated"]["status"]).is_some_and(|word| word != "Unknown"),
+            words: text(&status["applicationsSummary"]["info"]).unwrap_or_default(),
             lifecycle: text(&status["lifecycle"]["status"]).unwrap_or_default(),
             boot: text(&info["bootID"]),
             architecture: text(&info["architecture"]).map(|a| match a.as_str() {
@@ -168,7 +181,13 @@ impl DeviceView {
 
     /// Flight Control has not heard of it for five minutes.
     pub fn disconnected(&self) -> bool {
-        self.summary == "Unknown"
+        self.summary == "Unknown" && !self.unseen
+    }
+
+    /// It has just enrolled, or was written down before it did: nothing was heard of
+    /// it yet. One that has reported a version was, whatever is saved of that.
+    pub fn not_yet_seen(&self) -> bool {
+        self.unseen && self.reported == 0
     }
 
     /// It is on its way out, or gone but for its record: Flight Control refuses
@@ -220,7 +239,8 @@ impl DeviceView {
             return Some("decommissioned".into());
         }
         match self.summary.as_str() {
-            "Unknown" => Some("offline".into()),
+            "Unknown" if self.disconnected() => Some("offline".into()),
+            "Unknown" if self.not_yet_seen() => Some("not seen yet by Flight Control".into()),
             "PoweredOff" => Some("powered off".into()),
             "AwaitingReconnect" | "ConflictPaused" => Some(format!("paused ({})", self.summary)),
             // Until it has reported, nothing is known of what it can run.
@@ -383,6 +403,24 @@ pub(crate) mod tests {
         assert_eq!(device.spec_invalid.as_deref(), Some("bad"));
         assert!(device.updating.active);
         assert!(device.closed().unwrap().contains("Fleet/x"));
+    }
+
+    #[test]
+    fn a_device_whose_first_sign_of_life_is_not_saved_is_not_disconnected() {
+        let of = |updated: Value, version: &str| {
+            let read = DeviceView::of(&json!({"metadata": {"name": "d"}, "status": {
+                "summary": {"status": "Unknown"}, "updated": {"status": updated},
+                "config": {"renderedVersion": version},
+                "systemInfo": {"architecture": "amd64"}}}))
+            .unwrap();
+            (read.disconnected(), read.not_yet_seen(), read.usable())
+        };
+        for went_silent in [json!("Unknown"), json!(""), json!(null)] {
+            assert_eq!(of(went_silent.clone(), "3"), (true, false, false));
+            assert_eq!(of(went_silent, ""), (true, false, false));
+        }
+        assert_eq!(of(json!("OutOfDate"), ""), (false, true, false));
+        assert_eq!(of(json!("OutOfDate"), "3"), (false, false, true));
     }
 
     #[test]

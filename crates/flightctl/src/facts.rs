@@ -13,6 +13,7 @@ mod on_its_way;
 
 use vk_provider::{ContainerFact, ContainerState, Terminated};
 
+use crate::blame::names;
 use crate::device::{AppStatus, DeviceView};
 use crate::hold::{CREATE_ERROR, Why};
 use crate::mapping::{Expected, Member, Policy, Role, app_id};
@@ -244,9 +245,12 @@ impl Story<'_> {
             ));
             self.ended = true;
         } else if sight.settled {
-            let message = "the device has started none of its units: no container of it was ever created; the device's journal says why";
-            self.all(&waiting(CREATE_ERROR, message));
-            self.trouble = Some((CREATE_ERROR, message.to_owned()));
+            let mut message = "the device has started none of its units: no container of it was ever created; the device's journal says why".to_owned();
+            if let Some(words) = words(&sight.device.words, sight.app) {
+                message.push_str(&format!("; the device says: {words}"));
+            }
+            self.all(&waiting(CREATE_ERROR, message.as_str()));
+            self.trouble = Some((CREATE_ERROR, message));
         }
     }
 
@@ -412,6 +416,14 @@ impl Story<'_> {
             trouble: self.trouble,
         }
     }
+}
+
+/// What the agent says of this application, of all it says: what it says of its
+/// neighbours is not the pod's.
+fn words(all: &str, app: &str) -> Option<String> {
+    let ours = all.split(", ").filter(|words| names(words, app));
+    let ours: Vec<&str> = ours.collect();
+    (!ours.is_empty()).then(|| ours.join(", "))
 }
 
 /// `n/m`.

@@ -329,8 +329,8 @@ impl Follower {
         world
             .pods()
             .filter(|p| {
-                // A device that has just enrolled reads as disconnected until its
-                // first heartbeat is saved: what was just written is looked for anyway.
+                // One that is back reads as disconnected until a heartbeat is saved:
+                // what was just written is looked for anyway.
                 world
                     .device(&p.device)
                     .is_some_and(|d| p.unsettled(d) && (!d.disconnected() || !p.settled()))

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! - Pure: [`device`] (reads a device), [`fleet`] (device to node), [`place`]
-//!   (pod to device), [`mapping`] and [`quadlet`] (pod to units), [`items`]
+//!   (pod to device), [`ports`] (what is published there), [`mapping`] and [`quadlet`] (pod to units), [`items`]
 //!   (its files), [`marker`] (whose application it is), [`facts`] and [`report`] (status to facts),
 //!   [`blame`] and [`search`] (who keeps a device from its version), [`contest`] (patience with
 //!   other writers).
@@ -27,6 +27,7 @@ pub mod console;
 pub mod contest;
 pub mod device;
 mod echo;
+mod edit;
 pub mod facts;
 pub mod fleet;
 pub mod follow;
@@ -38,6 +39,7 @@ pub mod marker;
 pub mod metrics;
 pub mod place;
 pub mod placed;
+pub mod ports;
 mod private;
 pub mod quadlet;
 pub mod report;

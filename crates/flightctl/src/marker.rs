@@ -26,9 +26,10 @@ pub(crate) const STAMP: usize = 40;
 
 /// Fields of an application that we never set and that change what runs.
 /// Others are left alone: a newer service may fill in some of its own.
-const CHANGES_IT: [&str; 6] = ["envVars", "image", "ports", "resources", "runAs", "volumes"];
+pub(crate) const CHANGES_IT: [&str; 6] =
+    ["envVars", "image", "ports", "resources", "runAs", "volumes"];
 
-fn is_empty(value: Option<&Value>) -> bool {
+pub(crate) fn is_empty(value: Option<&Value>) -> bool {
     match value {
         None | Some(Value::Null) => true,
         Some(Value::String(text)) => text.is_empty(),

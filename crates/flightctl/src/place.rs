@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use vk_provider::PodRequest;
 use vk_provider::quantity::{Amount, Resources, pod_requests};
 
+use crate::ports::HostPorts;
 use crate::select;
 
 /// Annotation: a label selector over the device's labels.
@@ -16,6 +17,9 @@ pub const DEVICE_KEY: &str = "flightctl.io/device";
 const DEVICE_ID_KEY: &str = "flightctl.io/device-id";
 /// Pod label that tells the chosen device's alias.
 pub const ALIAS_LABEL: &str = "flightctl.io/device-alias";
+
+/// Devices that a message names, of many: enough to see what is wrong.
+const NAMED: usize = 5;
 
 /// One device of the pod's node.
 #[derive(Clone, Debug)]
@@ -38,8 +42,17 @@ pub struct Candidate {
     pub siblings: usize,
     /// Pods on it.
     pub pods: usize,
-    /// Host ports that its pods publish: port and protocol.
-    pub ports: Vec<(i32, String)>,
+    /// Host ports that are taken.
+    pub ports: Vec<Taken>,
+}
+
+/// Ports of a device that a pod cannot have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Which.
+    pub ports: HostPorts,
+    /// The application of someone else that publishes them; none of a pod's.
+    pub by: Option<String>,
 }
 
 /// Why there is no device.
@@ -82,7 +95,7 @@ pub fn place(
     let mut open: Vec<&&Candidate> = matching
         .iter()
         .filter(|c| c.closed.is_none() && wanted.exceeds(&c.free).is_none())
-        .filter(|c| !c.ports.iter().any(|used| ports.contains(used)))
+        .filter(|c| clash(&ports, c).is_none())
         .collect();
     open.sort_by(|a, b| {
         let key = |c: &Candidate| (c.siblings, c.pods);
@@ -213,7 +226,25 @@ fn shown_names(wanted: &Resources) -> Vec<&str> {
     names
 }
 
-fn not_now(wanted: &Resources, ports: &[(i32, String)], matching: &[&Candidate]) -> NoPlace {
+/// The first port that a pod wants and cannot have there, and who has it.
+fn clash<'a>(wanted: &'a [HostPorts], device: &'a Candidate) -> Option<(&'a HostPorts, &'a Taken)> {
+    wanted.iter().find_map(|port| {
+        let mut taken = device.ports.iter();
+        Some((port, taken.find(|taken| taken.ports.clash(port))?))
+    })
+}
+
+/// `a: 8080/TCP of the application web`.
+fn taken(wanted: &[HostPorts], device: &Candidate) -> Option<String> {
+    let (port, taken) = clash(wanted, device)?;
+    let name = device.alias.as_ref().unwrap_or(&device.name);
+    Some(match &taken.by {
+        Some(by) => format!("{name}: {port}, by the application {by}"),
+        None => format!("{name}: {port}, by another pod"),
+    })
+}
+
+fn not_now(wanted: &Resources, ports: &[HostPorts], matching: &[&Candidate]) -> NoPlace {
     let open: Vec<&&Candidate> = matching.iter().filter(|c| c.closed.is_none()).collect();
     if open.is_empty() {
         let why: Vec<String> = matching
@@ -225,24 +256,23 @@ fn not_now(wanted: &Resources, ports: &[(i32, String)], matching: &[&Candidate])
                     c.closed.as_ref()?
                 ))
             })
-            .take(5)
+            .take(NAMED)
             .collect();
         return NoPlace::NotNow(format!(
             "No matching device takes pods now ({})",
             why.join("; ")
         ));
     }
-    let clash = open
+    let clashes: Vec<String> = open
         .iter()
-        .any(|c| wanted.exceeds(&c.free).is_none() && c.ports.iter().any(|p| ports.contains(p)));
-    if clash {
-        let wanted: Vec<String> = ports
-            .iter()
-            .map(|(port, proto)| format!("{port}/{proto}"))
-            .collect();
+        .filter(|c| wanted.exceeds(&c.free).is_none())
+        .filter_map(|c| taken(ports, c))
+        .take(NAMED)
+        .collect();
+    if !clashes.is_empty() {
         return NoPlace::NotNow(format!(
-            "The host port {} is taken on every device with room",
-            wanted.join(", ")
+            "A host port of the pod is taken on every device with room ({})",
+            clashes.join("; ")
         ));
     }
     let roomiest = open
@@ -264,224 +294,19 @@ fn not_now(wanted: &Resources, ports: &[(i32, String)], matching: &[&Candidate])
     ))
 }
 
-/// Host ports of a pod: port and protocol.
-pub fn host_ports(pod: &PodRequest) -> Vec<(i32, String)> {
+/// Host ports of a pod.
+pub fn host_ports(pod: &PodRequest) -> Vec<HostPorts> {
     let spec = pod.spec();
     spec.containers
         .iter()
         .chain(spec.init_containers.iter().flatten())
         .flat_map(|c| c.ports.iter().flatten())
         .filter_map(|p| {
-            Some((
-                p.host_port?,
-                p.protocol.clone().unwrap_or_else(|| "TCP".into()),
-            ))
+            let protocol = p.protocol.as_deref().unwrap_or("TCP");
+            HostPorts::one(p.host_port?.into(), protocol, p.host_ip.as_deref())
         })
         .collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::device::tests::request;
-    use std::sync::Arc;
-
-    fn candidate(name: &str, cpu: i64, free: i64) -> Candidate {
-        let amounts = |cpu: i64| {
-            Resources::new()
-                .with("cpu", Amount::milli(cpu))
-                .with("memory", Amount::units(8 << 30))
-                .with("pods", Amount::units(110))
-        };
-        Candidate {
-            name: name.into(),
-            alias: None,
-            labels: [("zone".to_owned(), name.to_owned())].into(),
-            allocatable: amounts(cpu),
-            free: amounts(free),
-            unheard: false,
-            closed: None,
-            siblings: 0,
-            pods: 0,
-            ports: Vec::new(),
-        }
-    }
-
-    fn annotated(key: &str, value: &str) -> PodRequest {
-        let mut request = request("a", "1", "100m", "128Mi");
-        let mut pod = (*request.pod).clone();
-        pod.metadata.annotations = Some([(key.to_owned(), value.to_owned())].into());
-        request.pod = Arc::new(pod);
-        request
-    }
-
-    fn selecting(key: &str, value: &str) -> PodRequest {
-        let mut request = request("a", "1", "100m", "128Mi");
-        let mut pod = (*request.pod).clone();
-        pod.spec.as_mut().unwrap().node_selector =
-            Some([(key.to_owned(), value.to_owned())].into());
-        request.pod = Arc::new(pod);
-        request
-    }
-
-    fn none() -> BTreeMap<String, String> {
-        BTreeMap::new()
-    }
-
-    #[test]
-    fn spreads_over_the_devices() {
-        let pod = request("a", "1", "100m", "128Mi");
-        let mut devices = [candidate("a", 4000, 4000), candidate("b", 4000, 4000)];
-        assert_eq!(place(&pod, &none(), &devices).unwrap(), "a");
-        devices[0].siblings = 1;
-        assert_eq!(place(&pod, &none(), &devices).unwrap(), "b");
-    }
-
-    #[test]
-    fn larger_than_any_device_says_what_the_user_expects() {
-        let pod = request("a", "1", "100", "1000Gi");
-        let devices = [candidate("a", 7500, 100), candidate("b", 4000, 100)];
-        let Err(NoPlace::TooBig { resource, message }) = place(&pod, &none(), &devices) else {
-            panic!()
-        };
-        assert_eq!(resource, "cpu");
-        assert!(
-            message.starts_with("Insufficient resources: requested cpu=100, memory=1000Gi; available cpu=7500m, memory=8Gi"),
-            "{message}"
-        );
-    }
-
-    #[test]
-    fn nothing_is_too_big_for_a_device_that_has_not_reported() {
-        let pod = request("a", "1", "100", "1Gi");
-        let mut devices = [candidate("a", 4000, 4000), candidate("b", 4000, 4000)];
-        devices[1].unheard = true;
-        devices[1].closed = Some("has not reported yet".into());
-        assert!(matches!(
-            place(&pod, &none(), &devices),
-            Err(NoPlace::NotNow(_))
-        ));
-    }
-
-    #[test]
-    fn what_fits_later_waits_and_names_the_largest_slot() {
-        let pod = request("a", "1", "2", "128Mi");
-        let devices = [candidate("a", 4000, 500), candidate("b", 4000, 900)];
-        let Err(NoPlace::NotNow(message)) = place(&pod, &none(), &devices) else {
-            panic!()
-        };
-        assert!(message.contains("requested cpu=2"), "{message}");
-        assert!(
-            message.contains("largest free slot cpu=900m, memory=8Gi on b"),
-            "{message}"
-        );
-    }
-
-    #[test]
-    fn devices_are_chosen_by_name_alias_or_label() {
-        let mut devices = [candidate("a", 4000, 4000), candidate("b", 4000, 4000)];
-        devices[1].alias = Some("left".into());
-        for pod in [
-            annotated(DEVICE_KEY, "b"),
-            annotated(DEVICE_KEY, "left"),
-            annotated(SELECTOR_ANNOTATION, "zone in (b)"),
-            selecting("flightctl.io/device-id", "b"),
-            selecting("zone", "b"),
-        ] {
-            assert_eq!(place(&pod, &none(), &devices).unwrap(), "b");
-        }
-    }
-
-    #[test]
-    fn an_ambiguous_alias_is_refused_by_naming_the_candidates() {
-        let mut devices = [candidate("a", 4000, 4000), candidate("b", 4000, 4000)];
-        devices
-            .iter_mut()
-            .for_each(|d| d.alias = Some("left".into()));
-        let Err(NoPlace::BadSelector(message)) =
-            place(&annotated(DEVICE_KEY, "left"), &none(), &devices)
-        else {
-            panic!()
-        };
-        assert!(message.contains("a, b"), "{message}");
-    }
-
-    #[test]
-    fn a_selector_entry_of_the_node_does_not_speak_of_devices() {
-        let labels = [("flightctl.io/fleet".to_owned(), "one".to_owned())].into();
-        let pod = selecting("flightctl.io/fleet", "one");
-        assert!(place(&pod, &labels, &[candidate("a", 4000, 4000)]).is_ok());
-    }
-
-    #[test]
-    fn a_closed_device_and_a_taken_port_are_avoided() {
-        let mut devices = [candidate("a", 4000, 4000), candidate("b", 4000, 4000)];
-        devices[0].closed = Some("offline".into());
-        assert_eq!(
-            place(&request("a", "1", "1", "1Mi"), &none(), &devices).unwrap(),
-            "b"
-        );
-        devices[1].closed = Some("offline".into());
-        assert!(matches!(
-            place(&request("a", "1", "1", "1Mi"), &none(), &devices),
-            Err(NoPlace::NotNow(m)) if m.contains("a: offline")
-        ));
-    }
-
-    #[test]
-    fn a_bad_selector_names_its_annotation() {
-        assert!(matches!(
-            place(&annotated(SELECTOR_ANNOTATION, "zone in"), &none(), &[candidate("a", 1, 1)]),
-            Err(NoPlace::BadSelector(m)) if m.contains(SELECTOR_ANNOTATION)
-        ));
-    }
-
-    fn publishing(port: i32) -> PodRequest {
-        let mut request = request("a", "1", "100m", "128Mi");
-        let mut pod = (*request.pod).clone();
-        pod.spec.as_mut().unwrap().containers[0].ports =
-            Some(vec![k8s_openapi::api::core::v1::ContainerPort {
-                container_port: 80,
-                host_port: Some(port),
-                ..Default::default()
-            }]);
-        request.pod = Arc::new(pod);
-        request
-    }
-
-    #[test]
-    fn a_host_port_is_given_to_one_pod_of_a_device() {
-        let mut devices = [candidate("a", 4000, 4000), candidate("b", 4000, 4000)];
-        devices[0].ports = vec![(8080, "TCP".into())];
-        assert_eq!(place(&publishing(8080), &none(), &devices).unwrap(), "b");
-        assert_eq!(place(&publishing(8081), &none(), &devices).unwrap(), "a");
-        devices[1].ports = vec![(8080, "UDP".into())];
-        assert_eq!(
-            place(&publishing(8080), &none(), &devices).unwrap(),
-            "b",
-            "another protocol"
-        );
-        devices[1].ports = vec![(8080, "TCP".into())];
-        assert!(matches!(
-            place(&publishing(8080), &none(), &devices),
-            Err(NoPlace::NotNow(m)) if m.contains("host port 8080/TCP")
-        ));
-    }
-
-    #[test]
-    fn spreads_by_pods_and_then_by_free_cpu() {
-        let pod = request("a", "1", "100m", "128Mi");
-        let mut devices = [candidate("a", 4000, 1000), candidate("b", 4000, 4000)];
-        assert_eq!(place(&pod, &none(), &devices).unwrap(), "b", "more cpu");
-        devices[1].pods = 1;
-        assert_eq!(place(&pod, &none(), &devices).unwrap(), "a", "fewer pods");
-        devices[0].siblings = 1;
-        assert_eq!(place(&pod, &none(), &devices).unwrap(), "b", "no sibling");
-    }
-
-    #[test]
-    fn a_selector_of_kubernetes_own_keys_does_not_speak_of_devices() {
-        let pod = selecting("kubernetes.io/os", "linux");
-        assert!(place(&pod, &none(), &[candidate("a", 4000, 4000)]).is_ok());
-    }
-}
+mod tests;

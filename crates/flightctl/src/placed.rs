@@ -14,6 +14,7 @@ use vk_provider::{PodEvents, PodKey, PodRequest, Revision};
 use crate::contest::Contest;
 use crate::device::DeviceView;
 use crate::echo::Heard;
+use crate::edit::Edit;
 use crate::hold::Hold;
 use crate::items::{Item, Seal, environment_item};
 use crate::mapping::{Expected, Policy};
@@ -418,6 +419,22 @@ impl Placed {
         let needed = marker::items(found).contains(&environment);
         let right = Marker::intact(found) && (!needed || self.holds(device, &environment));
         right.then(|| revision.clone())
+    }
+
+    /// What the device's spec holds of it, where that is not as we left it.
+    pub(crate) fn edit(&self, device: &DeviceView) -> Edit {
+        let found = self.application(device);
+        let items = found.map(marker::items).unwrap_or_default();
+        let lost = items.iter().filter(|item| !self.holds(device, item));
+        let environment = environment_item(&self.app);
+        let items = lost.map(|item| match *item == environment {
+            true => "its variables",
+            false => "the files of its volumes",
+        });
+        Edit {
+            items: items.collect(),
+            found: found.cloned(),
+        }
     }
 
     /// Whether the device's spec has this item, and nobody changed it since it was

@@ -42,17 +42,25 @@ pub fn containers(
     Some(facts(&expected, &sight))
 }
 
-/// The device was not heard of: its last known states stand.
-pub fn unreachable(device: &DeviceView, since: Timestamp) -> Reach {
+/// Whether the device is heard of; where not, its last known states stand.
+pub fn reach(device: &DeviceView, since: Timestamp) -> Reach {
+    let (reason, message) = if device.disconnected() {
+        let why = "is disconnected; the states shown are the last known ones";
+        (DISCONNECTED, why)
+    } else if device.not_yet_seen() {
+        (NOT_YET_SEEN, "has not been seen yet by Flight Control")
+    } else {
+        return Reach::Reachable;
+    };
     Reach::Unreachable {
         since,
-        reason: "DeviceDisconnected".into(),
-        message: format!(
-            "Device {} is disconnected; the states shown are the last known ones",
-            device.shown()
-        ),
+        reason: reason.into(),
+        message: format!("Device {} {message}", device.shown()),
     }
 }
+
+const DISCONNECTED: &str = "DeviceDisconnected";
+const NOT_YET_SEEN: &str = "DeviceNotYetSeen";
 
 /// One event of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,10 +119,19 @@ pub fn events(placed: &Placed, device: &DeviceView, applied: bool, seen: &Seen) 
     }
     if device.disconnected() {
         told.push(Told {
-            reason: "DeviceDisconnected",
+            reason: DISCONNECTED,
             message: format!("Device {} is disconnected", device.shown()),
             warning: true,
         });
+    }
+    if device.not_yet_seen() {
+        told.push(normal(
+            NOT_YET_SEEN,
+            format!(
+                "Device {} has not been seen yet by Flight Control",
+                device.shown()
+            ),
+        ));
     }
     told
 }

@@ -33,7 +33,7 @@ pub struct World {
     devices: BTreeMap<String, DeviceView>,
     /// When each device's present reading came.
     received: HashMap<String, Instant>,
-    /// Since when each disconnected device is known to be so.
+    /// Since when each device that is not heard of is known to be so.
     away: HashMap<String, Instant>,
     pods: HashMap<Uid, Placed>,
     copies: copies::Copies,
@@ -113,7 +113,7 @@ impl World {
         self.devices.get(name)
     }
 
-    /// For how long a device has been known to be disconnected.
+    /// For how long a device has been known not to be heard of.
     pub(crate) fn away_for(&self, name: &str) -> Duration {
         self.away.get(name).map_or(Duration::ZERO, Instant::elapsed)
     }
@@ -324,6 +324,8 @@ impl World {
             }
         }
         let opened = view.usable() && !known.is_some_and(DeviceView::usable);
+        // A port of someone else may be free again.
+        let opened = opened || known.is_some_and(|known| known.ports != view.ports);
         self.copies.retain(|(device, _), _| *device != name);
         self.adopt(&view);
         let known = self.devices.get(&name);
@@ -355,7 +357,7 @@ impl World {
                 .filter(|p| p.device == name)
                 .for_each(Placed::device_gone);
         }
-        if view.disconnected() {
+        if view.disconnected() || view.not_yet_seen() {
             self.away.entry(name.clone()).or_insert_with(Instant::now);
         } else {
             self.away.remove(&name);

@@ -4,8 +4,9 @@ use tracing::info;
 use vk_provider::environment::Environment;
 use vk_provider::{BackendError, PodChange, PodCx, PodRequest, RenderError, Uid};
 
-use super::{FlightControl, SYNC_RETRY};
+use super::{CHANGED, FlightControl, SYNC_RETRY};
 use crate::device::DeviceView;
+use crate::edit::Edit;
 use crate::items::{Seal, environment_item, volumes_item};
 use crate::mapping;
 use crate::placed::{Placed, Stage};
@@ -163,6 +164,26 @@ impl FlightControl {
         keep();
         self.wrote(&written);
         Ok(())
+    }
+
+    /// What someone changed is as it was again, which is told once.
+    pub(super) fn put_back(&self, uid: &Uid, edit: &Edit, cx: &PodCx) {
+        let mut world = self.world();
+        let message = world.pod(uid).and_then(|placed| {
+            let device = world.device(&placed.device)?;
+            let changed = edit.words(placed.application(device)?);
+            let (app, device) = (&placed.app, device.shown());
+            Some(format!(
+                "{app} on device {device} was changed in Flight Control, and is put back; changed: {changed}"
+            ))
+        });
+        world.with_told(uid, |placed| {
+            let told = std::mem::take(&mut placed.contest.told);
+            placed.contest.again();
+            if let Some(message) = message.filter(|_| !told) {
+                cx.events.warning(CHANGED, &message);
+            }
+        });
     }
 
     /// Takes the pod's items as they stand for right, where nothing better is known;

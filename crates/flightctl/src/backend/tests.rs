@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio_util::sync::CancellationToken;
-use vk_provider::{Journal, PodEvents};
+use vk_provider::{Journal, PodEvents, Reach};
 
 use super::*;
 use crate::client::TokenSource;
@@ -141,6 +141,23 @@ async fn a_pod_has_not_ended_by_what_a_disconnected_device_said_last() {
         let uid = completing().key.uid;
         let facts = FlightControl::facts(&mut backend.world(), &uid, Timestamp::UNIX_EPOCH);
         assert_eq!(facts.unwrap().ended, ended, "{summary}");
+    }
+}
+
+#[tokio::test]
+async fn a_pod_on_a_device_that_was_never_heard_of_does_not_call_it_disconnected() {
+    for (unseen, said) in [(true, "DeviceNotYetSeen"), (false, "DeviceDisconnected")] {
+        let backend = unheard();
+        let mut view = running("Running", "Unknown");
+        (view.unseen, view.reported) = (unseen, 0);
+        verified(&backend, view);
+        let uid = completing().key.uid;
+        let facts = FlightControl::facts(&mut backend.world(), &uid, Timestamp::UNIX_EPOCH);
+        let reach = facts.unwrap().reach;
+        assert!(
+            matches!(&reach, Reach::Unreachable { reason, .. } if reason == said),
+            "{reach:?}"
+        );
     }
 }
 

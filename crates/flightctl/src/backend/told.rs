@@ -103,9 +103,7 @@ fn describe(
 ) {
     facts.accepted = placed.accepted(device);
     facts.applied = placed.applied(device);
-    if device.disconnected() {
-        facts.reach = report::unreachable(device, since);
-    }
+    facts.reach = report::reach(device, since);
     facts.host_ips.extend(device.address);
     facts.pod_ips.extend(device.address);
     for (label, value) in [

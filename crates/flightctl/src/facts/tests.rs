@@ -78,6 +78,14 @@ fn told(seen: &Seen) -> String {
 }
 
 #[test]
+fn a_device_is_quoted_on_what_it_says_of_this_application_alone() {
+    let said = "vk-a is in status Error, Not started: vk-b, Not started: vk-bc";
+    assert_eq!(words(said, "vk-b").as_deref(), Some("Not started: vk-b"));
+    assert_eq!(words(said, "vk-c"), None);
+    assert_eq!(words("", "vk-b"), None);
+}
+
+#[test]
 fn every_status_of_an_application_says_what_it_says_and_no_more() {
     use Policy::{Always, Never, OnFailure};
     use Role::{App, Init, Sidecar};

@@ -11,8 +11,9 @@ use vk_provider::{PodEvents, PodKey, PodRequest};
 use super::World;
 use crate::device::DeviceView;
 use crate::hold::Hold;
+use crate::mapping::app_name;
 use crate::marker::Marker;
-use crate::place::{Candidate, DEVICE_KEY, NoPlace, host_ports, place};
+use crate::place::{Candidate, DEVICE_KEY, NoPlace, Taken, host_ports, place};
 use crate::placed::{Placed, Stage};
 
 /// After a start, devices that hold pods whose requests are not known yet take
@@ -137,6 +138,7 @@ impl World {
 
     fn candidates(&self, pod: &PodRequest) -> Vec<Candidate> {
         let owner = controller(pod);
+        let own = app_name(&pod.key.uid);
         let mut on: HashMap<&str, Vec<&Placed>> = HashMap::new();
         for placed in self
             .pods
@@ -155,12 +157,18 @@ impl World {
             })
             .map(|device| {
                 let pods = on.get(device.name.as_str()).map_or(&[][..], Vec::as_slice);
-                self.candidate(device, pods, owner.as_deref())
+                self.candidate(device, pods, &own, owner.as_deref())
             })
             .collect()
     }
 
-    fn candidate(&self, device: &DeviceView, pods: &[&Placed], owner: Option<&str>) -> Candidate {
+    fn candidate(
+        &self,
+        device: &DeviceView,
+        pods: &[&Placed],
+        own: &str,
+        owner: Option<&str>,
+    ) -> Candidate {
         let allocatable = self
             .grouping
             .allocatable
@@ -168,12 +176,17 @@ impl World {
             .cloned()
             .unwrap_or_default();
         let mut used = Resources::new();
-        let (mut siblings, mut unknown, mut ports) = (0, 0, Vec::new());
+        let (mut siblings, mut unknown) = (0, 0);
+        let mut ports = taken_by_others(device, pods, own);
         for placed in pods {
             match &placed.request {
                 Some(request) => {
                     used.add(&pod_requests(request.spec()));
-                    ports.extend(host_ports(request));
+                    ports.extend(
+                        host_ports(request)
+                            .into_iter()
+                            .map(|ports| Taken { ports, by: None }),
+                    );
                     siblings +=
                         usize::from(owner.is_some() && controller(request).as_deref() == owner);
                 }
@@ -199,6 +212,19 @@ impl World {
             ports,
         }
     }
+}
+
+/// Ports of what is neither a pod that Kubernetes has named nor the one to place,
+/// whose application is `own`.
+fn taken_by_others(device: &DeviceView, pods: &[&Placed], own: &str) -> Vec<Taken> {
+    let pod = |name: &str| pods.iter().find(|placed| placed.app == name);
+    let all = device.ports.iter().filter(|published| published.by != own);
+    all.filter(|published| pod(&published.by).is_none_or(|placed| placed.request.is_none()))
+        .map(|published| Taken {
+            ports: published.ports.clone(),
+            by: pod(&published.by).is_none().then(|| published.by.clone()),
+        })
+        .collect()
 }
 
 /// Name of the controller that owns a pod: its siblings are spread.

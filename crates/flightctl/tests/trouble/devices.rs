@@ -7,7 +7,7 @@ use vk_sandbox::faults::{Effect, Rule};
 use vk_sandbox::flightctl::{DeviceSpec, Script};
 
 use crate::stage::{Stage, condition, pod};
-use crate::{NODE, delete, foreign, pass, phase, see};
+use crate::{NODE, delete, foreign, pass, pass_ms, phase, see};
 
 #[tokio::test(start_paused = true)]
 async fn one_device_whose_rendered_document_fails_holds_nobody_up() {
@@ -28,6 +28,40 @@ async fn one_device_whose_rendered_document_fails_holds_nobody_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_device_that_has_just_enrolled_is_not_called_disconnected() {
+    let stage = Stage::new(1, 0, 1).await;
+    // The write makes it read as disconnected: no sign of life is saved yet.
+    stage.create(pod("p", NODE, "nginx:alpine"));
+    let mut read_so = false;
+    for _ in 0..400 {
+        pass_ms(100).await;
+        let device = stage.flightctl.device_value("device-1").unwrap();
+        read_so |= device["status"]["summary"]["status"] == "Unknown"
+            && stage.applications("device-1").len() == 1;
+        let pod = stage.pod("p").unwrap().to_string();
+        assert!(!pod.contains("DeviceDisconnected"), "{pod}");
+    }
+    assert!(read_so);
+    assert!(stage.events("p", "DeviceDisconnected").is_empty());
+    stage.ready("p").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_was_never_heard_of_takes_no_pod_and_says_so() {
+    let stage = Stage::new(1, 0, 1).await;
+    let body = json!({"apiVersion": "flightctl.io/v1beta1", "kind": "Device",
+        "metadata": {"name": "device-2"}, "spec": {}});
+    stage.request("POST", "/api/v1/devices", body).await;
+    pass(600).await;
+    let mut pinned = pod("p", NODE, "nginx:alpine");
+    pinned["metadata"]["annotations"] = json!({"flightctl.io/device": "device-2"});
+    stage.create(pinned);
+    let said = stage.event("p", "FailedScheduling").await;
+    let why = "device-2: not seen yet by Flight Control";
+    assert!(said.contains(why), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_device_deleted_while_flight_control_stumbles_still_ends_its_pods() {
     let stage = Stage::new(1, 0, 1).await;
     stage.create(pod("p", NODE, "nginx:alpine"));
@@ -39,7 +73,8 @@ async fn a_device_deleted_while_flight_control_stumbles_still_ends_its_pods() {
     })
     .await;
     let rule = Rule::always("/api/v1/devices/device-1", Effect::Status(503)).method("GET");
-    stage.flightctl.faults().add(rule.times(1));
+    // Its rendered document is asked for too.
+    stage.flightctl.faults().add(rule.times(3));
     stage.flightctl.delete_device("device-1");
     stage.gone("p").await;
 }

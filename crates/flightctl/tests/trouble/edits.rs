@@ -99,6 +99,36 @@ async fn a_file_of_ours_that_someone_edits_is_restored_and_runs_as_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_edit_of_what_is_ours_is_told_once_with_what_was_changed() {
+    let stage = Stage::new(1, 0, 1).await;
+    let uid = stage.create(pod("p", NODE, "nginx:alpine"));
+    stage.ready("p").await;
+    let ours = stage.spec_applications("device-1");
+    let mut edited = ours.clone();
+    edited[0]["runAs"] = "someone".into();
+    for (edit, words) in [
+        (edited, "changed: runAs"),
+        (json!([]), "changed: it was taken out"),
+    ] {
+        stage.edit_applications("device-1", &edit).await;
+        see(&stage, "ours again", || {
+            stage.spec_applications("device-1") == ours
+        })
+        .await;
+        pass(60).await;
+        let told = stage.events("p", "ChangedByOthers");
+        let of: Vec<_> = told.iter().filter(|t| t.contains(words)).collect();
+        assert_eq!(of.len(), 1, "{told:?}");
+        let whole = format!(
+            "vk-{uid} on device device-1 was changed in Flight Control, and is put back; {words}"
+        );
+        assert_eq!(*of[0], whole);
+    }
+    assert_eq!(stage.events("p", "ChangedByOthers").len(), 2);
+    assert!(is_ready(&stage, "p"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fleet_that_takes_the_device_ends_the_running_status() {
     let stage = Stage::new(1, 1, 0).await;
     stage.create(pod("p", FLEET, "nginx:alpine"));
@@ -171,6 +201,8 @@ async fn after_a_restart_the_device_on_the_pods_label_keeps_it() {
     let apps = stage.spec_applications("device-2");
     stage.edit_applications("device-1", &apps).await;
     see(&stage, "both run", || runs(&stage) == [1, 1]).await;
+    // And both say so: nothing but the label tells them apart.
+    pass(30).await;
     stage.start_provider().await;
     see(&stage, "one copy", || runs(&stage) == [0, 1]).await;
     pass(120).await;

@@ -18,6 +18,7 @@ mod devices;
 mod echo;
 mod edits;
 mod pace;
+mod ports;
 mod refusals;
 
 use std::time::Duration;
@@ -32,6 +33,10 @@ const FLEET: &str = "vk-flightctl-edge-fleet-1";
 /// Time in which nothing may happen.
 async fn pass(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+async fn pass_ms(milliseconds: u64) {
+    tokio::time::sleep(Duration::from_millis(milliseconds)).await;
 }
 
 /// Looks again and again: what devices and Flight Control hold wakes nobody.

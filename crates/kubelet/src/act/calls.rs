@@ -169,12 +169,12 @@ impl Actor {
     /// The backend has what was asked for.
     fn taken(&self, request: &PodRequest, seen: Option<Box<Seen>>, cx: &PodCx) {
         let change = request.change;
-        self.table.with(&request.key.uid, |record| {
+        let news = self.table.with(&request.key.uid, |record| {
             record.given = seen;
             record.waiting = None;
             record.reset_back_off();
             if change == PodChange::Payload {
-                return;
+                return false;
             }
             record.accepted = Some(request.spec_revision.clone());
             record.seen = Some(Instant::now());
@@ -183,8 +183,10 @@ impl Actor {
             record.started(change == PodChange::Restart);
             record.stopping = None;
             record.stopped = false;
+            let told = Some(request.spec_revision.clone());
+            change == PodChange::Image && std::mem::replace(&mut record.told, told.clone()) != told
         });
-        if change == PodChange::Image {
+        if news == Some(true) {
             for (reason, message) in story::replacing(&request.pod) {
                 cx.events.normal(reason, &message);
             }

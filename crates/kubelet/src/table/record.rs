@@ -62,6 +62,9 @@ pub struct Record {
     pub(super) ran: bool,
     /// Accepted by the remote.
     pub accepted: Option<Revision>,
+    /// The update that was told last: a remote may take it back and be asked for it
+    /// again.
+    pub told: Option<Revision>,
     /// When it was last known to be at the remote: an older listing cannot deny it.
     pub seen: Option<Instant>,
     /// It was in Kubernetes, on this node, and is no longer.
@@ -233,6 +236,7 @@ impl Record {
             facts: None,
             ran: false,
             accepted: None,
+            told: None,
             seen: None,
             gone: None,
             watched: false,

@@ -61,6 +61,8 @@ struct State {
     /// `stop` leaves the pod running until [`Remote::finish`].
     hold_stops: bool,
     panic_next: bool,
+    /// What it accepts for a pod that runs it does not apply.
+    applies_nothing: bool,
     restarts_nothing: bool,
     wants_inputs: bool,
     /// What each pod was given, where that is wanted.
@@ -169,6 +171,11 @@ impl Remote {
 
     pub fn fail_next(&self, error: BackendError) {
         self.lock().fail_next.push(error);
+    }
+
+    /// Updates are accepted, and the pod runs on as it was.
+    pub fn apply_nothing(&self, nothing: bool) {
+        self.lock().applies_nothing = nothing;
     }
 
     pub fn hold_stops(&self, hold: bool) {
@@ -383,6 +390,13 @@ impl Backend for Remote {
             state.given.insert(pod.key.uid.clone(), given);
         }
         state.seq += 1;
+        let (seq, nothing) = (state.seq, state.applies_nothing);
+        if let Some(facts) = state.pods.get_mut(&pod.key.uid).filter(|_| nothing) {
+            facts.seq = seq;
+            facts.accepted = Some(pod.spec_revision.clone());
+            facts.applied = None;
+            return Ok(());
+        }
         let mut facts = PodFacts::new(pod.key.clone(), pod.node.clone(), state.seq);
         facts.accepted = Some(pod.spec_revision.clone());
         facts.applied = Some(pod.spec_revision.clone());

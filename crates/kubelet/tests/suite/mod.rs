@@ -295,6 +295,7 @@ macro_rules! lifecycle_suite {
             the_node_is_registered_leased_and_comes_back,
             nodes_come_and_go,
             an_update_that_fails_leaves_what_runs_as_it_is,
+            an_update_that_is_taken_back_and_tried_again_is_told_once,
             labels_and_annotations_reach_nothing_that_runs,
             a_resize_is_answered_infeasible_and_changes_nothing,
             an_ephemeral_container_is_refused_aloud_and_ends_nothing,

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
-use vk_provider::BackendError;
+use vk_provider::{BackendError, PodFacts};
 
-use super::world::{PATIENCE, World, eventually, phase, ready};
+use super::world::{PATIENCE, World, eventually, phase, ready, uid};
 
 pub(super) async fn change(world: &World, name: &str, patch: &Value) -> Pod {
     let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
@@ -57,6 +57,53 @@ pub async fn an_update_that_fails_leaves_what_runs_as_it_is(world: &mut World) {
     }
     world.wait("shaky", "replaced", is_replaced).await;
     world.delete("shaky", None).await;
+    world.emptied().await;
+}
+
+pub async fn an_update_that_is_taken_back_and_tried_again_is_told_once(world: &mut World) {
+    let created = world.create(&world.pod("torn", "Always")).await;
+    world.running("torn").await;
+    let mut before = None;
+    world
+        .remote
+        .edit(&uid(&created), |facts| before = Some(facts.clone()));
+    let before = before.unwrap();
+    world.remote.apply_nothing(true);
+    change(world, "torn", &second_image()).await;
+    for tries in 2..6 {
+        eventually("the second image is tried", async || {
+            (world.remote.ensures("torn") >= tries).then_some(())
+        })
+        .await;
+        world.remote.apply_nothing(tries < 5);
+        // It was accepted, and then the place where the pod runs did not take it.
+        world.remote.edit(&uid(&created), |facts| {
+            *facts = PodFacts {
+                seq: facts.seq,
+                ..before.clone()
+            };
+        });
+    }
+    let runs_it = |pod: &Pod| {
+        let shown = pod.status.as_ref();
+        let shown = shown.and_then(|s| s.container_statuses.as_ref());
+        ready(pod) && shown.is_some_and(|all| all[0].image == "app:2")
+    };
+    world.wait("torn", "replaced", runs_it).await;
+    // Events are sent after what they tell of.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let events: Api<Event> = Api::namespaced(world.client.clone(), &world.namespace);
+    let events = events.list(&ListParams::default()).await.unwrap();
+    let killing = events.items.iter().filter(|e| {
+        let said = e.message.as_deref().unwrap_or_default();
+        said.contains("will be restarted")
+    });
+    let times: i32 = killing
+        .map(|e| e.series.as_ref().and_then(|s| s.count).or(e.count))
+        .map(|count| count.unwrap_or(1))
+        .sum();
+    assert_eq!(times, 1);
+    world.delete("torn", None).await;
     world.emptied().await;
 }
 

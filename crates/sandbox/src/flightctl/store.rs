@@ -234,7 +234,10 @@ impl Store {
         }
         let last_seen = match write.seen {
             Seen::Keep => None,
-            Seen::Saved => after.last_seen.max(after.reported),
+            // Before the first is saved a device reads as disconnected.
+            Seen::Saved => after
+                .last_seen
+                .and_then(|saved| Some(saved).max(after.reported)),
             Seen::Now => Some(now),
             Seen::Never => None,
         };

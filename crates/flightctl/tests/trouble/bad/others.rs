@@ -107,14 +107,14 @@ async fn a_crash_loop_is_nobody_elses_trouble() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_port_that_others_have_is_nobody_elses_trouble() {
+async fn a_port_that_others_take_at_the_same_moment_is_nobody_elses_trouble() {
     let stage = stage().await;
     let mut theirs = foreign("theirs");
     theirs["inline"][0]["content"] = json!(
         "[Container]\nImage=quay.io/other/app:1\nPublishPort=8080:80\n[Install]\nWantedBy=default.target\n"
     );
     stage.edit_applications("device-1", &json!([theirs])).await;
-    pass(20).await;
+    // Before it has been read that they are there.
     let mut bad = pod("bad", NODE, "bad:1");
     bad["spec"]["containers"][0]["ports"] = json!([{"containerPort": 80, "hostPort": 8080}]);
     stage.create(bad);
@@ -142,6 +142,10 @@ async fn a_pod_whose_units_never_start_says_so_and_is_nobody_elses_trouble() {
     .await;
     let words = message(&stage, "bad");
     assert!(words.contains("started none of its units"), "{words}");
+    assert!(
+        words.contains("the device says: Not started: vk-"),
+        "{words}"
+    );
     assert_eq!(phase(&stage, "bad"), "Pending");
     pass(300).await;
     undisturbed(&journal(&stage));
