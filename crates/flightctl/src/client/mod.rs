@@ -4,6 +4,7 @@
 //! repeated here: whether and when to repeat is the caller's decision.
 //! Devices stay JSON: what is not understood passes through.
 
+mod about;
 mod budget;
 mod console;
 mod error;
@@ -27,6 +28,7 @@ use tower::Service;
 use tracing::trace;
 
 use crate::private::text;
+pub use about::{Greeting, Organization};
 pub use budget::{Budget, DEFAULT_PER_MINUTE};
 pub use error::ClientError;
 pub use events::EventCursor;
@@ -114,6 +116,11 @@ impl Client {
             paging: Arc::default(),
             observer: Arc::new(|_| {}),
         }
+    }
+
+    /// The service's URL.
+    pub fn base(&self) -> &str {
+        &self.base
     }
 
     /// The service and the organization in it, as one text.

@@ -14,6 +14,7 @@
 #[path = "../../../../tests/real/harness/mod.rs"]
 mod harness;
 
+mod access;
 #[path = "../../../../tests/real/harness/agent_link.rs"]
 mod agent_link;
 mod console;
@@ -79,6 +80,7 @@ async fn play(tools: PathBuf, flightctl: Service, consoles: bool) {
             world.logs_and_processes();
         }
         world.an_operators_rights_are_enough();
+        world.the_doctor_finds_nothing_wrong();
         world.the_manifests_are_accepted();
         world.sigterm_keeps_node_and_pods();
     })
@@ -141,8 +143,19 @@ impl World {
                 .text
                 .contains("backend of this node has no port-forward")
         });
+        self.nothing_is_measured();
         let log = self.provider.log();
         assert!(!log.contains("turns clients away"), "{log}");
+    }
+
+    /// Consoles or not: `kubectl top` has no numbers, and never wrong ones.
+    fn nothing_is_measured(&self) {
+        for path in ["stats/summary", "metrics/resource"] {
+            let path = format!("/api/v1/nodes/{NODE}/proxy/{path}");
+            let answer = self.plane.kubectl(&["get", "--raw", &path]);
+            assert!(!answer.success, "{}", answer.text);
+            assert!(answer.text.contains("501"), "{path}: {}", answer.text);
+        }
     }
 
     /// The API server may ask nodes.

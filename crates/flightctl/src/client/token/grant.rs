@@ -21,6 +21,8 @@ use crate::client::{Transport, encode};
 /// behind it (internal/service/auth_token_proxy.go), and an answer that nobody
 /// waited for may hold the only refresh token that is still good.
 const ASK_DEADLINE: Duration = Duration::from_secs(45);
+/// No clock of ours runs out of this, and no process outlives it: a hundred years.
+pub(super) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// Longest part of what an issuer says that is quoted.
 const QUOTED: usize = 200;
 
@@ -141,10 +143,15 @@ fn granted(endpoint: &str, status: u16, body: &[u8]) -> Result<Granted, String> 
         Value::String(text) => text.parse().ok(),
         number => number.as_u64(),
     };
-    let told = told.map(Duration::from_secs);
+    // Some say 0 of what has no end.
+    let told = told.map(Duration::from_secs).filter(|life| !life.is_zero());
     let written = claims(&access).and_then(|claims| claims.life());
     Ok(Granted {
-        life: told.into_iter().chain(written).min(),
+        life: told
+            .into_iter()
+            .chain(written)
+            .min()
+            .map(|life| life.min(LONGEST)),
         access: access.into(),
         id: said.id_token.map(Into::into),
         refresh: said.refresh_token.filter(|t| !t.is_empty()).map(Into::into),
@@ -198,6 +205,9 @@ mod tests {
             minute
         );
         assert_eq!(life(json!({"access_token": "x"})), None);
+        assert_eq!(life(json!({"access_token": "x", "expires_in": 0})), None);
+        let endless = json!({"access_token": "x", "expires_in": u64::MAX});
+        assert_eq!(life(endless), Some(LONGEST));
     }
 
     #[test]

@@ -165,6 +165,10 @@ impl Kept {
     /// The service did not take the token.
     pub(super) fn refused(&self) {
         let mut state = self.state();
+        if state.failures > 0 {
+            // It is tried already, in its own rhythm.
+            return;
+        }
         let soonest = match &state.token {
             Some(token) => token.since + REFUSED_GAP,
             None => return,

@@ -121,7 +121,8 @@ fn left(tokens: &Tokens, now: Timestamp) -> Option<Duration> {
     let written = grant::claims(tokens.token.expose_secret())
         .and_then(|claims| Timestamp::from_second(claims.exp?).ok());
     let until = written.into_iter().chain(tokens.expiry).min()?;
-    Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
+    let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();
+    Some(left.min(grant::LONGEST))
 }
 
 /// A refresh token and where it is good for something.
