@@ -25,7 +25,6 @@ impl Connection {
     /// Environment over file over `client.yaml`; of credentials there is one.
     pub(super) fn of(environment: &Environment, file: &File) -> Result<Self, ConfigError> {
         let service = &file.flightctl;
-        let given = Given::of(environment, file)?;
         let yaml = match &service.client_config {
             None => None,
             Some(path) => {
@@ -55,7 +54,7 @@ impl Connection {
         let url = url(environment, file, login, insecure)?;
         let tls = tls(service, login, insecure)?;
         Ok(Self {
-            token: given.token(&url, &tls, insecure)?,
+            token: Given::of(environment, file)?.token(&url, &tls, insecure)?,
             url,
             tls,
             organization: organization(file, login)?,
