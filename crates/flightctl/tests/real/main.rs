@@ -143,19 +143,8 @@ impl World {
                 .text
                 .contains("backend of this node has no port-forward")
         });
-        self.nothing_is_measured();
         let log = self.provider.log();
         assert!(!log.contains("turns clients away"), "{log}");
-    }
-
-    /// Consoles or not: `kubectl top` has no numbers, and never wrong ones.
-    fn nothing_is_measured(&self) {
-        for path in ["stats/summary", "metrics/resource"] {
-            let path = format!("/api/v1/nodes/{NODE}/proxy/{path}");
-            let answer = self.plane.kubectl(&["get", "--raw", &path]);
-            assert!(!answer.success, "{}", answer.text);
-            assert!(answer.text.contains("501"), "{path}: {}", answer.text);
-        }
     }
 
     /// The API server may ask nodes.
