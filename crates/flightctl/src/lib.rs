@@ -16,8 +16,8 @@
 //!   other writers).
 //! - State: [`world`], and in it each pod as [`placed`], which may be on [`hold`].
 //! - I/O: [`client`], [`follow`], [`writer`], [`console`] (logs and processes); [`backend`]
-//!   ties them to the contract, [`run`] to the framework; `rights` says which of the
-//!   cluster's are missing.
+//!   ties them to the contract, [`run`] to the framework; `rights` asks which of the
+//!   cluster's there are, [`doctor`] whether everything else is as it should be.
 
 pub mod backend;
 pub mod blame;
@@ -26,6 +26,7 @@ pub mod config;
 pub mod console;
 pub mod contest;
 pub mod device;
+pub mod doctor;
 mod echo;
 mod edit;
 pub mod facts;

@@ -13,8 +13,9 @@ use tracing_subscriber::EnvFilter;
 use virtual_kubelet::connect::connect;
 use virtual_kubelet::{Drain, Shutdown};
 use vk_flightctl::client::{Client, Tls};
-use vk_flightctl::config::cli::Cli;
+use vk_flightctl::config::cli::{Cli, Command};
 use vk_flightctl::config::{Config, Environment, OnShutdown};
+use vk_flightctl::doctor::{Needs, Outcome, Patient, examine};
 use vk_flightctl::logs;
 use vk_flightctl::run::{Parts, run_until};
 use vk_provider::Clock;
@@ -25,7 +26,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match start(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("vk-flightctl-provider: {error:#}");
             ExitCode::FAILURE
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(cli: &Cli) -> Result<()> {
+fn start(cli: &Cli) -> Result<ExitCode> {
     let config = Config::load(cli, &Environment::of_process())?;
     let filter = EnvFilter::try_new(&config.log_level).with_context(|| {
         format!(
@@ -43,9 +44,11 @@ fn start(cli: &Cli) -> Result<()> {
     })?;
     if cli.validate_config {
         println!("configuration is valid");
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
-    logs::init(config.log_format, filter);
+    if cli.command.is_none() {
+        logs::init(config.log_format, filter);
+    }
     // One provider for the whole process: kube and the Flight Control client share it.
     if rustls::crypto::ring::default_provider()
         .install_default()
@@ -53,11 +56,44 @@ fn start(cli: &Cli) -> Result<()> {
     {
         bail!("another TLS provider is installed already");
     }
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("the runtime cannot start")?
-        .block_on(serve(config))
+        .context("the runtime cannot start")?;
+    match cli.command {
+        None => runtime.block_on(serve(config))?,
+        Some(Command::Doctor) => return runtime.block_on(doctor(config)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn doctor(config: Config) -> Result<ExitCode> {
+    let patient = Patient {
+        flightctl: flight_control(&config)?,
+        kube: kubernetes(&config).await.map_err(|e| format!("{e:#}")),
+        token: config.token,
+        organization: config.organization,
+        rules: config.rules,
+        consoles: config.consoles.any(),
+        needs: Needs {
+            kubelet_api: config.kubelet_api,
+            drain: config.on_shutdown != OnShutdown::Keep,
+            tokens: config.workloads.token_namespaces,
+        },
+    };
+    let report = examine(&patient).await;
+    println!("{report}");
+    Ok(match report.outcome() {
+        Outcome::Problem => ExitCode::FAILURE,
+        Outcome::Ok | Outcome::Warning => ExitCode::SUCCESS,
+    })
+}
+
+fn flight_control(config: &Config) -> Result<Client> {
+    let client = Client::https(&config.url, &config.tls, config.token.clone())?;
+    Ok(client
+        .with_organization(config.organization.as_deref())
+        .with_budget(config.requests_per_minute))
 }
 
 async fn serve(config: Config) -> Result<()> {
@@ -65,9 +101,7 @@ async fn serve(config: Config) -> Result<()> {
     if config.tls == Tls::Insecure {
         warn!("Flight Control's certificate is not checked (insecure TLS): for tests only");
     }
-    let flightctl = Client::https(&config.url, &config.tls, config.token.clone())?
-        .with_organization(config.organization.as_deref())
-        .with_budget(config.requests_per_minute);
+    let flightctl = flight_control(&config)?;
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("listen: {} cannot be bound", config.listen))?;

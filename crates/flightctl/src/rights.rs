@@ -1,7 +1,11 @@
-//! What the nodes' kubelet API needs of Kubernetes, asked for at the start: without
-//! it nodes come up all the same and every client is turned away, and whoever
-//! runs `kubectl logs` is not told what to apply.
+//! What this process needs of Kubernetes, right by right, as `config/rbac.yaml` and
+//! `config/inputs` grant it.
+//!
+//! What the nodes' kubelet API needs is asked for at the start: without it nodes
+//! come up all the same and every client is turned away, and whoever runs `kubectl
+//! logs` is not told what to apply.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
@@ -22,50 +26,132 @@ const ASK_DEADLINE: Duration = Duration::from_secs(10);
 const NODES: &str = "system:node:";
 
 /// One thing that the process has to be allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Right {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Right {
     verb: &'static str,
     group: &'static str,
+    /// `nodes`, or `nodes/status`.
     resource: &'static str,
-    /// Namespace and name; without them it is one of the cluster's.
-    object: Option<(&'static str, &'static str)>,
+    /// Without one it is for the whole cluster.
+    namespace: Option<Cow<'static, str>>,
+    /// Of one object alone.
+    name: Option<&'static str>,
 }
 
-const fn create(group: &'static str, resource: &'static str) -> Right {
+const fn right(verb: &'static str, group: &'static str, resource: &'static str) -> Right {
     Right {
-        verb: "create",
+        verb,
         group,
         resource,
-        object: None,
+        namespace: None,
+        name: None,
     }
 }
 
-/// For clients with a token.
-const TOKENS: Right = create("authentication.k8s.io", "tokenreviews");
-/// For every client.
-const ACCESS: Right = create("authorization.k8s.io", "subjectaccessreviews");
-/// For clients with a certificate; the API server is one.
-const CLIENT_CA: Right = Right {
-    verb: "get",
-    group: "",
-    resource: "configmaps",
-    object: Some(("kube-system", "extension-apiserver-authentication")),
-};
+const fn of(
+    namespace: &'static str,
+    name: Option<&'static str>,
+    verb: &'static str,
+    group: &'static str,
+    resource: &'static str,
+) -> Right {
+    Right {
+        verb,
+        group,
+        resource,
+        namespace: Some(Cow::Borrowed(namespace)),
+        name,
+    }
+}
 
-impl std::fmt::Display for Right {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.verb, self.resource)?;
-        match (self.object, self.group) {
-            (Some((namespace, name)), _) => write!(f, " {namespace}/{name}"),
-            (None, "") => Ok(()),
-            (None, group) => write!(f, ".{group}"),
+/// For its nodes and what is bound to them.
+pub(crate) const NODES_AND_PODS: &[Right] = &[
+    right("get", "", "nodes"),
+    right("list", "", "nodes"),
+    right("watch", "", "nodes"),
+    right("create", "", "nodes"),
+    right("patch", "", "nodes"),
+    right("delete", "", "nodes"),
+    right("patch", "", "nodes/status"),
+    right("get", "", "pods"),
+    right("list", "", "pods"),
+    right("watch", "", "pods"),
+    right("patch", "", "pods"),
+    right("delete", "", "pods"),
+    right("patch", "", "pods/status"),
+    right("create", "", "events"),
+    right("patch", "", "events"),
+    right("create", "events.k8s.io", "events"),
+    right("patch", "events.k8s.io", "events"),
+    of("kube-system", Some("kube-system"), "get", "", "namespaces"),
+];
+
+/// For the heartbeats of its nodes.
+pub(crate) const LEASES: &[Right] = &[
+    of(NODE_LEASES, None, "get", LEASE_GROUP, "leases"),
+    of(NODE_LEASES, None, "create", LEASE_GROUP, "leases"),
+    of(NODE_LEASES, None, "update", LEASE_GROUP, "leases"),
+    of(NODE_LEASES, None, "patch", LEASE_GROUP, "leases"),
+];
+const NODE_LEASES: &str = "kube-node-lease";
+const LEASE_GROUP: &str = "coordination.k8s.io";
+
+/// Only where it drains its nodes at the end.
+pub(crate) const EVICTION: Right = right("create", "", "pods/eviction");
+
+/// For clients with a token.
+const TOKENS: Right = right("create", "authentication.k8s.io", "tokenreviews");
+/// For every client.
+const ACCESS: Right = right("create", "authorization.k8s.io", "subjectaccessreviews");
+/// For clients with a certificate; the API server is one.
+const CLIENT_CA: Right = of(
+    "kube-system",
+    Some("extension-apiserver-authentication"),
+    "get",
+    "",
+    "configmaps",
+);
+
+/// For what pods of a namespace refer to.
+pub(crate) fn inputs(namespace: &str) -> Vec<Right> {
+    let all = ["configmaps", "secrets"]
+        .into_iter()
+        .flat_map(|resource| ["get", "list", "watch"].map(|verb| right(verb, "", resource)));
+    all.map(|right| right.within(namespace)).collect()
+}
+
+/// For the tokens of their ServiceAccounts.
+pub(crate) fn tokens(namespace: &str) -> Right {
+    right("create", "", "serviceaccounts/token").within(namespace)
+}
+
+impl Right {
+    fn within(self, namespace: &str) -> Self {
+        Self {
+            namespace: Some(Cow::Owned(namespace.to_owned())),
+            ..self
         }
     }
 }
 
-/// What `config/rbac.yaml` grants. The right to ask for a certificate is not among
-/// it: Kubernetes gives it to nodes' own users, and signs for no other.
-fn needed(api: &ApiSettings) -> Vec<Right> {
+impl std::fmt::Display for Right {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.verb, self.resource)?;
+        if !self.group.is_empty() {
+            write!(f, ".{}", self.group)?;
+        }
+        match (&self.namespace, self.name) {
+            (Some(namespace), Some(name)) => write!(f, " {namespace}/{name}"),
+            (Some(namespace), None) => write!(f, " in {namespace}"),
+            (None, _) => Ok(()),
+        }
+    }
+}
+
+/// What `config/rbac.yaml` grants for the kubelet API. The right to ask for a
+/// certificate is not among it: Kubernetes gives it to nodes' own users, and signs
+/// for no other.
+pub(crate) fn needed(api: &ApiSettings) -> Vec<Right> {
     let mut all = vec![TOKENS, ACCESS];
     if api.client_ca == ClientCa::Cluster {
         all.push(CLIENT_CA);
@@ -100,7 +186,7 @@ pub(crate) async fn tell_missing(kube: Client, api: ApiSettings) {
 async fn missing(kube: &Client, api: &ApiSettings) -> Vec<Right> {
     let mut missing = Vec::new();
     for right in needed(api) {
-        if allowed(kube, right).await == Some(false) {
+        if allowed(kube, &right).await == Some(false) {
             missing.push(right);
         }
     }
@@ -108,16 +194,20 @@ async fn missing(kube: &Client, api: &ApiSettings) -> Vec<Right> {
 }
 
 /// `None` where that is not known.
-async fn allowed(kube: &Client, right: Right) -> Option<bool> {
-    let (namespace, name) = right.object.unzip();
+pub(crate) async fn allowed(kube: &Client, right: &Right) -> Option<bool> {
+    let (resource, subresource) = match right.resource.split_once('/') {
+        Some((resource, subresource)) => (resource, Some(subresource)),
+        None => (right.resource, None),
+    };
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
             resource_attributes: Some(ResourceAttributes {
                 verb: Some(right.verb.into()),
                 group: Some(right.group.into()),
-                resource: Some(right.resource.into()),
-                namespace: namespace.map(Into::into),
-                name: name.map(Into::into),
+                resource: Some(resource.into()),
+                subresource: subresource.map(Into::into),
+                namespace: right.namespace.as_ref().map(ToString::to_string),
+                name: right.name.map(Into::into),
                 ..ResourceAttributes::default()
             }),
             ..SelfSubjectAccessReviewSpec::default()
@@ -154,6 +244,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use http::{Request, Response};
     use kube::client::Body;
     use serde_json::Value;
@@ -202,5 +294,58 @@ mod tests {
         assert_eq!(told(&api), [&reviews[..], &[client_ca]].concat());
         api.client_ca = ClientCa::Nobody;
         assert_eq!(told(&api), reviews);
+    }
+
+    /// A rule of a role in the repository's manifests.
+    #[derive(serde::Deserialize)]
+    struct Rule {
+        #[serde(rename = "apiGroups")]
+        groups: Vec<String>,
+        resources: Vec<String>,
+        verbs: Vec<String>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Role {
+        #[serde(default)]
+        rules: Vec<Rule>,
+    }
+
+    fn granted(file: &str) -> BTreeSet<String> {
+        let path = format!("{}/../../config/{file}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).unwrap();
+        let roles = text.split("\n---\n").map(|one| {
+            let role: Role = serde_saphyr::from_str(one).unwrap();
+            role.rules
+        });
+        let mut all = BTreeSet::new();
+        for rule in roles.flatten() {
+            for (group, resource) in rule
+                .groups
+                .iter()
+                .flat_map(|g| rule.resources.iter().map(move |r| (g, r)))
+            {
+                all.extend(
+                    rule.verbs
+                        .iter()
+                        .map(|verb| format!("{verb} {resource} {group}")),
+                );
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn what_is_asked_for_is_what_the_manifests_grant() {
+        let told = |rights: &[Right]| -> BTreeSet<String> {
+            let told = rights.iter();
+            told.map(|r| format!("{} {} {}", r.verb, r.resource, r.group))
+                .collect()
+        };
+        let own = [NODES_AND_PODS, LEASES, &[EVICTION]].concat();
+        assert_eq!(told(&own), granted("rbac.yaml"));
+        let mut of_pods = inputs("shop");
+        of_pods.push(tokens("shop"));
+        assert_eq!(told(&of_pods), granted("inputs/role.yaml"));
     }
 }

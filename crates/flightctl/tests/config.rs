@@ -367,6 +367,69 @@ fn the_cli_of_flight_control_may_have_logged_in_already() {
 }
 
 #[test]
+fn there_is_one_way_to_the_token_and_two_are_named() {
+    let file = |line: &str| format!("{HEAD}flightctl: {{url: 'https://fc', {line}}}\n");
+    let oidc = "oidc: {issuer: 'https://issuer.example', clientId: vk, clientSecretFile: /s}";
+    let nothing = Environment::default();
+    for (line, told) in [
+        ("tokenFile: /t", "the file /t"),
+        (
+            "serviceAccount: true",
+            "the file /var/run/secrets/kubernetes.io/serviceaccount/token",
+        ),
+        (oidc, "client credentials at https://issuer.example"),
+    ] {
+        let config = load(&file(line), &nothing, &[]).unwrap();
+        assert_eq!(config.token.to_string(), told);
+        let said = load(&file(line), &environment(), &[]).unwrap_err();
+        let key = line.split(':').next().unwrap();
+        assert!(
+            said.contains(&format!("FLIGHTCTL_AUTH_TOKEN and flightctl.{key}")),
+            "{said}"
+        );
+    }
+    let both = file(&format!("serviceAccount: true, {oidc}"));
+    let said = load(&both, &nothing, &[]).unwrap_err();
+    assert!(
+        said.contains("flightctl.serviceAccount and flightctl.oidc"),
+        "{said}"
+    );
+    let none = load(&file("serviceAccount: false"), &nothing, &[]).unwrap_err();
+    assert!(none.contains("flightctl.oidc"), "{none}");
+}
+
+#[test]
+fn an_issuer_that_cannot_be_asked_is_an_error_of_the_configuration() {
+    for (oidc, words) in [
+        (
+            "issuer: 'http://issuer.example', clientId: vk, clientSecretFile: /s",
+            "flightctl.oidc.issuer",
+        ),
+        (
+            "issuer: 'https://issuer.example', clientId: '', clientSecretFile: /s",
+            "flightctl.oidc.clientId",
+        ),
+        (
+            "issuer: 'https://issuer.example', clientId: vk",
+            "clientSecretFile",
+        ),
+        (
+            "issuer: 'https://issuer.example', clientId: vk, clientSecretFile: /s, caFile: /none",
+            "/none",
+        ),
+        (
+            "issuer: 'https://issuer.example', clientId: vk, clientSecret: very-secret",
+            "unknown key `clientSecret`",
+        ),
+    ] {
+        let body = format!("{HEAD}flightctl: {{url: 'https://fc', oidc: {{{oidc}}}}}\n");
+        let said = load(&body, &Environment::default(), &[]).unwrap_err();
+        assert!(said.contains(words), "{said}");
+        assert!(!said.contains("very-secret"), "{said}");
+    }
+}
+
+#[test]
 fn the_agents_of_the_clusters_machines_stay_pending_unless_they_are_asked_to_run() {
     let read = |line: &str| {
         let config = load(&format!("{HEAD}{line}"), &environment(), &[]);

@@ -138,6 +138,11 @@ impl FlightControlService {
         self.issuer.token(CLIENT_ID, role.name())
     }
 
+    /// The issuer that it trusts.
+    pub fn issuer(&self) -> &Oidc {
+        &self.issuer
+    }
+
     /// Waits until a device's first sign of life is saved, some 15 s after it has
     /// enrolled: until then every write makes it read as disconnected.
     pub async fn has_seen(&self, device: &str) {

@@ -63,7 +63,8 @@ impl Client {
             encode(&metadata.to_string())
         );
         let request = self
-            .authorized(Method::GET, &path)?
+            .authorized(Method::GET, &path)
+            .await?
             .header(header::CONNECTION, HeaderValue::from_static("Upgrade"))
             .header(header::UPGRADE, HeaderValue::from_static("websocket"))
             .header(

@@ -15,7 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use super::{Client, TokenSource};
+use super::{Client, TokenSource, Transport};
 
 /// Deadline of a TCP connection; the rest is in the request's deadline.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -47,15 +47,15 @@ pub enum Tls {
 pub enum ConnectError {
     /// The CA has no certificate.
     #[error(
-        "the Flight Control CA has no certificate in PEM form; give the file that signed the server's certificate"
+        "the CA has no certificate in PEM form; give the file that signed the server's certificate"
     )]
     NoCertificate,
     /// A certificate cannot be read.
-    #[error("the Flight Control CA cannot be read: {0}")]
+    #[error("the CA cannot be read: {0}")]
     BadCertificate(String),
     /// The system has none.
     #[error(
-        "this system has no certificate authorities ({0}); set flightctl.caFile to the file that signed the server's certificate"
+        "this system has no certificate authorities ({0}); set caFile (flightctl.caFile, flightctl.oidc.caFile) to the file that signed the server's certificate"
     )]
     NoSystemAuthorities(String),
     /// The name cannot stand in a certificate.
@@ -72,6 +72,16 @@ impl Client {
     /// # Errors
     /// The certificate authorities cannot be used.
     pub fn https(base: &http::Uri, tls: &Tls, token: TokenSource) -> Result<Self, ConnectError> {
+        Ok(Self::through(Transport::https(tls)?, base, token))
+    }
+}
+
+impl Transport {
+    /// Over TLS, with connections of its own.
+    ///
+    /// # Errors
+    /// The certificate authorities cannot be used.
+    pub fn https(tls: &Tls) -> Result<Self, ConnectError> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT_DEADLINE));
@@ -95,7 +105,7 @@ impl Client {
         let hyper: Hyper<_, Full<Bytes>> = Hyper::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Ok(Self::new(hyper, base, token))
+        Ok(Self::over(hyper))
     }
 }
 

@@ -4,6 +4,7 @@
 //! repeated here: whether and when to repeat is the caller's decision.
 //! Devices stay JSON: what is not understood passes through.
 
+mod about;
 mod budget;
 mod console;
 mod error;
@@ -11,43 +12,40 @@ mod events;
 mod https;
 mod paging;
 mod token;
+mod transport;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Uri, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{Full, LengthLimitError};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
-use tower::util::BoxCloneSyncService;
-use tower::{Service, ServiceExt};
+use tower::Service;
 use tracing::trace;
 
 use crate::private::text;
+pub use about::{Greeting, Organization};
 pub use budget::{Budget, DEFAULT_PER_MINUTE};
 pub use error::ClientError;
 pub use events::EventCursor;
 pub use https::{ConnectError, Tls};
 use paging::Paging;
-pub use token::{TokenError, TokenSource};
+pub use token::{ClientCredentials, TokenError, TokenSource};
+use transport::Answer;
+pub use transport::Transport;
 
 /// Deadline of one request. The service answers an expired token only after
 /// 10 s, and that answer must arrive.
 const DEADLINE: Duration = Duration::from_secs(15);
-/// Largest answer read: a page of 1,000 devices of some 60 KB each; where theirs
-/// are larger, pages get smaller.
-const ANSWER_LIMIT: usize = 64 << 20;
 /// Devices of one page, the most the service gives.
 const PAGE: usize = 1000;
 /// Pages of one list, so that a service that never ends one is noticed: a
 /// hundred times the devices of the largest estates that Flight Control names.
 const PAGES: usize = 1000;
-/// Longest `Retry-After` that is obeyed, the service's own window by default:
-/// one request a minute burdens nobody, and tells early that it is over.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Path of the user API.
 const API: &str = "/api/v1";
 /// Everything but what RFC 3986 leaves unreserved.
@@ -56,8 +54,6 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
-
-type Http = BoxCloneSyncService<Request<Full<Bytes>>, Answer, tower::BoxError>;
 
 type Observer = Arc<dyn Fn(&Call) + Send + Sync>;
 
@@ -72,19 +68,10 @@ pub struct Call {
     pub took: Duration,
 }
 
-/// Status, headers and whole body of an answer.
-struct Answer {
-    status: http::StatusCode,
-    retry_after: Option<Duration>,
-    body: Bytes,
-    /// The connection is another protocol's from here on.
-    switched: Option<console::Switched>,
-}
-
 /// The client; clones share token, budget and connections.
 #[derive(Clone)]
 pub struct Client {
-    http: Http,
+    http: Transport,
     base: Arc<str>,
     token: TokenSource,
     organization: Option<Arc<str>>,
@@ -115,9 +102,13 @@ impl Client {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<tower::BoxError>,
     {
-        let http = http.map_err(Into::into).and_then(read_answer::<B>);
+        Self::through(Transport::over(http), base, token)
+    }
+
+    /// A client of the service at `base` through `http`.
+    pub fn through(http: Transport, base: &Uri, token: TokenSource) -> Self {
         Self {
-            http: BoxCloneSyncService::new(http),
+            http,
             base: base.to_string().trim_end_matches('/').into(),
             token,
             organization: None,
@@ -125,6 +116,11 @@ impl Client {
             paging: Arc::default(),
             observer: Arc::new(|_| {}),
         }
+    }
+
+    /// The service's URL.
+    pub fn base(&self) -> &str {
+        &self.base
     }
 
     /// The service and the organization in it, as one text.
@@ -287,7 +283,7 @@ impl Client {
         if let Err(retry_after) = self.budget.take(write, DEADLINE).await {
             return Err(ClientError::TooManyRequests { retry_after });
         }
-        let request = self.request(method, path, body)?;
+        let request = self.request(method, path, body).await?;
         let answer = self.send(operation, request, object, DEADLINE).await?;
         if answer.status == http::StatusCode::NO_CONTENT {
             return Ok(Value::Null);
@@ -307,7 +303,7 @@ impl Client {
         deadline: Duration,
     ) -> Result<Answer, ClientError> {
         let begun = Instant::now();
-        let answer = timeout(deadline, self.http.clone().oneshot(request)).await;
+        let answer = timeout(deadline, self.http.send(request)).await;
         let code = match &answer {
             Ok(Ok(answer)) => Some(answer.status.as_u16()),
             _ => None,
@@ -346,7 +342,7 @@ impl Client {
         Ok(answer)
     }
 
-    fn request(
+    async fn request(
         &self,
         method: Method,
         path: &str,
@@ -354,7 +350,8 @@ impl Client {
     ) -> Result<Request<Full<Bytes>>, ClientError> {
         let content = body.map_or_else(Bytes::new, text);
         let mut request = self
-            .authorized(method, &format!("{API}{path}"))?
+            .authorized(method, &format!("{API}{path}"))
+            .await?
             .header(header::ACCEPT, "application/json");
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json-patch+json");
@@ -365,7 +362,7 @@ impl Client {
     }
 
     /// A request of this user, to the organization.
-    fn authorized(
+    async fn authorized(
         &self,
         method: Method,
         path: &str,
@@ -375,7 +372,7 @@ impl Client {
             let sign = if path.contains('?') { '&' } else { '?' };
             uri = format!("{uri}{sign}org_id={}", encode(organization));
         }
-        let token = self.token.current()?;
+        let token = self.token.current().await?;
         let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
             .map_err(|_| TokenError::NotAHeader)?;
         bearer.set_sensitive(true);
@@ -389,28 +386,6 @@ impl Client {
             why: error.to_string(),
         }
     }
-}
-
-/// Reads a whole answer, up to the limit.
-async fn read_answer<B>(mut response: http::Response<B>) -> Result<Answer, tower::BoxError>
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<tower::BoxError>,
-{
-    let switched = console::Switched::of(&mut response);
-    let (parts, body) = response.into_parts();
-    let body = Limited::new(body, ANSWER_LIMIT).collect().await?.to_bytes();
-    let retry_after = parts
-        .headers
-        .get(header::RETRY_AFTER)
-        .and_then(|v| v.to_str().ok()?.parse().ok())
-        .map(|seconds| Duration::from_secs(seconds).min(LONGEST_PAUSE));
-    Ok(Answer {
-        status: parts.status,
-        retry_after,
-        body,
-        switched,
-    })
 }
 
 fn encode(text: &str) -> String {

@@ -1,10 +1,23 @@
 //! The bearer token, and where a fresh one comes from.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+mod file;
+mod grant;
+mod kept;
+mod login;
+mod oidc;
 
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use http::Uri;
 use secrecy::SecretString;
+
+use super::Transport;
+use file::TokenFile;
+use kept::{Kept, Way};
+use login::Login;
+pub use oidc::ClientCredentials;
 
 /// There is no token to send.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,95 +36,96 @@ pub enum TokenError {
         /// Its path.
         path: String,
     },
+    /// Whoever gives tokens gave none, and the last one is over.
+    #[error("no token for Flight Control from {from}: {why}")]
+    Grant {
+        /// Who was asked.
+        from: String,
+        /// What was said, and the remedy.
+        why: String,
+    },
     /// The token cannot stand in a header.
     #[error("the Flight Control token has characters that no token has; check it for line breaks")]
     NotAHeader,
 }
 
-/// Where the token comes from; clones share what was read.
+/// Where the token comes from; clones share what was read or granted.
 #[derive(Clone, Debug)]
 pub struct TokenSource(Arc<Source>);
 
 #[derive(Debug)]
 enum Source {
     Fixed(SecretString),
-    File {
-        path: PathBuf,
-        read: fn(&str) -> Option<String>,
-        last: Mutex<Option<Read>>,
-    },
-}
-
-#[derive(Debug)]
-struct Read {
-    modified: Option<SystemTime>,
-    token: SecretString,
+    File(TokenFile),
+    Login(Login),
+    Granted(Kept),
 }
 
 impl TokenSource {
     /// Always this token.
     pub fn fixed(token: &str) -> Self {
-        Self(Arc::new(Source::Fixed(token.trim().to_owned().into())))
+        Self::of(Source::Fixed(token.trim().to_owned().into()))
     }
 
     /// The content of a file, read again when it changes.
     pub fn file(path: PathBuf) -> Self {
-        Self::read_by(path, |text| Some(text.trim().to_owned()))
+        Self::of(Source::File(TokenFile::new(path)))
     }
 
     /// The token of Flight Control's own `client.yaml`, read again when
-    /// `flightctl login` writes it anew.
-    pub fn client_config(path: PathBuf) -> Self {
-        Self::read_by(path, crate::config::client_yaml::token)
+    /// `flightctl login` writes it anew; renewed with the refresh token in it, where
+    /// there is one, through the service at `base`. The file is never written: what
+    /// was renewed is kept in memory.
+    pub fn client_config(path: PathBuf, http: Transport, base: &Uri) -> Self {
+        Self::of(Source::Login(Login::new(path, http, base)))
     }
 
-    fn read_by(path: PathBuf, read: fn(&str) -> Option<String>) -> Self {
-        Self(Arc::new(Source::File {
-            path,
-            read,
-            last: Mutex::default(),
-        }))
+    /// What an issuer grants to a client of its own (RFC 6749, 4.4), renewed before
+    /// it runs out.
+    pub fn client_credentials(client: ClientCredentials, http: Transport) -> Self {
+        let from = client.issuer.clone();
+        Self::of(Source::Granted(Kept::nothing(
+            from,
+            Way::Client(client, http),
+        )))
     }
 
-    /// The token to send now.
+    fn of(source: Source) -> Self {
+        Self(Arc::new(source))
+    }
+
+    /// The token to send now. Cancel-safe: a renewal goes on without who asked for it.
     ///
     /// # Errors
     /// There is none.
-    pub fn current(&self) -> Result<SecretString, TokenError> {
-        let (path, read, last) = match &*self.0 {
-            Source::Fixed(token) => return Ok(token.clone()),
-            Source::File { path, read, last } => (path, read, last),
-        };
-        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-        // One stat per request, on a file that is in memory anyway.
-        let modified = std::fs::metadata(path).and_then(|m| m.modified()).ok();
-        if let Some(known) = &*last
-            && modified.is_some()
-            && known.modified == modified
-        {
-            return Ok(known.token.clone());
+    pub async fn current(&self) -> Result<SecretString, TokenError> {
+        match &*self.0 {
+            Source::Fixed(token) => Ok(token.clone()),
+            Source::File(file) => file.current(),
+            Source::Login(login) => login.kept()?.current().await,
+            Source::Granted(kept) => kept.current().await,
         }
-        let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|e| TokenError::File {
-            path: shown.clone(),
-            why: e.to_string(),
-        })?;
-        let token = read(&text)
-            .filter(|t| !t.is_empty())
-            .ok_or(TokenError::Empty { path: shown })?;
-        let token = SecretString::from(token);
-        *last = Some(Read {
-            modified,
-            token: token.clone(),
-        });
-        Ok(token)
     }
 
     /// The service did not take the token: a file is read again even if its
-    /// time stamp did not change.
+    /// time stamp did not change, and a granted token is renewed.
     pub fn refused(&self) {
-        if let Source::File { last, .. } = &*self.0 {
-            *last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        match &*self.0 {
+            Source::Fixed(_) => {}
+            Source::File(file) => file.forget(),
+            Source::Login(login) => login.refused(),
+            Source::Granted(kept) => kept.refused(),
+        }
+    }
+}
+
+impl fmt::Display for TokenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.0 {
+            Source::Fixed(_) => f.write_str("a token of the environment"),
+            Source::File(file) => write!(f, "the file {}", file.path().display()),
+            Source::Login(login) => write!(f, "the login in {}", login.path().display()),
+            Source::Granted(kept) => write!(f, "client credentials at {}", kept.from()),
         }
     }
 }
@@ -119,52 +133,11 @@ impl TokenSource {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use secrecy::ExposeSecret;
-
-    #[test]
-    fn a_file_is_read_again_when_it_changes() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("token");
-        std::fs::write(&path, "one\n").unwrap();
-        let source = TokenSource::file(path.clone());
-        assert_eq!(source.current().unwrap().expose_secret(), "one");
-        std::fs::write(&path, "two").unwrap();
-        source.refused();
-        assert_eq!(source.current().unwrap().expose_secret(), "two");
-        std::fs::write(&path, "  \n").unwrap();
-        source.refused();
-        assert!(matches!(source.current(), Err(TokenError::Empty { .. })));
-    }
-
-    #[test]
-    fn a_refused_token_is_read_again_whatever_the_files_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("token");
-        let at = SystemTime::UNIX_EPOCH;
-        let write = |token: &str| {
-            std::fs::write(&path, token).unwrap();
-            let file = std::fs::File::options().write(true).open(&path).unwrap();
-            file.set_modified(at).unwrap();
-        };
-        write("one");
-        let source = TokenSource::file(path.clone());
-        assert_eq!(source.current().unwrap().expose_secret(), "one");
-        write("two");
-        assert_eq!(source.current().unwrap().expose_secret(), "one");
-        source.refused();
-        assert_eq!(source.current().unwrap().expose_secret(), "two");
-    }
-
-    #[test]
-    fn a_missing_file_is_named() {
-        let source = TokenSource::file("/nowhere/token".into());
-        let error = source.current().unwrap_err().to_string();
-        assert!(error.contains("/nowhere/token"), "{error}");
-    }
 
     #[test]
     fn a_token_is_never_shown() {
-        let shown = format!("{:?}", TokenSource::fixed("very-secret"));
+        let source = TokenSource::fixed("very-secret");
+        let shown = format!("{source:?} {source}");
         assert!(!shown.contains("very-secret"), "{shown}");
     }
 }

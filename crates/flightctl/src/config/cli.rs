@@ -2,18 +2,18 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 /// Kubernetes pods on edge devices managed by Flight Control.
 #[derive(Clone, Debug, Default, Parser)]
 #[command(name = "vk-flightctl-provider", version)]
 pub struct Cli {
     /// Configuration file (YAML, apiVersion vk-flightctl.io/v1alpha1, kind ProviderConfig).
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
     /// Kubernetes access [env: KUBECONFIG]; without it ~/.kube/config, or the pod's own account.
     // Not clap's `env`: KUBECONFIG may name several files, which kube merges.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub kubeconfig: Option<PathBuf>,
     /// Node of the devices that belong to no fleet [env: NODE_NAME] [default: vk-flightctl-node].
     #[arg(long, value_name = "NAME")]
@@ -27,4 +27,16 @@ pub struct Cli {
     /// Check the configuration and end.
     #[arg(long)]
     pub validate_config: bool,
+    /// Something else than to serve the nodes.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What else there is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Look at everything that has to be right before pods run, and say what to do about the rest.
+    ///
+    /// Changes nothing. Ends with 0 if there is no problem; warnings are none.
+    Doctor,
 }

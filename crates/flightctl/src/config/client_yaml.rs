@@ -5,6 +5,8 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::file::place;
@@ -36,6 +38,35 @@ struct Authentication {
     access_token: Option<String>,
     id_token: Option<String>,
     token_to_use: Option<String>,
+    access_token_expiry: Option<String>,
+    refresh_token: Option<String>,
+    auth_provider: Option<AuthProviderConfig>,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+struct AuthProviderConfig {
+    auth_provider: Option<AuthProvider>,
+}
+
+/// As the API has it.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+struct AuthProvider {
+    metadata: Metadata,
+    spec: Spec,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+struct Metadata {
+    name: Option<String>,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Spec {
+    client_id: Option<String>,
 }
 
 impl std::fmt::Debug for Authentication {
@@ -115,22 +146,59 @@ impl ClientYaml {
     }
 }
 
-/// The token in the text of a `client.yaml`.
-pub(crate) fn token(text: &str) -> Option<String> {
+/// What a login left in a `client.yaml` to be known by.
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    /// The one to send.
+    pub(crate) token: SecretString,
+    /// Whether that is the ID token.
+    pub(crate) id_is_used: bool,
+    /// When the access token is over.
+    pub(crate) expiry: Option<Timestamp>,
+    /// What another one is got with.
+    pub(crate) refresh: Option<RefreshToken>,
+}
+
+/// A refresh token, whose it is and who passes it on.
+#[derive(Debug)]
+pub(crate) struct RefreshToken {
+    pub(crate) token: SecretString,
+    pub(crate) client_id: String,
+    /// The name of Flight Control's `AuthProvider`.
+    pub(crate) provider: String,
+}
+
+/// The tokens in the text of a `client.yaml`; `None` where there is no login in it.
+pub(crate) fn tokens(text: &str) -> Option<Tokens> {
     let yaml: ClientYaml = serde_saphyr::from_str(text).ok()?;
-    let Authentication {
-        access_token,
-        id_token,
-        token_to_use,
-    } = yaml.authentication;
-    match token_to_use.as_deref() {
-        Some("id") => id_token,
-        _ => access_token,
-    }
+    let login = yaml.authentication;
+    let id_is_used = login.token_to_use.as_deref() == Some("id");
+    let token = if id_is_used {
+        login.id_token
+    } else {
+        login.access_token
+    };
+    let token = token.filter(|token| !token.trim().is_empty())?;
+    let provider = login.auth_provider.and_then(|config| config.auth_provider);
+    let refresh = provider.and_then(|provider| {
+        Some(RefreshToken {
+            token: login.refresh_token.filter(|t| !t.is_empty())?.into(),
+            client_id: provider.spec.client_id?,
+            provider: provider.metadata.name?,
+        })
+    });
+    Some(Tokens {
+        token: token.trim().into(),
+        id_is_used,
+        expiry: login.access_token_expiry.and_then(|at| at.parse().ok()),
+        refresh,
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret;
+
     use super::*;
 
     const YAML: &str = "
@@ -143,7 +211,15 @@ authentication:
   access-token: the-access-token
   id-token: the-id-token
   token-to-use: id
-  auth-provider: {name: oidc}
+  access-token-expiry: 2026-12-01T10:00:00.123456789+01:00
+  refresh-token: the-refresh-token
+  auth-provider:
+    auth-provider:
+      apiVersion: flightctl.io/v1beta1
+      kind: AuthProvider
+      metadata: {name: oidc}
+      spec: {providerType: oidc, issuer: 'https://issuer', clientId: flightctl, scopes: [openid]}
+    ca-file: /ca.crt
 organization: 00000000-0000-0000-0000-000000000000
 ";
 
@@ -156,11 +232,21 @@ organization: 00000000-0000-0000-0000-000000000000
             yaml.authorities(Path::new("client.yaml")).unwrap().unwrap(),
             b"PEM"
         );
-        assert_eq!(token(YAML).as_deref(), Some("the-id-token"));
+        let login = tokens(YAML).unwrap();
+        assert_eq!(login.token.expose_secret(), "the-id-token");
         assert_eq!(
-            token(&YAML.replace("token-to-use: id", "")).as_deref(),
-            Some("the-access-token")
+            login.expiry.unwrap().to_string(),
+            "2026-12-01T09:00:00.123456789Z"
         );
+        let refresh = login.refresh.as_ref().unwrap();
+        assert_eq!(refresh.token.expose_secret(), "the-refresh-token");
+        assert_eq!(
+            (&*refresh.client_id, &*refresh.provider),
+            ("flightctl", "oidc")
+        );
+        let access = tokens(&YAML.replace("token-to-use: id", "")).unwrap();
+        assert_eq!(access.token.expose_secret(), "the-access-token");
+        assert!(!format!("{login:?}").contains("the-"), "{login:?}");
         assert!(!format!("{yaml:?}").contains("the-id-token"));
     }
 }

@@ -1,10 +1,12 @@
-//! How Flight Control is reached: URL, certificate, token, organization.
+//! How Flight Control is reached: URL, certificate, organization, and the way to
+//! its token.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use http::Uri;
 
-use super::client_yaml::{self, ClientYaml};
+use super::client_yaml::ClientYaml;
+use super::credentials::Given;
 use super::file::{File, Service};
 use super::{ConfigError, Environment, read, value};
 use crate::client::{DEFAULT_PER_MINUTE, Tls, TokenSource};
@@ -20,21 +22,18 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Environment over file over `client.yaml`.
+    /// Environment over file over `client.yaml`; of credentials there is one.
     pub(super) fn of(environment: &Environment, file: &File) -> Result<Self, ConfigError> {
         let service = &file.flightctl;
         let yaml = match &service.client_config {
             None => None,
             Some(path) => {
                 let text = read(path)?;
-                Some((
-                    path.as_path(),
-                    ClientYaml::parse(&path.display().to_string(), &text)?,
-                    text,
-                ))
+                let yaml = ClientYaml::parse(&path.display().to_string(), &text)?;
+                Some((path.as_path(), yaml))
             }
         };
-        let login = yaml.as_ref().map(|(path, yaml, _)| (*path, yaml));
+        let login = yaml.as_ref().map(|(path, yaml)| (*path, yaml));
         let insecure = match environment.insecure_tls.as_deref() {
             Some(text) => boolean("FLIGHTCTL_INSECURE_TLS", text)?,
             None => service
@@ -52,14 +51,12 @@ impl Connection {
             }
             Some(number) => number.value,
         };
+        let url = url(environment, file, login, insecure)?;
+        let tls = tls(service, login, insecure)?;
         Ok(Self {
-            url: url(environment, file, login, insecure)?,
-            tls: tls(service, login, insecure)?,
-            token: token(
-                environment,
-                service,
-                yaml.as_ref().map(|(path, _, text)| (*path, text.as_str())),
-            )?,
+            token: Given::of(environment, file)?.token(&url, &tls, insecure)?,
+            url,
+            tls,
             organization: organization(file, login)?,
             requests_per_minute,
         })
@@ -92,7 +89,7 @@ fn url(
     }
 }
 
-fn parse_url(key: &str, text: &str, insecure: bool) -> Result<Uri, ConfigError> {
+pub(super) fn parse_url(key: &str, text: &str, insecure: bool) -> Result<Uri, ConfigError> {
     let text = text.trim();
     let wrong = |why: &str| {
         value(
@@ -147,34 +144,6 @@ fn tls(
             trust: Box::new(trust),
         },
     })
-}
-
-fn token(
-    environment: &Environment,
-    service: &Service,
-    login: Option<(&Path, &str)>,
-) -> Result<TokenSource, ConfigError> {
-    if let Some(token) = &environment.auth_token {
-        return Ok(TokenSource::fixed(token));
-    }
-    // A file that is not there yet may still be mounted: that is no error of the configuration.
-    let file = environment.auth_token_file.as_ref().map(PathBuf::from);
-    if let Some(path) = file.or_else(|| service.token_file.clone()) {
-        return Ok(TokenSource::file(path));
-    }
-    match login {
-        Some((path, text)) if client_yaml::token(text).is_some_and(|t| !t.trim().is_empty()) => {
-            Ok(TokenSource::client_config(path.to_owned()))
-        }
-        Some((path, _)) => Err(value(
-            format!("{}: authentication.access-token", path.display()),
-            "there is no token; run flightctl login",
-        )),
-        None => Err(value(
-            "flightctl.tokenFile",
-            "the token is missing; set FLIGHTCTL_AUTH_TOKEN, FLIGHTCTL_AUTH_TOKEN_FILE, flightctl.tokenFile or flightctl.clientConfig",
-        )),
-    }
 }
 
 fn organization(

@@ -60,11 +60,26 @@ pub(super) struct Service {
     pub(super) url: Option<At<String>>,
     pub(super) token_file: Option<PathBuf>,
     pub(super) client_config: Option<PathBuf>,
+    pub(super) service_account: Option<bool>,
+    pub(super) oidc: Option<Oidc>,
     pub(super) ca_file: Option<PathBuf>,
     #[serde(rename = "insecureTLS")]
     pub(super) insecure_tls: Option<bool>,
     pub(super) organization: Option<At<String>>,
     pub(super) requests_per_minute: Option<At<u32>>,
+}
+
+/// A client of its own at an issuer.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Oidc {
+    pub(super) issuer: At<String>,
+    pub(super) client_id: String,
+    pub(super) client_secret_file: PathBuf,
+    #[serde(default)]
+    pub(super) scopes: Vec<String>,
+    pub(super) audience: Option<String>,
+    pub(super) ca_file: Option<PathBuf>,
 }
 
 /// What pods on devices are told of the cluster, and what they may do.

@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod client_yaml;
 mod connection;
+mod credentials;
 mod duration;
 mod file;
 mod grouping;

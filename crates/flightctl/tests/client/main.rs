@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail here")]
 
+mod credentials;
 mod reading;
 mod requests;
 mod tls;

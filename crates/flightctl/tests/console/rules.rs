@@ -179,6 +179,13 @@ async fn consoles_are_off_unless_the_configuration_says_otherwise() {
     };
     assert!(backend().logs().is_none() && backend().exec().is_none());
     assert!(backend().attach().is_none() && backend().port_forward().is_none());
+    // kubectl top: nobody measures, with a console or without.
+    let everywhere = Consoles {
+        enabled: true,
+        ..Consoles::default()
+    };
+    assert!(backend().stats().is_none());
+    assert!(backend().with_consoles(everywhere).stats().is_none());
     let of_fleet = Consoles {
         enabled: false,
         fleets: [("paris".to_owned(), true)].into(),

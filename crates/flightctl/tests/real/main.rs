@@ -14,6 +14,7 @@
 #[path = "../../../../tests/real/harness/mod.rs"]
 mod harness;
 
+mod access;
 #[path = "../../../../tests/real/harness/agent_link.rs"]
 mod agent_link;
 mod console;
@@ -79,6 +80,7 @@ async fn play(tools: PathBuf, flightctl: Service, consoles: bool) {
             world.logs_and_processes();
         }
         world.an_operators_rights_are_enough();
+        world.the_doctor_finds_nothing_wrong();
         world.the_manifests_are_accepted();
         world.sigterm_keeps_node_and_pods();
     })

@@ -156,16 +156,23 @@ pub(crate) fn organizations(organizations: &[Organization]) -> Value {
     })
 }
 
-/// `GET /auth/permissions`.
+/// What an operator may do with devices and fleets.
+const WRITES: [&str; 6] = ["create", "delete", "get", "list", "patch", "update"];
+
+/// `GET /auth/permissions`: as far as the sandbox has what is listed
+/// (internal/auth/authz/static.go).
 pub(crate) fn permissions(role: Role) -> Value {
     let read = json!({"operations": ["get", "list"], "resource": "*"});
     let list = match role {
-        Role::Viewer => vec![read],
+        // An empty list denies what the one for all would allow.
+        Role::Viewer => vec![
+            read,
+            json!({"operations": [], "resource": "devices/console"}),
+        ],
         Role::Operator => vec![
             read,
-            json!({"operations": ["create", "delete", "patch", "update"], "resource": "devices"}),
-            json!({"operations": ["create", "delete", "patch", "update"], "resource": "fleets"}),
-            json!({"operations": ["get"], "resource": "devices/console"}),
+            json!({"operations": WRITES, "resource": "devices"}),
+            json!({"operations": WRITES, "resource": "fleets"}),
         ],
         Role::OrgAdmin | Role::Admin => vec![json!({"operations": ["*"], "resource": "*"})],
     };

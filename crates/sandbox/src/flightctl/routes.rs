@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use jiff::fmt::rfc2822::DateTimePrinter;
 use serde_json::{Value, json};
 use std::sync::{Arc, PoisonError};
 
@@ -50,6 +51,16 @@ impl From<Refusal> for Fail {
 }
 
 pub(crate) async fn handle(State(service): State<FlightControl>, request: Request) -> Response {
+    let mut response = answer(&service, request).await;
+    // Of its own clock, which may be another than this machine's.
+    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&service.shared.clock.now());
+    if let Some(date) = date.ok().and_then(|text| HeaderValue::try_from(text).ok()) {
+        response.headers_mut().insert(header::DATE, date);
+    }
+    response
+}
+
+async fn answer(service: &FlightControl, request: Request) -> Response {
     let path = request.uri().path().to_owned();
     match path.as_str() {
         "/readyz" | "/healthz" => return StatusCode::OK.into_response(),
