@@ -121,6 +121,8 @@ pub struct Failed {
     pub disruption: Option<String>,
     /// Its containers get their grace.
     pub graceful: bool,
+    /// Its object goes, so that its controller replaces it.
+    pub replace: bool,
 }
 
 impl Failed {
@@ -130,11 +132,13 @@ impl Failed {
                 reason,
                 message,
                 disruption,
+                replace,
             } => Self {
                 reason: reason.clone(),
                 message: message.clone(),
                 disruption: disruption.clone(),
                 graceful: false,
+                replace: *replace,
             },
             Verdict::Evict { reason, message } => {
                 let named = Some(reason).filter(|reason| !reason.is_empty());
@@ -143,6 +147,7 @@ impl Failed {
                     message: message.clone(),
                     disruption: Some(named.map_or(status::BY_KUBELET, |r| r).into()),
                     graceful: true,
+                    replace: false,
                 }
             }
         }
@@ -344,6 +349,7 @@ impl Record {
             pod_ips,
             host_ips,
             labels,
+            annotations,
             verdict,
             ended,
         } = facts;
@@ -358,6 +364,7 @@ impl Record {
             && known.pod_ips == *pod_ips
             && known.host_ips == *host_ips
             && known.labels == *labels
+            && known.annotations == *annotations
             && known.verdict == *verdict
             && known.ended == *ended
     }

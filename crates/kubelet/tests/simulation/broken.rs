@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use vk_provider::podspec::{Declaration, no_meaning};
 use vk_provider::{
-    Backend, BackendError, Capabilities, Change, ContainerState, Grace, InputNeeds, Listing,
+    Backend, BackendError, Capabilities, Change, ContainerState, Grace, Heeds, InputNeeds, Listing,
     NodeSet, PodCx, PodFacts, PodKey, PodRequest, Uid,
 };
 use vk_sandbox::transport::Dropped;
@@ -310,6 +310,7 @@ static BOASTER: Capabilities = Capabilities {
     name: "simulated",
     grace: Grace::Exact,
     restarts: true,
+    heeds: Heeds::NOTHING,
     pod_spec: &BOASTS,
     inputs: InputNeeds::NOTHING,
 };

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{
-    Backend, BackendError, Capabilities, Change, ContainerState, Grace, InputNeeds, Listing,
+    Backend, BackendError, Capabilities, Change, ContainerState, Grace, Heeds, InputNeeds, Listing,
     NodeFacts, NodeInfo, NodeSet, PodCx, PodFacts, PodKey, PodRequest,
 };
 
@@ -35,6 +35,7 @@ static CAPABILITIES: Capabilities = Capabilities {
     name: "simulated",
     grace: Grace::Exact,
     restarts: true,
+    heeds: Heeds::NOTHING,
     pod_spec: &POD_SPEC,
     inputs: InputNeeds::NOTHING,
 };

@@ -25,8 +25,8 @@ use vk_provider::podspec::{Declaration, honoured, no_meaning, refused};
 use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{
     Admission, Backend, BackendError, Capabilities, Change, Clock, ContainerFact, ContainerState,
-    Grace, InputNeeds, Listing, NodeFacts, NodeInfo, NodeSet, NodeUse, PodChange, PodCx, PodFacts,
-    PodKey, PodRequest, RenderError, Terminated, Uid, Verdict, node_fit,
+    Grace, Heeds, InputNeeds, Listing, NodeFacts, NodeInfo, NodeSet, NodeUse, PodChange, PodCx,
+    PodFacts, PodKey, PodRequest, RenderError, Terminated, Uid, Verdict, node_fit,
 };
 
 use given::Given;
@@ -85,6 +85,7 @@ const fn capabilities(restarts: bool, inputs: InputNeeds) -> Capabilities {
         name: "memory",
         grace: Grace::Exact,
         restarts,
+        heeds: Heeds::NOTHING,
         pod_spec: &POD_SPEC,
         inputs,
     }
