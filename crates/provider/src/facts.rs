@@ -169,8 +169,8 @@ pub struct Terminated {
     pub finished_at: Option<Timestamp>,
 }
 
-/// What a backend asks for a pod as a whole. The first one that is told stays,
-/// whatever later facts say.
+/// What a backend asks for a pod as a whole. The first one that is told counts and
+/// is not taken back by later facts: a `stop` that follows from it may be under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The pod is Failed and stays so; its workload is stopped at once.

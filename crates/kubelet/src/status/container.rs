@@ -38,6 +38,10 @@ pub(super) struct Seen<'a> {
     pub(super) current: bool,
     /// The pod's phase is terminal already.
     pub(super) frozen: bool,
+    /// Nothing of the pod is at the remote any more, and it waits for a place.
+    pub(super) lost: bool,
+    /// The pod is shown without a place: one that has run is started elsewhere.
+    pub(super) moved: bool,
     pub(super) fact: Option<&'a ContainerFact>,
     pub(super) have: Option<&'a ContainerStatus>,
     pub(super) waiting: Option<&'a Waiting>,
@@ -60,7 +64,14 @@ pub(super) fn status(seen: &Seen<'_>) -> ContainerStatus {
         status.image = seen.image.into();
     }
     let Some(fact) = seen.fact else {
-        status.state = Some(unheard(seen, before));
+        let ends = before.running.is_some() || before.terminated.is_some();
+        if seen.lost && ends && !stays(seen.policy, &before) {
+            let told = not_started(seen);
+            status.last_state = before_that(None, &before, &told, false).or(status.last_state);
+            status.state = Some(told);
+        } else {
+            status.state = Some(unheard(seen, before));
+        }
         return settled(seen, status, None);
     };
     if before.terminated.is_some() && stays(seen.policy, &before) && !ends(fact) {
@@ -68,8 +79,10 @@ pub(super) fn status(seen: &Seen<'_>) -> ContainerStatus {
         return settled(seen, status, None);
     }
     let told = state(seen, fact, &before);
-    status.restart_count = restarts(fact, &status, &before, &told);
-    status.last_state = last(fact, &before, &told).or(status.last_state.take());
+    let anew = replaced(fact, &status);
+    status.restart_count = restarts(seen, fact, &status, (&before, &told));
+    let last = before_that(fact.last.as_ref(), &before, &told, anew);
+    status.last_state = last.or(status.last_state.take());
     if fact.container_id.is_some() {
         status.container_id.clone_from(&fact.container_id);
     }
@@ -192,22 +205,29 @@ fn ends(fact: &ContainerFact) -> bool {
 }
 
 /// The remote's count where it counts; else, as the kubelet's, one more for each
-/// start after an end. Never less than before: a remote may start counting anew.
+/// start after an end. Never less than before: a remote may start counting anew,
+/// as it does for a container that it runs in another place.
 fn restarts(
+    seen: &Seen<'_>,
     fact: &ContainerFact,
     have: &ContainerStatus,
-    before: &ContainerState,
-    told: &ContainerState,
+    (before, told): (&ContainerState, &ContainerState),
 ) -> i32 {
     let waited = before.waiting.is_some()
         && have
             .last_state
             .as_ref()
             .is_some_and(|last| last.terminated.is_some());
-    let again = ((waited || before.terminated.is_some()) && told.running.is_some())
-        || (before.running.is_some() && told.running.is_some() && replaced(fact, have));
+    let starts = told.running.is_some();
+    let in_its_place = starts && before.running.is_some() && replaced(fact, have);
+    let again = starts && (waited || before.terminated.is_some()) || in_its_place;
     let counted = have.restart_count.saturating_add(i32::from(again));
-    fact.restarts.unwrap_or(counted).max(have.restart_count)
+    let least = if in_its_place || (again && seen.moved) {
+        counted
+    } else {
+        have.restart_count
+    };
+    fact.restarts.unwrap_or(counted).max(least)
 }
 
 fn replaced(fact: &ContainerFact, have: &ContainerStatus) -> bool {
@@ -217,18 +237,20 @@ fn replaced(fact: &ContainerFact, have: &ContainerStatus) -> bool {
 }
 
 /// The end before the present state: what the remote says, else what was seen.
-fn last(
-    fact: &ContainerFact,
+/// `anew` says that another container has taken the place of the one before.
+fn before_that(
+    last: Option<&Terminated>,
     before: &ContainerState,
     told: &ContainerState,
+    anew: bool,
 ) -> Option<ContainerState> {
-    let end = match &fact.last {
+    let end = match last {
         Some(end) => named(end),
         None if told.terminated.is_some() => return None,
-        None => match (&before.terminated, &before.running, &told.waiting) {
-            (Some(seen), _, _) => seen.clone(),
-            // It ran, and now waits to run again: it has ended unseen.
-            (None, Some(ran), Some(_)) => ContainerStateTerminated {
+        None => match (&before.terminated, &before.running) {
+            (Some(seen), _) => seen.clone(),
+            // It ran, and now another one does or waits to: it has ended unseen.
+            (None, Some(ran)) if told.waiting.is_some() || anew => ContainerStateTerminated {
                 started_at: ran.started_at.clone(),
                 ..unknown_end()
             },

@@ -138,10 +138,17 @@ pub fn compute_at(
     let have = pod.status.as_ref().unwrap_or(&no_status);
     let frozen = is_terminal(have.phase.as_deref());
     let reachable = facts.is_none_or(|f| f.reach == Reach::Reachable);
+    // Nothing at the remote runs it or is to: it waits for a place, its first one
+    // or another.
+    let unplaced = match facts {
+        None => waiting.is_some(),
+        Some(f) => reachable && !f.ended && f.accepted.is_none() && f.applied.is_none(),
+    };
 
     // Facts about an older revision do not tell about the image asked for now.
     let current = facts.is_some_and(|f| f.applied.is_some() && f.applied.as_ref() == revision);
-    let mut statuses = statuses(spec, have, facts, waiting, (current, frozen));
+    let lost = unplaced && waiting.is_some();
+    let mut statuses = statuses(spec, have, facts, waiting, (current, frozen, lost));
     let over = if frozen && !matches!(verdict, PodVerdict::Terminating { .. }) {
         Over::No
     } else {
@@ -161,6 +168,12 @@ pub fn compute_at(
         match &over {
             Over::Failed { .. } => "Failed".to_owned(),
             Over::No if !reachable => "Unknown".to_owned(),
+            // What ran is gone, and nothing has started in its new place.
+            Over::No
+                if !statuses.runs() && statuses.ran() && (unplaced || starts_anew(have, facts)) =>
+            {
+                "Pending".to_owned()
+            }
             Over::No => phase::phase(spec, &statuses.init, &statuses.regular).to_owned(),
             Over::Stopped => phase::last(spec, &statuses.init, &statuses.regular).to_owned(),
         }
@@ -170,6 +183,12 @@ pub fn compute_at(
         Over::Failed {
             reason, message, ..
         } => (Some(reason.clone()), Some(message.clone())),
+        // One that has not run yet says it in its containers alone.
+        Over::No if unplaced && phase == "Pending" && statuses.ran() => {
+            let told = waiting.filter(|why| why.shown == Shown::ByAll);
+            told.map(|why| (why.reason.clone(), why.message.clone()))
+                .unzip()
+        }
         _ => (None, None),
     };
 
@@ -250,6 +269,16 @@ impl Statuses {
                 .is_some_and(|state| state.running.is_some())
         })
     }
+
+    fn ran(&self) -> bool {
+        self.init.iter().chain(&self.regular).any(phase::has_run)
+    }
+}
+
+/// Whether a pod that is shown without a place is on its way to one.
+fn starts_anew(have: &PodStatus, facts: Option<&PodFacts>) -> bool {
+    let placeless = matches!(have.phase.as_deref(), Some("Pending" | "Unknown"));
+    placeless && facts.is_none_or(|f| f.applied.is_none())
 }
 
 fn statuses(
@@ -257,9 +286,10 @@ fn statuses(
     have: &PodStatus,
     facts: Option<&PodFacts>,
     waiting: Option<&Waiting>,
-    (current, frozen): (bool, bool),
+    (current, frozen, lost): (bool, bool, bool),
 ) -> Statuses {
     let inits = spec.init_containers.as_deref().unwrap_or_default();
+    let have_phase = have.phase.as_deref();
     let seen = |kind, container: &Container, policy| {
         let name = container.name.as_str();
         let (of_kind, before) = match kind {
@@ -279,6 +309,8 @@ fn statuses(
             policy,
             current,
             frozen,
+            lost,
+            moved: have_phase == Some("Pending"),
             fact,
             have,
             waiting,

@@ -1,5 +1,6 @@
 //! One pod in the table, and the rhythm of its retries.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,6 +86,8 @@ pub struct Record {
     /// What the backend was given of its inputs, with success, last. Boxed: most
     /// backends want none.
     pub given: Option<Box<Seen>>,
+    /// What the backend was given of its metadata last, as a fingerprint.
+    pub heeded: Option<NonZeroU64>,
     /// The last stop that the backend took.
     pub stopping: Option<Stopping>,
     /// Nothing of it runs.
@@ -249,6 +252,7 @@ impl Record {
             verdict: None,
             waiting: None,
             given: None,
+            heeded: None,
             stopping: None,
             stopped: false,
             rounds: Rounds::default(),
@@ -319,6 +323,26 @@ impl Record {
             let now = Instant::now();
             (at, now.checked_add(left).unwrap_or(now + FAR))
         });
+    }
+
+    /// Whether its object is to go because Kubernetes shows by now why it failed
+    /// and that its controller is to replace it.
+    pub fn is_replaced(&self) -> bool {
+        let shown = self.desired.as_ref().and_then(|d| d.failed_as.as_deref());
+        let failed = self.verdict.as_ref().filter(|failed| failed.replace);
+        failed.is_some_and(|failed| shown == Some(&*failed.reason))
+    }
+
+    /// Whether its failure is not to be shown yet: its controller would make the
+    /// replacement while the remote is still to run this one. Who deletes it has
+    /// it replaced already, and waits for its end to be confirmed.
+    pub fn is_withheld(&self) -> bool {
+        let (Some(failed), Some(desired)) = (&self.verdict, &self.desired) else {
+            return false;
+        };
+        let there = self.facts.is_some() || self.accepted.is_some();
+        let told = self.stopping.is_some() || self.stopped;
+        failed.replace && !self.is_replaced() && (desired.deletion.is_some() || (there && !told))
     }
 
     /// The backend took a stop with this grace.

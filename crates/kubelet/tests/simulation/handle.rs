@@ -20,7 +20,7 @@ use vk_provider::podspec::{Declaration, no_meaning, refused};
 
 use crate::dice::Dice;
 use crate::life::Life;
-use crate::remote::{Knowledge, Remote};
+use crate::remote::{HEEDED, Knowledge, Remote};
 use crate::weather::{LATE_CHANGE, SLOW_CALL, Weather};
 use crate::world::REFUSED;
 
@@ -35,7 +35,10 @@ static CAPABILITIES: Capabilities = Capabilities {
     name: "simulated",
     grace: Grace::Exact,
     restarts: true,
-    heeds: Heeds::NOTHING,
+    heeds: Heeds {
+        labels: &[],
+        annotations: &[HEEDED],
+    },
     pod_spec: &POD_SPEC,
     inputs: InputNeeds::NOTHING,
 };
