@@ -207,7 +207,9 @@ fn wanted(view: &View) -> Step {
         None if desired.ran && desired.at_most_once => Step::Fail(Failure::Lost),
         None if view.present => Step::Ensure(PodChange::Repeat),
         None if view.left => Step::Idle,
-        None if !view.admitted => Step::Admit,
+        // What has run was let in once, and is not refused for room that its lost
+        // place no longer gives.
+        None if !view.admitted && !desired.ran => Step::Admit,
         None => Step::Ensure(PodChange::First),
     }
 }

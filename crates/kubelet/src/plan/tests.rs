@@ -379,4 +379,9 @@ fn a_pod_that_lost_its_place_is_asked_for_again_without_admission() {
     assert_eq!(next(&view), Step::Ensure(PodChange::Repeat));
     view.back_off = Some(Duration::from_secs(10));
     assert_eq!(next(&view), Step::Later(Duration::from_secs(10)));
+    // The next process finds nothing of it at the remote.
+    view.back_off = None;
+    view.ensured = false;
+    view.present = false;
+    assert_eq!(next(&view), Step::Ensure(PodChange::First));
 }

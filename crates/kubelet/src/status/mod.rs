@@ -289,7 +289,6 @@ fn statuses(
     (current, frozen, lost): (bool, bool, bool),
 ) -> Statuses {
     let inits = spec.init_containers.as_deref().unwrap_or_default();
-    let have_phase = have.phase.as_deref();
     let seen = |kind, container: &Container, policy| {
         let name = container.name.as_str();
         let (of_kind, before) = match kind {
@@ -310,7 +309,6 @@ fn statuses(
             current,
             frozen,
             lost,
-            moved: have_phase == Some("Pending"),
             fact,
             have,
             waiting,

@@ -100,6 +100,46 @@ fn a_pod_that_waits_for_another_place_says_so_and_runs_there_one_restart_later()
     }
 }
 
+/// It is seen on its way there, and never without a place.
+#[test]
+fn a_container_that_is_made_elsewhere_is_counted_once() {
+    let pod = pod("Always", vec![], &["a"]);
+    let runs = now(&pod, Some(&at_place(&pod, "d1", running())), None);
+    for counts in [None, Some(0)] {
+        let mut there = at_place(&pod, "d2", waits("ContainerCreating"));
+        there.containers[0].restarts = counts;
+        let made = now(&runs, Some(&there), None);
+        assert!(is_unknown(last_code(&made)));
+        there.containers[0].state = running();
+        let again = now(&made, Some(&there), None);
+        assert_eq!(first(shown(&again)).restart_count, 1);
+        let again = now(&again, Some(&there), None);
+        assert_eq!(first(shown(&again)).restart_count, 1);
+    }
+    // It was between two starts when it lost its place.
+    let mut crashed = at_place(&pod, "d1", waits("CrashLoopBackOff"));
+    crashed.containers[0].restarts = Some(3);
+    crashed.containers[0].last = Some(Terminated {
+        exit_code: Some(1),
+        ..Terminated::default()
+    });
+    let loops = now(&runs, Some(&crashed), None);
+    let mut there = at_place(&pod, "d2", running());
+    there.containers[0].restarts = Some(0);
+    let again = now(&now(&loops, Some(&nowhere(&pod)), None), Some(&there), None);
+    assert_eq!(first(shown(&again)).restart_count, 4);
+    // One that never ran there has nothing to count.
+    let waits = now(
+        &pod,
+        Some(&at_place(&pod, "d1", waits("ErrImagePull"))),
+        None,
+    );
+    let mut there = at_place(&pod, "d2", running());
+    there.containers[0].restarts = Some(0);
+    let first_run = now(&waits, Some(&there), None);
+    assert_eq!(first(shown(&first_run)).restart_count, 0);
+}
+
 /// All of it between two writes: the remote was faster than Kubernetes.
 #[test]
 fn a_container_with_another_id_has_replaced_the_one_before() {
@@ -120,7 +160,7 @@ fn a_container_with_another_id_has_replaced_the_one_before() {
 /// A process that finds nothing of a pod at the remote, and no place for it.
 #[test]
 fn what_ran_and_is_nowhere_is_not_shown_running_while_it_waits() {
-    let pod = pod("Always", vec![], &["a"]);
+    let pod = pod("OnFailure", vec![], &["a"]);
     let runs = now(&pod, Some(&at_place(&pod, "d1", running())), None);
     let silent = now(&runs, None, None);
     assert_eq!(phase(&silent), "Running", "nothing is known yet");
