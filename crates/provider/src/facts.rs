@@ -15,8 +15,9 @@ use crate::request::Revision;
 /// the framework.
 ///
 /// A pod that is to run elsewhere at the remote (its place is lost) keeps its
-/// object: its facts then have neither `applied` nor `accepted`, and containers
-/// that are [`ContainerState::Waiting`] without a reason. The framework calls
+/// object: its facts then have neither `applied` nor `accepted`, are
+/// [`Reach::Reachable`] (no place is left to be silent), and their containers are
+/// [`ContainerState::Waiting`] without a reason. The framework calls
 /// [`crate::Backend::ensure`] again and shows the pod Pending meanwhile; new
 /// container IDs tell it that what ran has been replaced.
 #[derive(Clone, Debug, PartialEq)]

@@ -168,13 +168,13 @@ pub fn compute_at(
         match &over {
             Over::Failed { .. } => "Failed".to_owned(),
             Over::No if !reachable => "Unknown".to_owned(),
-            // What ran is gone, and nothing has started in its new place.
-            Over::No
-                if !statuses.runs() && statuses.ran() && (unplaced || starts_anew(have, facts)) =>
-            {
-                "Pending".to_owned()
+            Over::No => {
+                let phase = phase::phase(spec, &statuses.init, &statuses.regular);
+                // What ran is gone, and nothing has started in its new place.
+                let anew = unplaced || starts_anew(have, facts);
+                let waits = phase == "Running" && !statuses.runs() && anew;
+                if waits { "Pending" } else { phase }.to_owned()
             }
-            Over::No => phase::phase(spec, &statuses.init, &statuses.regular).to_owned(),
             Over::Stopped => phase::last(spec, &statuses.init, &statuses.regular).to_owned(),
         }
     };

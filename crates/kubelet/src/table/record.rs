@@ -341,7 +341,8 @@ impl Record {
             return false;
         };
         let there = self.facts.is_some() || self.accepted.is_some();
-        let told = self.stopping.is_some() || self.stopped;
+        // What ended by itself for good before that is shown as it ended.
+        let told = self.stopping.is_some() || (self.stopped && desired.always);
         failed.replace && !self.is_replaced() && (desired.deletion.is_some() || (there && !told))
     }
 

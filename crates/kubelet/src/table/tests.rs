@@ -515,6 +515,21 @@ fn a_replacement_is_not_announced_before_the_remote_has_taken_the_stop() {
 }
 
 #[test]
+fn a_pod_that_ended_by_itself_before_it_was_stopped_is_shown_as_it_ended() {
+    for (policy, withheld) in [("OnFailure", true), ("Always", false)] {
+        let table = Table::default();
+        let mut job = pod("a", "1");
+        job.spec.as_mut().unwrap().restart_policy = Some(policy.into());
+        table.apply(lean(&job));
+        let mut ended = to_replace("1", 1);
+        ended.ended = true;
+        table.observe(ended, at(1));
+        let shown = table.with(&uid("1"), |record| record.is_withheld());
+        assert_eq!(shown, Some(withheld), "{policy}");
+    }
+}
+
+#[test]
 fn only_what_failed_for_the_verdicts_reason_is_replaced() {
     for (reason, replaced) in [("DeviceTimeout", true), ("Evicted", false), ("", false)] {
         let table = Table::default();
@@ -585,4 +600,26 @@ fn metadata_that_the_backend_reads_is_news_and_cuts_a_wait_short() {
         assert!(table.view(&uid("1")).unwrap().unheeded, "{version}");
         assert_eq!(told(), Some((true, false)), "{version}");
     }
+}
+
+/// The process begins while the remote already runs it: one listing from before
+/// its pods were known, one from after.
+#[test]
+fn a_pod_that_may_run_once_is_looked_at_when_it_was_seen_anew() {
+    let table = Table::default();
+    let mut once = pod("a", "1");
+    once.spec.as_mut().unwrap().restart_policy = Some("Never".into());
+    let mut runs = facts("1", 1);
+    let running = ContainerState::Running { started_at: None };
+    runs.containers.push(ContainerFact::new("app", running));
+    table.listing(listing(vec![runs.clone()], 1));
+    table.serve("node");
+    table.apply(lean(&once));
+    table.synced("node", &HashSet::from([uid("1")]));
+    let next = || crate::plan::plan(&table.view(&uid("1")).unwrap());
+    assert_eq!(next(), Step::Idle);
+    assert_eq!(table.listing(listing(vec![runs.clone()], 2)), [uid("1")]);
+    assert_eq!(next(), Step::Ensure(PodChange::First));
+    table.with(&uid("1"), |record| record.ensured = true);
+    assert!(table.listing(listing(vec![runs], 3)).is_empty());
 }
