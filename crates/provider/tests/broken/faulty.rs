@@ -379,7 +379,7 @@ impl Backend for Faulty {
         let remote = self.remote.clone();
         tokio::spawn(async move {
             for job in again.iter().filter_map(|pod| job(pod).ok()) {
-                let known = remote.get(&job.id).await.ok();
+                let known = remote.get(&job.id).await.ok().flatten();
                 let _ = remote.put(job, known.map(|known| known.version)).await;
             }
         });
