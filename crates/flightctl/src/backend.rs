@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::WatchStream;
 use tracing::info;
 use vk_provider::{
-    Admission, Backend, BackendError, Capabilities, Change, Clock, Exec, Grace, InputNeeds,
+    Admission, Backend, BackendError, Capabilities, Change, Clock, Exec, Grace, Heeds, InputNeeds,
     Listing, Logs, NodeSet, NodeUse, PodCx, PodKey, PodRequest, Uid,
 };
 
@@ -62,6 +62,7 @@ static CAPABILITIES: Capabilities = Capabilities {
     name: "flightctl",
     grace: Grace::AtStart,
     restarts: true,
+    heeds: Heeds::NOTHING,
     pod_spec: &mapping::POD_SPEC,
     inputs: InputNeeds {
         objects: true,

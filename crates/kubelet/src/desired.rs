@@ -1,5 +1,6 @@
 //! What Kubernetes wants of one pod: a pure reading of the API object.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use vk_provider::quantity::{Resources, pod_requests};
-use vk_provider::{PodKey, Revision};
+use vk_provider::{Heeds, PodKey, Revision};
 
 use crate::inputs;
 use crate::status::resize;
@@ -54,6 +55,10 @@ pub struct Desired {
     pub agent: bool,
     /// A fingerprint of its labels and annotations, where a volume shows them.
     pub downward: Option<NonZeroU64>,
+    /// A fingerprint of what the backend reads of its metadata.
+    pub heeded: Option<NonZeroU64>,
+    /// `status.reason` of a pod that is Failed.
+    pub failed_as: Option<Arc<str>>,
     /// The journal.
     pub journal: Option<Arc<str>>,
 }
@@ -91,6 +96,8 @@ impl Desired {
             mirror: is_mirror(pod),
             agent: is_agent(pod),
             downward: inputs::downward(pod),
+            heeded: None,
+            failed_as: failed_as(pod),
             journal: meta
                 .annotations
                 .as_ref()
@@ -98,6 +105,31 @@ impl Desired {
                 .map(|text| text.as_str().into()),
         })
     }
+}
+
+/// A fingerprint of the labels and annotations of a pod that its backend reads;
+/// `None` where it has none of them.
+pub(crate) fn heeded(pod: &Pod, heeds: Heeds) -> Option<NonZeroU64> {
+    let mut hash = DefaultHasher::new();
+    let mut found = false;
+    for (names, all) in [
+        (heeds.labels, &pod.metadata.labels),
+        (heeds.annotations, &pod.metadata.annotations),
+    ] {
+        for name in names {
+            let value = all.as_ref().and_then(|all| all.get(*name));
+            found |= value.is_some();
+            value.hash(&mut hash);
+        }
+    }
+    NonZeroU64::new(hash.finish() | 1).filter(|_| found)
+}
+
+fn failed_as(pod: &Pod) -> Option<Arc<str>> {
+    let status = pod.status.as_ref()?;
+    let failed = status.phase.as_deref() == Some("Failed");
+    let reason = status.reason.as_deref().filter(|_| failed)?;
+    Some(reason.into())
 }
 
 fn seconds(grace: i64) -> Duration {

@@ -28,6 +28,8 @@ pub struct View {
     /// What running containers see of its inputs is not what the backend was
     /// given last.
     pub outdated: bool,
+    /// What the backend reads of its metadata is not what it was given last.
+    pub unheeded: bool,
     /// Admission has let it in (or the remote has it).
     pub admitted: bool,
     /// It is not for a node like ours, and was told so.
@@ -36,6 +38,8 @@ pub struct View {
     pub failed: bool,
     /// The same, and its containers get their grace.
     pub evicted: bool,
+    /// Its controller is to replace it, and its status says why.
+    pub replaced: bool,
     /// Grace of the last stop that the backend took.
     pub stopping: Option<Duration>,
     /// How long until that stop is asked for again, zero when it is time.
@@ -150,6 +154,15 @@ fn wanted(view: &View) -> Step {
     let Some(desired) = &view.desired else {
         return absent(view);
     };
+    if view.replaced {
+        return match stop(view, Duration::ZERO) {
+            // Out of what the remote is to run: nobody waits for a place that is
+            // away, not even who deleted it meanwhile.
+            Step::Later(_) => Step::Delete,
+            _ if view.stopped => Step::Delete,
+            step => step,
+        };
+    }
     if let Some(grace) = desired.deletion {
         return match (view.stopped, desired.terminal) {
             (true, true) => Step::Delete,
@@ -181,9 +194,10 @@ fn wanted(view: &View) -> Step {
         Some(_) if view.stopped && !desired.always && view.restart.is_none() => Step::Idle,
         Some(revision) if *revision != desired.revision => Step::Ensure(PodChange::Image),
         Some(_) if view.ensured => match view.restart {
-            None if view.outdated => Step::Ensure(PodChange::Payload),
-            None => Step::Idle,
             Some(Duration::ZERO) => Step::Ensure(PodChange::Restart),
+            None if view.outdated => Step::Ensure(PodChange::Payload),
+            _ if view.unheeded => Step::Ensure(PodChange::Metadata),
+            None => Step::Idle,
             Some(wait) => Step::Later(wait),
         },
         Some(_) if view.stale => Step::Idle,
@@ -193,7 +207,9 @@ fn wanted(view: &View) -> Step {
         None if desired.ran && desired.at_most_once => Step::Fail(Failure::Lost),
         None if view.present => Step::Ensure(PodChange::Repeat),
         None if view.left => Step::Idle,
-        None if !view.admitted => Step::Admit,
+        // What has run was let in once, and is not refused for room that its lost
+        // place no longer gives.
+        None if !view.admitted && !desired.ran => Step::Admit,
         None => Step::Ensure(PodChange::First),
     }
 }

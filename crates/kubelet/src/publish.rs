@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, Request};
 use kube::{Api, Client, Resource};
+use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -62,9 +63,25 @@ pub(crate) enum Written {
     },
 }
 
+/// Labels and annotations of ours as they are to be; `None` takes one away.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Marks {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) annotations: BTreeMap<String, Option<String>>,
+}
+
+impl Marks {
+    /// Nothing is to be written.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.annotations.is_empty()
+    }
+}
+
 /// What a request was for, as its failure is counted.
 mod operation {
-    /// Status, labels and the final delete.
+    /// Status, marks and the final delete.
     pub(super) const PUBLISH: &str = "publish";
     /// The journal of a backend.
     pub(super) const JOURNAL: &str = "journal";
@@ -118,9 +135,11 @@ impl Publisher {
         .await
     }
 
-    /// A merge patch of labels of ours.
-    pub(crate) async fn labels(&self, key: &PodKey, labels: &BTreeMap<String, String>) -> Written {
-        let body = json!({"metadata": {"uid": key.uid.as_str(), "labels": labels}});
+    /// A merge patch of labels and annotations of ours.
+    pub(crate) async fn marks(&self, key: &PodKey, marks: &Marks) -> Written {
+        let mut metadata = json!(marks);
+        metadata["uid"] = key.uid.as_str().into();
+        let body = json!({"metadata": metadata});
         self.merge(operation::PUBLISH, key, &body).await
     }
 

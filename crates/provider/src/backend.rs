@@ -1,5 +1,6 @@
 //! The traits a backend implements, and what it is handed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,6 +83,13 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// `Unavailable`; the framework asks again.
     async fn list(&self) -> Result<Listing, BackendError>;
+
+    /// What is annotated on the Node object of one of its nodes: all annotations
+    /// but those that the framework or the backend itself puts there. Told when the
+    /// Node was first read after a start and whenever one changes; may be repeated,
+    /// and is always all of it. Cheap, and no call to the remote: notes what it
+    /// says. The default heeds nothing.
+    fn heed(&self, _node: &str, _annotations: &BTreeMap<String, String>) {}
 
     /// Facts as they come. The stream ends only with the backend; one that ends
     /// before, or panics, is asked for again after a pause, and then all is listed.
@@ -174,6 +182,28 @@ pub struct Capabilities {
     pub pod_spec: &'static Declaration,
     /// What is fetched for each pod.
     pub inputs: InputNeeds,
+    /// What it reads of a pod's metadata.
+    pub heeds: Heeds,
+}
+
+/// Names of labels and annotations by which people tell a backend something about
+/// a pod. When one of them changes, `ensure` is called with
+/// [`crate::PodChange::Metadata`]. A name that the backend itself writes does not
+/// belong here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heeds {
+    /// Labels.
+    pub labels: &'static [&'static str],
+    /// Annotations.
+    pub annotations: &'static [&'static str],
+}
+
+impl Heeds {
+    /// Nothing beside the spec.
+    pub const NOTHING: Self = Self {
+        labels: &[],
+        annotations: &[],
+    };
 }
 
 /// What a backend wants to find in [`PodRequest::inputs`]. What it does not want

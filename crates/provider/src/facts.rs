@@ -13,6 +13,13 @@ use crate::request::Revision;
 /// Everything known about one pod at one moment. Facts only: phase, conditions,
 /// readiness gates, QoS, `startTime` and `observedGeneration` are computed by
 /// the framework.
+///
+/// A pod that is to run elsewhere at the remote (its place is lost) keeps its
+/// object: its facts then have neither `applied` nor `accepted`, are
+/// [`Reach::Reachable`] (no place is left to be silent), and their containers are
+/// [`ContainerState::Waiting`] without a reason. The framework calls
+/// [`crate::Backend::ensure`] again and shows the pod Pending meanwhile; new
+/// container IDs tell it that what ran has been replaced.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodFacts {
     /// Whose facts.
@@ -40,6 +47,10 @@ pub struct PodFacts {
     pub host_ips: Vec<IpAddr>,
     /// Labels for the Pod object, of the backend's own prefix only.
     pub labels: BTreeMap<String, String>,
+    /// Annotations for the Pod object, of the backend's own prefix only; `None`
+    /// takes one away that is there. What is not named is left alone, so that a
+    /// name that is no longer wanted stays in the facts, as `None`.
+    pub annotations: BTreeMap<String, Option<String>>,
     /// A verdict of the backend on the whole pod.
     pub verdict: Option<Verdict>,
     /// The remote has confirmed that nothing of the pod runs and that nothing
@@ -62,6 +73,7 @@ impl PodFacts {
             pod_ips: Vec::new(),
             host_ips: Vec::new(),
             labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
             verdict: None,
             ended: false,
         }
@@ -158,7 +170,8 @@ pub struct Terminated {
     pub finished_at: Option<Timestamp>,
 }
 
-/// What a backend asks for a pod as a whole.
+/// What a backend asks for a pod as a whole. The first one that is told counts and
+/// is not taken back by later facts: a `stop` that follows from it may be under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The pod is Failed and stays so; its workload is stopped at once.
@@ -170,6 +183,15 @@ pub enum Verdict {
         /// Where it ended by no fault of its own: `reason` of the condition
         /// `DisruptionTarget`, by which a Job's `podFailurePolicy` lets it pass.
         disruption: Option<String>,
+        /// Nobody is to look at it: its controller is to replace it. Once the
+        /// status is written and [`crate::Backend::stop`] was accepted (the
+        /// workload is no longer part of what the remote is to run), the object is
+        /// deleted with grace 0, without waiting for the end to be observed, as
+        /// Kubernetes' pod garbage collector does it. So only where the workload
+        /// cannot be reached and may run no more, or beside its replacement.
+        /// The backend says it again while it shows the pod: after a restart of the
+        /// process that is what the framework goes on by.
+        replace: bool,
     },
     /// The pod has to leave, as by a kubelet's eviction: its containers get
     /// their grace, then it is Failed, reason `Evicted`, with the condition

@@ -52,7 +52,7 @@ pub mod streams;
 pub mod volumes;
 
 pub use admission::{Admission, NODE_AFFINITY, NodeUse, admit, node_fit};
-pub use backend::{Backend, Capabilities, Grace, InputNeeds, Journal, PodCx, PodEvents};
+pub use backend::{Backend, Capabilities, Grace, Heeds, InputNeeds, Journal, PodCx, PodEvents};
 pub use clock::Clock;
 pub use error::BackendError;
 pub use facts::{

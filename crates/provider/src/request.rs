@@ -88,7 +88,12 @@ pub enum PodChange {
     /// Everything of it has ended, and its restart policy wants it again: asked
     /// only of backends that do not restart by themselves.
     Restart,
-    /// Nothing changed: the remote is thought to have lost it, or a call is repeated.
+    /// Labels or annotations that the backend reads
+    /// ([`crate::Capabilities::heeds`]) changed since it was given the pod.
+    /// Nothing restarts.
+    Metadata,
+    /// Nothing changed: the remote is thought to have lost it or has to be told
+    /// another place to run it at, or a call is repeated.
     Repeat,
 }
 

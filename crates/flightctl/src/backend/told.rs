@@ -31,6 +31,7 @@ impl FlightControl {
                     reason: "DeviceDeleted".into(),
                     message: format!("Device {} was {what} Flight Control", placed.device),
                     disruption: None,
+                    replace: false,
                 });
             }
             Stage::Written { .. } | Stage::Withdrawn { .. } | Stage::Removed { .. } => {}

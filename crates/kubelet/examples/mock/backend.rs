@@ -19,7 +19,7 @@ use vk_provider::podspec::{Declaration, no_meaning, refused};
 use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{
     Backend, BackendError, Capabilities, Change, Clock, ContainerFact, ContainerState, Grace,
-    InputNeeds, Listing, NodeFacts, NodeInfo, NodeSet, PodCx, PodFacts, PodKey, PodRequest,
+    Heeds, InputNeeds, Listing, NodeFacts, NodeInfo, NodeSet, PodCx, PodFacts, PodKey, PodRequest,
     Revision, Terminated, Uid,
 };
 
@@ -43,6 +43,7 @@ const fn capabilities(inputs: InputNeeds) -> Capabilities {
         name: "mock",
         grace: Grace::Exact,
         restarts: true,
+        heeds: Heeds::NOTHING,
         pod_spec: &POD_SPEC,
         inputs,
     }

@@ -27,6 +27,8 @@ struct Call {
     request: PodRequest,
     /// The fingerprint of the labels and annotations that the pod reads of itself.
     downward: Option<NonZeroU64>,
+    /// The same of those that the backend reads.
+    heeded: Option<NonZeroU64>,
     /// The backend has it, as far as is known.
     there: bool,
     cancel: CancellationToken,
@@ -112,7 +114,7 @@ impl Actor {
             // Cancelled: the pod is wanted otherwise now, and is marked already.
             None => Say::Soon,
             Some((Ok(()), seen)) => {
-                self.taken(&call.request, seen, &cx);
+                self.taken(&call, seen, &cx);
                 // What has changed again meanwhile has marked the pod.
                 Say::Soon
             }
@@ -130,13 +132,14 @@ impl Actor {
         let begun = self.table.with(&key.uid, |record| {
             // It may have been deleted since the plan; from here on that cancels.
             let wanted = record.desired.as_ref().filter(|d| d.deletion.is_none());
-            let downward = wanted?.downward;
+            let (downward, heeded) = (wanted?.downward, wanted?.heeded);
             let request = request(record, change)?;
             let there = record.accepted.is_some() || record.facts.is_some();
             record.in_flight = Some(cancel.clone());
             Some(Call {
                 request,
                 downward,
+                heeded,
                 there,
                 cancel: cancel.clone(),
             })
@@ -167,13 +170,20 @@ impl Actor {
     }
 
     /// The backend has what was asked for.
-    fn taken(&self, request: &PodRequest, seen: Option<Box<Seen>>, cx: &PodCx) {
+    fn taken(&self, call: &Call, seen: Option<Box<Seen>>, cx: &PodCx) {
+        let request = &call.request;
         let change = request.change;
         let news = self.table.with(&request.key.uid, |record| {
-            record.given = seen;
             record.waiting = None;
             record.reset_back_off();
+            if change != PodChange::Metadata {
+                record.given = seen;
+            }
             if change == PodChange::Payload {
+                return false;
+            }
+            record.heeded = call.heeded;
+            if change == PodChange::Metadata {
                 return false;
             }
             record.accepted = Some(request.spec_revision.clone());

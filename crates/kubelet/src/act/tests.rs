@@ -7,8 +7,8 @@ use futures::stream::{self, BoxStream, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use vk_provider::podspec::Declaration;
 use vk_provider::{
-    BackendError, Capabilities, Change, Grace, InputNeeds, Listing, NodeSet, PodChange, PodCx,
-    PodKey, PodRequest,
+    BackendError, Capabilities, Change, Grace, Heeds, InputNeeds, Listing, NodeSet, PodChange,
+    PodCx, PodKey, PodRequest,
 };
 use vk_sandbox::kubernetes::Cluster;
 
@@ -25,6 +25,7 @@ static CAPABILITIES: Capabilities = Capabilities {
     name: "counting",
     grace: Grace::Exact,
     restarts: true,
+    heeds: Heeds::NOTHING,
     pod_spec: &POD_SPEC,
     inputs: InputNeeds::NOTHING,
 };

@@ -1,6 +1,6 @@
-//! Writes to Kubernetes about one pod: its status, our labels, its final delete.
+//! Writes to Kubernetes about one pod: its status, our labels and annotations, its
+//! final delete.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use vk_provider::{PodEvents, PodKey, Revision};
 
 use super::Actor;
 use crate::lean::LeanPod;
-use crate::publish::Written;
+use crate::publish::{Marks, Written};
 use crate::restart;
 use crate::status::{self, PodVerdict, Waiting};
 use crate::story;
@@ -57,12 +57,13 @@ impl Actor {
         wait.is_some()
     }
 
-    /// Writes status and labels where they differ from what Kubernetes has.
+    /// Writes status, labels and annotations where they differ from what Kubernetes
+    /// has.
     pub(super) async fn publish(&self, key: &PodKey) {
         let Some(news) = self.news(key) else {
             return;
         };
-        if news.status.is_none() && news.labels.is_empty() {
+        if news.status.is_none() && news.marks.is_empty() {
             self.table
                 .with(&key.uid, |record| record.writes.nothing_left());
             return;
@@ -84,10 +85,10 @@ impl Actor {
                 other => self.not_written(key, "status", other),
             }
         }
-        if !news.labels.is_empty() {
-            match self.publisher.labels(key, &news.labels).await {
+        if !news.marks.is_empty() {
+            match self.publisher.marks(key, &news.marks).await {
                 Written::Stored(pod) => self.stored(key, *pod),
-                other => self.not_written(key, "labels", other),
+                other => self.not_written(key, "labels and annotations", other),
             }
         }
     }
@@ -131,7 +132,7 @@ impl Actor {
                 warnings: story::warnings(have, &want),
                 starts: created.filter(|_| starts).map(|at| at.0),
             }),
-            labels: draft.missing_labels(),
+            marks: draft.missing_marks(),
         })
     }
 
@@ -171,7 +172,7 @@ impl Actor {
 /// What is to be written about a pod.
 struct News {
     status: Option<StatusNews>,
-    labels: BTreeMap<String, String>,
+    marks: Marks,
 }
 
 /// A status, and what else is to be told once it is stored.
@@ -211,7 +212,8 @@ impl Draft {
         if record.left && !deleting {
             return None;
         }
-        let verdict = match (&record.verdict, deleting) {
+        let verdict = record.verdict.as_ref().filter(|_| !record.is_withheld());
+        let verdict = match (verdict, deleting) {
             (Some(failed), _) => PodVerdict::Failed {
                 reason: failed.reason.clone(),
                 message: failed.message.clone(),
@@ -239,13 +241,25 @@ impl Draft {
         })
     }
 
-    /// Labels of the backend's that Kubernetes does not show.
-    fn missing_labels(&self) -> BTreeMap<String, String> {
-        let have = self.pod.metadata.labels.as_ref();
-        let facts = self.facts.iter().flat_map(|facts| &facts.labels);
-        facts
-            .filter(|(name, value)| have.and_then(|all| all.get(*name)) != Some(*value))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect()
+    /// Labels and annotations of the backend's that Kubernetes does not show so.
+    fn missing_marks(&self) -> Marks {
+        let Some(facts) = &self.facts else {
+            return Marks::default();
+        };
+        let meta = &self.pod.metadata;
+        let label = |name: &String| meta.labels.as_ref()?.get(name);
+        let annotation = |name: &String| meta.annotations.as_ref()?.get(name);
+        let labels = facts.labels.iter();
+        let annotations = facts.annotations.iter();
+        Marks {
+            labels: labels
+                .filter(|(name, value)| label(name) != Some(*value))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+            annotations: annotations
+                .filter(|(name, value)| annotation(name) != value.as_ref())
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+        }
     }
 }

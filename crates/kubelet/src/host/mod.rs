@@ -85,7 +85,8 @@ impl std::fmt::Debug for Host {
 impl Host {
     /// A host for one backend.
     pub fn new(settings: Settings, backend: Arc<dyn Backend>) -> Self {
-        let (table, leadership) = (Table::default(), Leadership::default());
+        let table = Table::heeding(backend.capabilities().heeds);
+        let leadership = Leadership::default();
         let gate = Gate::new(leadership.clone(), table.clone());
         settings.events.gated(gate.clone());
         let queue = Queue::default();

@@ -96,6 +96,10 @@ impl Tended {
             facts: told,
             registration: watch::Sender::default(),
             doubt: Arc::default(),
+            heed: {
+                let backend = actor.backend.clone();
+                Arc::new(move |node, annotations| backend.heed(node, annotations))
+            },
             leadership: leadership.clone(),
             clock: settings.clock.clone(),
         };

@@ -111,6 +111,7 @@ impl Process {
             facts: facts.subscribe(),
             registration: watch::Sender::default(),
             doubt: Arc::default(),
+            heed: Arc::new(|_, _| {}),
             leadership: Leadership::default(),
             clock: Clock::stepped(start()),
         };

@@ -28,7 +28,7 @@ pub(crate) mod sandboxed;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,6 +154,9 @@ pub(crate) enum Registration {
     Foreign,
 }
 
+/// Hears all annotations of a node that are not ours.
+pub(crate) type Heed = Arc<dyn Fn(&str, &BTreeMap<String, String>) + Send + Sync>;
+
 /// One node to be kept; clones share what they tell.
 #[derive(Clone)]
 pub(crate) struct NodeTask {
@@ -171,6 +174,8 @@ pub(crate) struct NodeTask {
     /// Told when the Node may be gone, because its lease is: Kubernetes collects
     /// the one with the other, and the watch may have stalled.
     pub doubt: Arc<Notify>,
+    /// Told what people annotate on the Node.
+    pub heed: Heed,
     /// Told how the lease stands; asked before each write.
     pub leadership: Leadership,
     /// Time.

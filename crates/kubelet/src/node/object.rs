@@ -54,6 +54,15 @@ impl Owned {
     }
 }
 
+/// Annotations of a Node that are neither the framework's nor the backend's.
+pub(super) fn annotated(node: &Node) -> BTreeMap<String, String> {
+    let ours = Owned::of(node).annotations;
+    let all = node.metadata.annotations.iter().flatten();
+    all.filter(|(name, _)| *name != OWNED && !ours.contains(*name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
 /// The Node as settings and facts want it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Wanted {

@@ -1,5 +1,7 @@
 //! The task that keeps a Node object.
 
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -13,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use vk_provider::NodeFacts;
 
-use super::object::{Wanted, features};
+use super::object::{Wanted, annotated, features};
 use super::recorded::is_foreign;
 use super::withheld::Withheld;
 use super::{CALL_DEADLINE, NodeTask, Registration, STATUS_EVERY, whole_seconds};
@@ -59,6 +61,8 @@ struct Keeper<'a> {
     withheld: Withheld,
     /// The API server did not keep the features that the node declares.
     undeclared: bool,
+    /// What people had annotated on it when that was told last.
+    heeded: Option<BTreeMap<String, String>>,
 }
 
 impl Drop for Keeper<'_> {
@@ -97,6 +101,7 @@ pub(super) async fn keep(task: &NodeTask, stop: CancellationToken) {
         registered: false,
         withheld: Withheld::default(),
         undeclared: false,
+        heeded: None,
     };
     let mut facts = task.facts.clone();
     let mut role = task.leadership.contend(name);
@@ -157,6 +162,7 @@ pub(super) async fn keep(task: &NodeTask, stop: CancellationToken) {
                 }
             }
         }
+        keeper.heed();
     }
 }
 
@@ -212,6 +218,28 @@ impl Keeper<'_> {
                 _ => false,
             },
         }
+    }
+
+    /// Tells what people have annotated, where that is news.
+    fn heed(&mut self) {
+        let Known::Present(node) = &self.known else {
+            return;
+        };
+        if is_foreign(node) {
+            return;
+        }
+        let annotations = annotated(node);
+        if self.heeded.as_ref() == Some(&annotations) {
+            return;
+        }
+        let told = AssertUnwindSafe(|| (self.task.heed)(self.name, &annotations));
+        if catch_unwind(told).is_err() {
+            error!(
+                node = self.name,
+                "the backend panicked, told of annotations"
+            );
+        }
+        self.heeded = Some(annotations);
     }
 
     fn seen(&mut self, node: Node) -> bool {

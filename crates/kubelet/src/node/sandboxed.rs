@@ -1,6 +1,7 @@
 //! A node and its lease against the sandbox's Kubernetes API, in paused time.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper_util::client::legacy::Client as HttpClient;
@@ -48,6 +49,8 @@ struct Bench {
     stop: CancellationToken,
     task: Option<JoinHandle<()>>,
     metrics: Metrics,
+    /// What was annotated, each time that it was told.
+    heard: Arc<Mutex<Vec<BTreeMap<String, String>>>>,
 }
 
 impl Bench {
@@ -65,6 +68,7 @@ impl Bench {
             stop: CancellationToken::new(),
             task: None,
             metrics: Metrics::default(),
+            heard: Arc::default(),
         }
     }
 
@@ -89,6 +93,12 @@ impl Bench {
             facts: self.facts.subscribe(),
             registration: watch::Sender::default(),
             doubt: Arc::default(),
+            heed: {
+                let heard = self.heard.clone();
+                Arc::new(move |_, annotations| {
+                    heard.lock().unwrap().push(annotations.clone());
+                })
+            },
             leadership: Leadership::default(),
             clock: self.clock.clone(),
         };
@@ -475,4 +485,37 @@ async fn only_nodes_of_ours_are_removed() {
         .map(|n| n.metadata.name.unwrap())
         .collect();
     assert_eq!(left, ["real"]);
+}
+
+/// Level-triggered: all of it at the start, and again when any of it changes.
+#[tokio::test(start_paused = true)]
+async fn what_people_annotate_on_the_node_is_told_and_what_is_ours_is_not() {
+    let mut bench = Bench::new();
+    bench.facts.send_modify(|facts| {
+        facts.annotations.insert("fleet".into(), "a".into());
+    });
+    bench.run();
+    let heard = |bench: &Bench| bench.heard.lock().unwrap().clone();
+    bench.node(|_| true).await;
+    tokio::time::sleep(Duration::from_secs(700)).await;
+    assert_eq!(heard(&bench), [BTreeMap::new()], "once, through all writes");
+    let of = |value: &str| BTreeMap::from([("resume".to_owned(), value.to_owned())]);
+    for value in ["1", "2"] {
+        let annotation = json!({"metadata": {"annotations": {"resume": value}}});
+        bench
+            .cluster
+            .patch::<Node>("", "vk-1", &annotation)
+            .unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    assert_eq!(heard(&bench), [BTreeMap::new(), of("1"), of("2")]);
+    bench.end().await;
+    bench.run();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(heard(&bench)[3..], [of("2")], "the next process is told");
+    // Someone deletes the Node: what was annotated went with it.
+    bench.cluster.delete::<Node>("", "vk-1", None).unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(heard(&bench)[4..], [BTreeMap::new()]);
+    bench.end().await;
 }

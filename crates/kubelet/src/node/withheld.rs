@@ -169,6 +169,7 @@ mod tests {
             facts: facts.subscribe(),
             registration: watch::Sender::default(),
             doubt: Arc::default(),
+            heed: Arc::new(|_, _| {}),
             leadership: Leadership::default(),
             clock,
         };

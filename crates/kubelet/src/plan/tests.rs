@@ -300,3 +300,88 @@ fn a_pod_past_its_active_deadline_fails_when_it_can_be_reached() {
     view.stopped = true;
     assert_eq!(next(&view), Step::Idle, "it is over already");
 }
+
+#[test]
+fn a_pod_that_is_to_be_replaced_goes_when_the_remote_has_taken_the_stop() {
+    let mut view = View {
+        present: true,
+        accepted: Some(desired().revision),
+        ensured: true,
+        failed: true,
+        unreachable: true,
+        ..view()
+    };
+    assert_eq!(next(&view), Step::Stop(Duration::ZERO));
+    view.stopping = Some(Duration::ZERO);
+    view.stop_again = Some(Duration::from_secs(60));
+    // Until its status says why.
+    assert_eq!(next(&view), Step::Later(Duration::from_secs(60)));
+    view.desired.as_mut().unwrap().terminal = true;
+    view.replaced = true;
+    assert_eq!(next(&view), Step::Delete);
+    view.back_off = Some(Duration::from_secs(30));
+    assert_eq!(next(&view), Step::Later(Duration::from_secs(30)));
+    view.back_off = None;
+    view.stop_again = Some(Duration::ZERO);
+    assert_eq!(next(&view), Step::Stop(Duration::ZERO), "it may be undone");
+    view.stopped = true;
+    assert_eq!(next(&view), Step::Delete);
+    // The next process, and a user who deletes it meanwhile.
+    view.stopped = false;
+    view.stopping = None;
+    view.desired.as_mut().unwrap().deletion = Some(Duration::from_secs(30));
+    assert_eq!(next(&view), Step::Stop(Duration::ZERO));
+    view.stopping = Some(Duration::ZERO);
+    view.stop_again = Some(Duration::from_secs(60));
+    assert_eq!(next(&view), Step::Delete);
+    // Its object is gone: its end is still to be seen, whoever replaces it.
+    view.desired = None;
+    assert_eq!(next(&view), Step::Later(Duration::from_secs(60)));
+}
+
+#[test]
+fn what_the_backend_reads_of_the_metadata_is_told_and_holds_nothing_up() {
+    let mut view = View {
+        present: true,
+        accepted: Some(desired().revision),
+        ensured: true,
+        unheeded: true,
+        ..view()
+    };
+    assert_eq!(next(&view), Step::Ensure(PodChange::Metadata));
+    view.outdated = true;
+    assert_eq!(next(&view), Step::Ensure(PodChange::Payload), "one by one");
+    view.outdated = false;
+    view.restart = Some(Duration::from_secs(10));
+    assert_eq!(next(&view), Step::Ensure(PodChange::Metadata));
+    view.restart = Some(Duration::ZERO);
+    assert_eq!(
+        next(&view),
+        Step::Ensure(PodChange::Restart),
+        "tells it too"
+    );
+    view.restart = None;
+    view.accepted = None;
+    assert_eq!(next(&view), Step::Ensure(PodChange::Repeat), "tells it too");
+    view.desired.as_mut().unwrap().terminal = true;
+    view.stopped = true;
+    assert_eq!(next(&view), Step::Idle, "it is over");
+}
+
+#[test]
+fn a_pod_that_lost_its_place_is_asked_for_again_without_admission() {
+    let mut view = View {
+        present: true,
+        ensured: true,
+        ..view()
+    };
+    view.desired.as_mut().unwrap().ran = true;
+    assert_eq!(next(&view), Step::Ensure(PodChange::Repeat));
+    view.back_off = Some(Duration::from_secs(10));
+    assert_eq!(next(&view), Step::Later(Duration::from_secs(10)));
+    // The next process finds nothing of it at the remote.
+    view.back_off = None;
+    view.ensured = false;
+    view.present = false;
+    assert_eq!(next(&view), Step::Ensure(PodChange::First));
+}

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use vk_provider::facts::ContainerState as Fact;
 use vk_provider::{ContainerFact, Terminated};
 
-use super::{Shown, Waiting, whole_seconds};
+use super::{Shown, Waiting, phase, whole_seconds};
 
 /// SIGKILL's code, which the kubelet shows for an end that nobody saw.
 const UNKNOWN_EXIT: i32 = 137;
@@ -38,6 +38,8 @@ pub(super) struct Seen<'a> {
     pub(super) current: bool,
     /// The pod's phase is terminal already.
     pub(super) frozen: bool,
+    /// Nothing of the pod is at the remote any more, and it waits for a place.
+    pub(super) lost: bool,
     pub(super) fact: Option<&'a ContainerFact>,
     pub(super) have: Option<&'a ContainerStatus>,
     pub(super) waiting: Option<&'a Waiting>,
@@ -60,7 +62,15 @@ pub(super) fn status(seen: &Seen<'_>) -> ContainerStatus {
         status.image = seen.image.into();
     }
     let Some(fact) = seen.fact else {
-        status.state = Some(unheard(seen, before));
+        let again = before.terminated.is_some() && !stays(seen.policy, &before);
+        if seen.lost && !seen.frozen && (before.running.is_some() || again) {
+            let told = not_started(seen);
+            let last = before_that(None, &status, &before, &told, false);
+            status.last_state = last.or(status.last_state);
+            status.state = Some(told);
+        } else {
+            status.state = Some(unheard(seen, before));
+        }
         return settled(seen, status, None);
     };
     if before.terminated.is_some() && stays(seen.policy, &before) && !ends(fact) {
@@ -68,8 +78,10 @@ pub(super) fn status(seen: &Seen<'_>) -> ContainerStatus {
         return settled(seen, status, None);
     }
     let told = state(seen, fact, &before);
+    let anew = in_its_place(fact, &status, &before);
     status.restart_count = restarts(fact, &status, &before, &told);
-    status.last_state = last(fact, &before, &told).or(status.last_state.take());
+    let last = before_that(fact.last.as_ref(), &status, &before, &told, anew);
+    status.last_state = last.or(status.last_state.take());
     if fact.container_id.is_some() {
         status.container_id.clone_from(&fact.container_id);
     }
@@ -192,44 +204,60 @@ fn ends(fact: &ContainerFact) -> bool {
 }
 
 /// The remote's count where it counts; else, as the kubelet's, one more for each
-/// start after an end. Never less than before: a remote may start counting anew.
+/// start after an end. Never less than before: a remote may start counting anew,
+/// as it does for a container that it makes in another place. Then it is one more
+/// than before, all the same.
 fn restarts(
     fact: &ContainerFact,
     have: &ContainerStatus,
     before: &ContainerState,
     told: &ContainerState,
 ) -> i32 {
-    let waited = before.waiting.is_some()
-        && have
-            .last_state
-            .as_ref()
-            .is_some_and(|last| last.terminated.is_some());
-    let again = ((waited || before.terminated.is_some()) && told.running.is_some())
-        || (before.running.is_some() && told.running.is_some() && replaced(fact, have));
-    let counted = have.restart_count.saturating_add(i32::from(again));
-    fact.restarts.unwrap_or(counted).max(have.restart_count)
+    let started = told.running.is_some();
+    let one_more = |again: bool| have.restart_count.saturating_add(i32::from(again));
+    if let Some(counted) = fact.restarts {
+        let again = started && phase::has_run(have) && in_its_place(fact, have, before);
+        return counted.max(one_more(again));
+    }
+    let ended = before.terminated.is_some() || ended_before(have).is_some();
+    let again = match before.running {
+        Some(_) => in_its_place(fact, have, before),
+        None => ended,
+    };
+    one_more(started && again)
 }
 
-fn replaced(fact: &ContainerFact, have: &ContainerStatus) -> bool {
-    fact.container_id.is_some()
-        && have.container_id.is_some()
-        && fact.container_id != have.container_id
+/// Whether it is another container than the one that ran before.
+fn in_its_place(fact: &ContainerFact, have: &ContainerStatus, before: &ContainerState) -> bool {
+    let ended = before.terminated.as_ref().or_else(|| ended_before(have));
+    let ended = ended.filter(|_| before.running.is_none());
+    let ended = ended.and_then(|end| end.container_id.as_ref());
+    let old = ended.or(have.container_id.as_ref());
+    old.is_some() && fact.container_id.is_some() && old != fact.container_id.as_ref()
+}
+
+fn ended_before(have: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    have.last_state.as_ref()?.terminated.as_ref()
 }
 
 /// The end before the present state: what the remote says, else what was seen.
-fn last(
-    fact: &ContainerFact,
+/// `anew` says that another container has taken the place of the one before.
+fn before_that(
+    last: Option<&Terminated>,
+    have: &ContainerStatus,
     before: &ContainerState,
     told: &ContainerState,
+    anew: bool,
 ) -> Option<ContainerState> {
-    let end = match &fact.last {
+    let end = match last {
         Some(end) => named(end),
         None if told.terminated.is_some() => return None,
-        None => match (&before.terminated, &before.running, &told.waiting) {
-            (Some(seen), _, _) => seen.clone(),
-            // It ran, and now waits to run again: it has ended unseen.
-            (None, Some(ran), Some(_)) => ContainerStateTerminated {
+        None => match (&before.terminated, &before.running) {
+            (Some(seen), _) => seen.clone(),
+            // It ran, and now another one does or waits to: it has ended unseen.
+            (None, Some(ran)) if told.waiting.is_some() || anew => ContainerStateTerminated {
                 started_at: ran.started_at.clone(),
+                container_id: have.container_id.clone(),
                 ..unknown_end()
             },
             _ => return None,

@@ -138,10 +138,17 @@ pub fn compute_at(
     let have = pod.status.as_ref().unwrap_or(&no_status);
     let frozen = is_terminal(have.phase.as_deref());
     let reachable = facts.is_none_or(|f| f.reach == Reach::Reachable);
+    // Nothing at the remote runs it or is to: it waits for a place, its first one
+    // or another.
+    let unplaced = match facts {
+        None => waiting.is_some(),
+        Some(f) => reachable && !f.ended && f.accepted.is_none() && f.applied.is_none(),
+    };
 
     // Facts about an older revision do not tell about the image asked for now.
     let current = facts.is_some_and(|f| f.applied.is_some() && f.applied.as_ref() == revision);
-    let mut statuses = statuses(spec, have, facts, waiting, (current, frozen));
+    let lost = unplaced && waiting.is_some();
+    let mut statuses = statuses(spec, have, facts, waiting, (current, frozen, lost));
     let over = if frozen && !matches!(verdict, PodVerdict::Terminating { .. }) {
         Over::No
     } else {
@@ -161,7 +168,13 @@ pub fn compute_at(
         match &over {
             Over::Failed { .. } => "Failed".to_owned(),
             Over::No if !reachable => "Unknown".to_owned(),
-            Over::No => phase::phase(spec, &statuses.init, &statuses.regular).to_owned(),
+            Over::No => {
+                let phase = phase::phase(spec, &statuses.init, &statuses.regular);
+                // What ran is gone, and nothing has started in its new place.
+                let anew = unplaced || starts_anew(have, facts);
+                let waits = phase == "Running" && !statuses.runs() && anew;
+                if waits { "Pending" } else { phase }.to_owned()
+            }
             Over::Stopped => phase::last(spec, &statuses.init, &statuses.regular).to_owned(),
         }
     };
@@ -170,6 +183,12 @@ pub fn compute_at(
         Over::Failed {
             reason, message, ..
         } => (Some(reason.clone()), Some(message.clone())),
+        // One that has not run yet says it in its containers alone.
+        Over::No if unplaced && phase == "Pending" && statuses.ran() => {
+            let told = waiting.filter(|why| why.shown == Shown::ByAll);
+            told.map(|why| (why.reason.clone(), why.message.clone()))
+                .unzip()
+        }
         _ => (None, None),
     };
 
@@ -250,6 +269,16 @@ impl Statuses {
                 .is_some_and(|state| state.running.is_some())
         })
     }
+
+    fn ran(&self) -> bool {
+        self.init.iter().chain(&self.regular).any(phase::has_run)
+    }
+}
+
+/// Whether a pod that is shown without a place is on its way to one.
+fn starts_anew(have: &PodStatus, facts: Option<&PodFacts>) -> bool {
+    let placeless = matches!(have.phase.as_deref(), Some("Pending" | "Unknown"));
+    placeless && facts.is_none_or(|f| f.applied.is_none())
 }
 
 fn statuses(
@@ -257,7 +286,7 @@ fn statuses(
     have: &PodStatus,
     facts: Option<&PodFacts>,
     waiting: Option<&Waiting>,
-    (current, frozen): (bool, bool),
+    (current, frozen, lost): (bool, bool, bool),
 ) -> Statuses {
     let inits = spec.init_containers.as_deref().unwrap_or_default();
     let seen = |kind, container: &Container, policy| {
@@ -279,6 +308,7 @@ fn statuses(
             policy,
             current,
             frozen,
+            lost,
             fact,
             have,
             waiting,

@@ -23,6 +23,8 @@ impl Inner {
             seen.insert(uid.clone());
             let known = self.records.get(&uid);
             let same = known.is_some_and(|r| r.desired.is_some() && r.says_nothing_new(&facts));
+            // It was not made known to the backend before it was seen anew.
+            let awaited = known.is_some_and(|r| !r.ensured && self.stale(r));
             self.observe(facts, listing.as_of);
             if let Some(record) = self.records.get_mut(&uid) {
                 record.listing = number;
@@ -37,7 +39,7 @@ impl Inner {
                 }
             }
             // Thousands of pods are listed every minute, and few have changed.
-            if !same {
+            if !same || awaited {
                 changed.push(uid);
             }
         }

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 use tracing::error;
 use vk_provider::quantity::Resources;
-use vk_provider::{Listing, PodFacts, PodKey, Reach, Uid};
+use vk_provider::{Heeds, Listing, PodFacts, PodKey, Reach, Uid};
 
-use crate::desired::Desired;
+use crate::desired::{Desired, heeded};
 use crate::lean::LeanPod;
 use crate::plan::{Absence, View};
 
@@ -53,9 +53,18 @@ struct Inner {
     listings: u64,
     /// How many there had been when we began to serve a node.
     served_after: HashMap<Arc<str>, u64>,
+    /// What the backend reads of the pods' metadata.
+    heeds: Heeds,
 }
 
 impl Table {
+    /// A table that knows what the backend reads of the pods' metadata.
+    pub(crate) fn heeding(heeds: Heeds) -> Self {
+        let table = Self::default();
+        table.lock().heeds = heeds;
+        table
+    }
+
     /// A pod as the watch shows it. Older versions than the known one are ignored.
     pub(crate) fn apply(&self, pod: LeanPod) -> Option<Uid> {
         self.lock().apply(pod)
@@ -255,10 +264,15 @@ impl Table {
             accepted: record.accepted.clone(),
             ensured: record.ensured,
             outdated: false,
+            unheeded: record
+                .desired
+                .as_ref()
+                .is_some_and(|d| d.heeded != record.heeded),
             admitted: record.admitted,
             left: record.left,
             failed: record.verdict.is_some(),
             evicted: record.verdict.as_ref().is_some_and(|f| f.graceful),
+            replaced: record.is_replaced(),
             stopping: record.stopping.map(|stop| stop.grace),
             stop_again: record
                 .stopping
@@ -392,15 +406,19 @@ impl Inner {
         };
         let same_spec = before.is_some_and(|before| before.same_spec(&text));
         let before = known.and_then(|r| r.desired.as_ref()).filter(|_| same_spec);
-        let desired = Desired::after(&open, before)?;
+        let mut desired = Desired::after(&open, before)?;
+        desired.heeded = heeded(&open, self.heeds);
         let record = self
             .records
             .entry(uid.clone())
             .or_insert_with(|| Box::new(Record::new(key)));
         if let Some(before) = &record.desired
             && (before.revision != desired.revision
+                || before.heeded != desired.heeded
                 // Our own final delete sets the grace to 0 before the pod goes.
-                || (before.deletion != desired.deletion && !record.stopped))
+                || (before.deletion != desired.deletion
+                    && !record.stopped
+                    && !record.is_replaced()))
         {
             record.interrupt();
         }

@@ -1,5 +1,6 @@
 //! One pod in the table, and the rhythm of its retries.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,6 +89,8 @@ pub struct Record {
     /// What the backend was given of its inputs, with success, last. Boxed: most
     /// backends want none.
     pub given: Option<Box<Seen>>,
+    /// What the backend was given of its metadata last, as a fingerprint.
+    pub heeded: Option<NonZeroU64>,
     /// The last stop that the backend took.
     pub stopping: Option<Stopping>,
     /// Nothing of it runs.
@@ -124,6 +127,8 @@ pub struct Failed {
     pub disruption: Option<String>,
     /// Its containers get their grace.
     pub graceful: bool,
+    /// Its object goes, so that its controller replaces it.
+    pub replace: bool,
 }
 
 impl Failed {
@@ -133,11 +138,13 @@ impl Failed {
                 reason,
                 message,
                 disruption,
+                replace,
             } => Self {
                 reason: reason.clone(),
                 message: message.clone(),
                 disruption: disruption.clone(),
                 graceful: false,
+                replace: *replace,
             },
             Verdict::Evict { reason, message } => {
                 let named = Some(reason).filter(|reason| !reason.is_empty());
@@ -146,6 +153,7 @@ impl Failed {
                     message: message.clone(),
                     disruption: Some(named.map_or(status::BY_KUBELET, |r| r).into()),
                     graceful: true,
+                    replace: false,
                 }
             }
         }
@@ -248,6 +256,7 @@ impl Record {
             verdict: None,
             waiting: None,
             given: None,
+            heeded: None,
             stopping: None,
             stopped: false,
             rounds: Rounds::default(),
@@ -320,6 +329,27 @@ impl Record {
         });
     }
 
+    /// Whether its object is to go because Kubernetes shows by now why it failed
+    /// and that its controller is to replace it.
+    pub fn is_replaced(&self) -> bool {
+        let shown = self.desired.as_ref().and_then(|d| d.failed_as.as_deref());
+        let failed = self.verdict.as_ref().filter(|failed| failed.replace);
+        failed.is_some_and(|failed| shown == Some(&*failed.reason))
+    }
+
+    /// Whether its failure is not to be shown yet: its controller would make the
+    /// replacement while the remote is still to run this one. Who deletes it has
+    /// it replaced already, and waits for its end to be confirmed.
+    pub fn is_withheld(&self) -> bool {
+        let (Some(failed), Some(desired)) = (&self.verdict, &self.desired) else {
+            return false;
+        };
+        let there = self.facts.is_some() || self.accepted.is_some();
+        // What ended by itself for good before that is shown as it ended.
+        let told = self.stopping.is_some() || (self.stopped && desired.always);
+        failed.replace && !self.is_replaced() && (desired.deletion.is_some() || (there && !told))
+    }
+
     /// The backend took a stop with this grace.
     pub fn stop_taken(&mut self, grace: Duration) {
         let (now, wait) = (Instant::now(), grace.min(BACK_OFF_MAX) + STOP_AGAIN);
@@ -348,6 +378,7 @@ impl Record {
             pod_ips,
             host_ips,
             labels,
+            annotations,
             verdict,
             ended,
         } = facts;
@@ -362,6 +393,7 @@ impl Record {
             && known.pod_ips == *pod_ips
             && known.host_ips == *host_ips
             && known.labels == *labels
+            && known.annotations == *annotations
             && known.verdict == *verdict
             && known.ended == *ended
     }

@@ -1,14 +1,14 @@
 use super::*;
 use crate::plan::{Failure, Step};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use std::sync::LazyLock;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use vk_provider::quantity::Amount;
-use vk_provider::{ContainerFact, ContainerState, PodChange, PodKey, Revision};
+use vk_provider::{ContainerFact, ContainerState, PodChange, PodKey, Revision, Verdict};
 
 pub(crate) fn pod(name: &str, uid: &str) -> Pod {
     Pod {
@@ -471,4 +471,155 @@ fn pods_are_looked_up_by_name_on_their_node_alone() {
     assert_eq!(table.named("node", "default", "a"), None);
     assert_eq!(table.texts("node").len(), 1);
     assert!(table.running("node")[0].pod.is_none());
+}
+
+fn to_replace(uid: &str, seq: u64) -> PodFacts {
+    let mut facts = facts(uid, seq);
+    facts.verdict = Some(Verdict::Fail {
+        reason: "DeviceTimeout".into(),
+        message: "d1 has not answered for 5 min".into(),
+        disruption: Some("DeviceTimeout".into()),
+        replace: true,
+    });
+    facts
+}
+
+/// The pod as it is shown when it has failed for this reason.
+fn failed(uid: &str, version: &str, reason: &str) -> LeanPod {
+    let mut failed = pod("a", uid);
+    failed.metadata.resource_version = Some(version.into());
+    failed.status = Some(PodStatus {
+        phase: Some("Failed".into()),
+        reason: Some(reason.into()),
+        ..PodStatus::default()
+    });
+    lean(&failed)
+}
+
+#[test]
+fn a_replacement_is_not_announced_before_the_remote_has_taken_the_stop() {
+    let table = Table::default();
+    table.apply(lean(&pod("a", "1")));
+    table.observe(to_replace("1", 1), at(1));
+    let withheld = || {
+        table
+            .with(&uid("1"), |record| record.is_withheld())
+            .unwrap()
+    };
+    assert!(withheld());
+    table.with(&uid("1"), |record| record.stop_taken(Duration::ZERO));
+    assert!(!withheld());
+    assert!(!table.view(&uid("1")).unwrap().replaced, "not shown yet");
+    table.apply(failed("1", "2", "DeviceTimeout"));
+    assert!(table.view(&uid("1")).unwrap().replaced);
+}
+
+#[test]
+fn a_pod_that_ended_by_itself_before_it_was_stopped_is_shown_as_it_ended() {
+    for (policy, withheld) in [("OnFailure", true), ("Always", false)] {
+        let table = Table::default();
+        let mut job = pod("a", "1");
+        job.spec.as_mut().unwrap().restart_policy = Some(policy.into());
+        table.apply(lean(&job));
+        let mut ended = to_replace("1", 1);
+        ended.ended = true;
+        table.observe(ended, at(1));
+        let shown = table.with(&uid("1"), |record| record.is_withheld());
+        assert_eq!(shown, Some(withheld), "{policy}");
+    }
+}
+
+#[test]
+fn only_what_failed_for_the_verdicts_reason_is_replaced() {
+    for (reason, replaced) in [("DeviceTimeout", true), ("Evicted", false), ("", false)] {
+        let table = Table::default();
+        table.apply(failed("1", "2", reason));
+        table.observe(to_replace("1", 1), at(1));
+        assert_eq!(
+            table.view(&uid("1")).unwrap().replaced,
+            replaced,
+            "{reason}"
+        );
+    }
+}
+
+/// Whoever deletes a pod has it replaced already, and waits for its end.
+#[test]
+fn a_pod_that_someone_deletes_is_not_replaced_before_its_end_is_confirmed() {
+    let table = Table::default();
+    let mut deleted = pod("a", "1");
+    deleted.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+    table.apply(lean(&deleted));
+    table.with(&uid("1"), |record| record.stop_taken(Duration::ZERO));
+    table.observe(to_replace("1", 1), at(1));
+    assert_eq!(
+        table.with(&uid("1"), |record| record.is_withheld()),
+        Some(true)
+    );
+}
+
+#[test]
+fn metadata_that_the_backend_reads_is_news_and_cuts_a_wait_short() {
+    let table = Table::heeding(Heeds {
+        labels: &["l"],
+        annotations: &["a"],
+    });
+    let marked = |version: &str, label: Option<&str>, annotation: Option<&str>| {
+        let mut marked = pod("a", "1");
+        let one = |name: &str, value: Option<&str>| {
+            let value = value.map(|value| (name.to_owned(), value.to_owned()));
+            value
+                .into_iter()
+                .chain([("of-another".to_owned(), version.to_owned())])
+        };
+        marked.metadata.labels = Some(one("l", label).collect());
+        marked.metadata.annotations = Some(one("a", annotation).collect());
+        marked.metadata.resource_version = Some(version.into());
+        lean(&marked)
+    };
+    let told = || {
+        table.with(&uid("1"), |record| {
+            let unheeded = record.desired.as_ref().unwrap().heeded != record.heeded;
+            record.heeded = record.desired.as_ref().unwrap().heeded;
+            let waits = record.retry_at.is_some();
+            record.failed(None);
+            (unheeded, waits)
+        })
+    };
+    table.apply(marked("1", None, None));
+    assert_eq!(told(), Some((false, false)), "nothing is said");
+    table.apply(marked("2", None, None));
+    assert_eq!(told(), Some((false, true)), "names of others are none");
+    for (version, label, annotation) in [
+        ("3", Some("x"), None),
+        ("4", Some("y"), None),
+        ("5", None, Some("y")),
+        ("6", None, None),
+    ] {
+        table.apply(marked(version, label, annotation));
+        assert!(table.view(&uid("1")).unwrap().unheeded, "{version}");
+        assert_eq!(told(), Some((true, false)), "{version}");
+    }
+}
+
+/// The process begins while the remote already runs it: one listing from before
+/// its pods were known, one from after.
+#[test]
+fn a_pod_that_may_run_once_is_looked_at_when_it_was_seen_anew() {
+    let table = Table::default();
+    let mut once = pod("a", "1");
+    once.spec.as_mut().unwrap().restart_policy = Some("Never".into());
+    let mut runs = facts("1", 1);
+    let running = ContainerState::Running { started_at: None };
+    runs.containers.push(ContainerFact::new("app", running));
+    table.listing(listing(vec![runs.clone()], 1));
+    table.serve("node");
+    table.apply(lean(&once));
+    table.synced("node", &HashSet::from([uid("1")]));
+    let next = || crate::plan::plan(&table.view(&uid("1")).unwrap());
+    assert_eq!(next(), Step::Idle);
+    assert_eq!(table.listing(listing(vec![runs.clone()], 2)), [uid("1")]);
+    assert_eq!(next(), Step::Ensure(PodChange::First));
+    table.with(&uid("1"), |record| record.ensured = true);
+    assert!(table.listing(listing(vec![runs], 3)).is_empty());
 }

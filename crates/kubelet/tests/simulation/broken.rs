@@ -15,13 +15,14 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use vk_provider::podspec::{Declaration, no_meaning};
 use vk_provider::{
-    Backend, BackendError, Capabilities, Change, ContainerState, Grace, InputNeeds, Listing,
-    NodeSet, PodCx, PodFacts, PodKey, PodRequest, Uid,
+    Backend, BackendError, Capabilities, Change, ContainerState, Grace, Heeds, InputNeeds, Listing,
+    NodeSet, PodChange, PodCx, PodFacts, PodKey, PodRequest, Uid,
 };
 use vk_sandbox::transport::Dropped;
 
 use crate::court::{FOREIGN, text};
 use crate::handle::Handle;
+use crate::remote::HEEDED;
 use crate::wire::{Sent, Wire};
 
 /// What is broken; each names the promise that it breaks.
@@ -83,9 +84,17 @@ pub enum Guard {
     KeepsWhatIsGone,
     /// An agent of the cluster's machines is not Failed.
     AgentFailed,
+    /// Annotations of others are kept.
+    ForeignAnnotationsLost,
+    /// What the backend no longer annotates goes.
+    AnnotationKept,
+    /// `stop` answers Ok only when it was taken.
+    StopNotTaken,
+    /// What people say of a pod reaches the remote.
+    MetadataUntold,
 }
 
-pub const ALL: [Guard; 27] = [
+pub const ALL: [Guard; 31] = [
     Guard::DeleteWithoutUid,
     Guard::StatusWithoutUid,
     Guard::DeleteUnasked,
@@ -113,6 +122,10 @@ pub const ALL: [Guard; 27] = [
     Guard::RefusalNamesNothing,
     Guard::KeepsWhatIsGone,
     Guard::AgentFailed,
+    Guard::ForeignAnnotationsLost,
+    Guard::AnnotationKept,
+    Guard::StopNotTaken,
+    Guard::MetadataUntold,
 ];
 
 /// A write that the broken client invents follows the real one after this.
@@ -127,6 +140,7 @@ impl Guard {
         let pod = sent.is_pod() && sent.method != Method::GET;
         let status = pod && sent.path().ends_with("/status");
         let delete = pod && sent.method == Method::DELETE;
+        let marks = pod && sent.method == Method::PATCH && !status;
         let lease = sent.method == Method::PUT && sent.path().contains("/leases/");
         let node = sent.method == Method::PATCH && sent.path().contains("/nodes/");
         let mut sent = sent;
@@ -221,6 +235,14 @@ impl Guard {
                     }
                 });
             }
+            Self::ForeignAnnotationsLost if marks => sent.edit(|body| {
+                body["metadata"]["annotations"][HEEDED] = Value::Null;
+            }),
+            Self::AnnotationKept if marks => sent.edit(|body| {
+                let all = body["metadata"]["annotations"].as_object_mut();
+                all.into_iter()
+                    .for_each(|all| all.retain(|_, value| !value.is_null()));
+            }),
             Self::DeleteSwallowed if delete => {
                 let mut read = sent.clone();
                 read.method = Method::GET;
@@ -310,6 +332,7 @@ static BOASTER: Capabilities = Capabilities {
     name: "simulated",
     grace: Grace::Exact,
     restarts: true,
+    heeds: Heeds::NOTHING,
     pod_spec: &BOASTS,
     inputs: InputNeeds::NOTHING,
 };
@@ -333,6 +356,7 @@ impl Backend for Liar {
     async fn ensure(&self, pod: &PodRequest, cx: &PodCx) -> Result<(), BackendError> {
         match self.guard {
             Guard::EnsureDoesNothing => return Ok(()),
+            Guard::MetadataUntold if pod.change == PodChange::Metadata => return Ok(()),
             Guard::EnsureStartsAgain => self.honest.remote.start_beside(&pod.key.uid),
             Guard::GivesUp if self.kept.lock().unwrap().failed.contains(&pod.key.uid) => {
                 return Err(BackendError::Unavailable {
@@ -360,6 +384,9 @@ impl Backend for Liar {
     async fn stop(&self, pod: &PodKey, grace: Duration) -> Result<(), BackendError> {
         if self.guard == Guard::StopFindsNothing {
             return Err(BackendError::NotFound);
+        }
+        if self.guard == Guard::StopNotTaken {
+            return Ok(());
         }
         if self.guard == Guard::NoDeadline {
             // Goes on when nobody waits for it any more.

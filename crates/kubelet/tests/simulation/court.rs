@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use vk_sandbox::kubernetes::Cluster;
 
 use crate::life::Life;
+use crate::remote::{ELSEWHERE, LOST_PLACE};
 use crate::world::{NODE, REFUSED};
 
 /// A condition that is not ours.
@@ -48,6 +49,12 @@ pub struct Fate {
     pub ended: bool,
     /// The remote lost it.
     pub lost: bool,
+    /// The remote gave it up, to be replaced.
+    pub given_up: bool,
+    /// A stop of it was taken.
+    pub let_go: bool,
+    /// How often a container that was shown to run lost its place.
+    pub moves: u64,
     /// Kubernetes has shown that it ran.
     pub shown: bool,
     /// The process that lives now was told that it ran.
@@ -60,6 +67,13 @@ pub struct Fate {
     failures: VecDeque<Instant>,
     start_time: Option<String>,
     terminal: Option<String>,
+}
+
+impl Fate {
+    /// It was given up, and is no longer what the remote is to run.
+    fn is_let_go(&self) -> bool {
+        self.given_up && (self.let_go || self.lost)
+    }
 }
 
 /// Method and path of a write, and the UID that it is for.
@@ -311,10 +325,13 @@ impl Inner {
         if by == Actor::User {
             return;
         }
-        if !is_deleting(old) {
+        let fate = self.fates.get(uid(old)).cloned().unwrap_or_default();
+        // Given up, shown so, and no longer what the remote is to run.
+        let replaced = fate.is_let_go() && is_given_up(old);
+        if !is_deleting(old) && !replaced {
             self.wrong(format!("we deleted {} that nobody deleted", called(old)));
         }
-        if self.fates.get(uid(old)).is_some_and(|fate| fate.alive) {
+        if fate.alive && !replaced {
             self.wrong(format!("we deleted {} while it runs", called(old)));
         }
     }
@@ -330,14 +347,16 @@ impl Inner {
         if by == Actor::User {
             return;
         }
-        if is_deleting(new) && !is_deleting(old) {
+        let fate = self.fates.get(uid(new)).cloned().unwrap_or_default();
+        let replaced = fate.is_let_go() && is_given_up(old);
+        if is_deleting(new) && !is_deleting(old) && !replaced {
             self.wrong(format!("we marked {} deleted", called(new)));
         }
         if new["spec"] != old["spec"] {
             self.wrong(format!("we changed the spec of {}", called(new)));
         }
         for mine in ["labels", "annotations", "finalizers", "ownerReferences"] {
-            if new["metadata"][mine] != old["metadata"][mine] {
+            if others(&new["metadata"][mine]) != others(&old["metadata"][mine]) {
                 self.wrong(format!("we changed the {mine} of {}", called(new)));
             }
         }
@@ -365,8 +384,16 @@ impl Inner {
         }
         if is_terminal(&is) && fate.terminal.is_none() {
             fate.terminal = Some(is.clone());
-            if fate.alive {
+            let given_up = fate.given_up && is_given_up(new);
+            if fate.alive && !given_up {
                 wrongs.push(format!("phase {is} is shown while a container runs at"));
+            }
+            if given_up && !fate.is_let_go() {
+                wrongs.push("shown as given up while the remote is to run it:".into());
+            }
+            let target = disruption(new) == Some(LOST_PLACE);
+            if given_up && !target {
+                wrongs.push("given up, and not said to be disrupted:".into());
             }
             if new["status"]["reason"] == "PodLost" && !fate.lost {
                 wrongs.push("called lost, and is not:".into());
@@ -400,6 +427,28 @@ impl Inner {
         for wrong in wrongs {
             self.wrong(format!("{wrong} {}", called(new)));
         }
+    }
+}
+
+/// Whether it is shown as given up.
+pub fn is_given_up(pod: &Value) -> bool {
+    phase(pod) == "Failed" && pod["status"]["reason"] == LOST_PLACE
+}
+
+fn disruption(pod: &Value) -> Option<&str> {
+    let mut all = pod["status"]["conditions"].as_array()?.iter();
+    all.find(|c| c["type"] == "DisruptionTarget")?["reason"].as_str()
+}
+
+/// Labels or annotations (or a list) without what the remote may write.
+fn others(marks: &Value) -> Value {
+    let mut marks = marks.clone();
+    if let Some(all) = marks.as_object_mut() {
+        all.remove(ELSEWHERE);
+    }
+    match &marks {
+        Value::Object(all) if all.is_empty() => Value::Null,
+        _ => marks,
     }
 }
 

@@ -13,6 +13,7 @@ use vk_provider::Uid;
 use crate::broken::Guard;
 use crate::court::{is_terminal, phase, uid};
 use crate::life::{Life, MOMENTS, Moment};
+use crate::remote::HEEDED;
 use crate::seeds::{alone, stride};
 use crate::world::{Kind, NAMESPACE, World};
 
@@ -127,8 +128,33 @@ impl Story {
         self.make("held", "Never");
         self.world.delete("once", None);
         self.shown("held", "Running").await;
+        self.lose_places().await;
         // Past the listings that confirm and heal.
         self.pass(Duration::from_secs(70)).await;
+    }
+
+    /// One pod is given up and replaced, another is run elsewhere.
+    async fn lose_places(&mut self) {
+        self.make("lost", "Always");
+        self.shown("lost", "Running").await;
+        let (lost, kept) = (Uid::new(&self.uid("lost")), Uid::new(&self.uid("kept")));
+        for uid in [&lost, &kept] {
+            self.world.remote.silence(uid);
+        }
+        for name in ["lost", "kept"] {
+            self.shown(name, "Unknown").await;
+        }
+        self.world.remote.give_up(&lost);
+        self.world.remote.displace(&kept);
+        let told = json!({"metadata": {"annotations": {HEEDED: "yes"}}});
+        self.world.patch("kept", &told);
+        self.gone("lost").await;
+        self.shown("kept", "Running").await;
+        self.world.remote.hear_again();
+        self.wait("lost is released", |world| {
+            world.remote.known(lost.as_str()).is_none()
+        })
+        .await;
     }
 
     fn outcome(&self) -> Outcome {

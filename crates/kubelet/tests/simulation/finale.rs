@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::json;
+use serde_json::{Value, json};
 use vk_provider::Revision;
 
-use crate::court::{called, is_agent, is_deleting, is_terminal, phase, text, uid};
+use crate::court::{called, is_agent, is_deleting, is_given_up, is_terminal, phase, text, uid};
+use crate::remote::{ELSEWHERE, HEEDED};
 use crate::weather::Faults;
 use crate::world::{NAMESPACE, World};
 
@@ -25,6 +26,7 @@ impl World {
         }
         self.weather.set(Faults::default());
         self.cluster.faults().clear();
+        self.remote.hear_again();
         if !self.is_up() {
             self.start();
         }
@@ -84,6 +86,9 @@ impl World {
                 }
                 continue;
             }
+            if is_given_up(pod) {
+                wrongs.push(format!("{name} is given up and still there"));
+            }
             if is_terminal(shown) {
                 let code =
                     &pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"];
@@ -111,6 +116,7 @@ impl World {
                     if !*running || state.is_null() || shown != "Running" {
                         wrongs.push(format!("{name} is shown {shown} {state}, runs: {running}"));
                     }
+                    wrongs.extend(self.misplaced(pod));
                 }
             }
         }
@@ -118,6 +124,31 @@ impl World {
             if !pods.iter().any(|pod| self::uid(pod) == uid) {
                 wrongs.push(format!("{uid} is at the remote and not in Kubernetes"));
             }
+        }
+        wrongs
+    }
+
+    /// What is not as it should be after a change of places and of metadata.
+    fn misplaced(&self, pod: &Value) -> Vec<String> {
+        let mut wrongs = Vec::new();
+        let (name, uid) = (called(pod), uid(pod));
+        let status = &pod["status"]["containerStatuses"][0];
+        let Some((id, heeded)) = self.remote.known(uid) else {
+            return wrongs;
+        };
+        if status["containerID"] != id {
+            wrongs.push(format!("{name} shows {}, not {id}", status["containerID"]));
+        }
+        let moves = self.court.fate(uid).moves;
+        if status["restartCount"].as_u64().unwrap_or_default() < moves {
+            wrongs.push(format!("{name} was moved {moves} times and shows {status}"));
+        }
+        let annotations = &pod["metadata"]["annotations"];
+        if !annotations[ELSEWHERE].is_null() {
+            wrongs.push(format!("{name} runs and is said to be on its way"));
+        }
+        if annotations[HEEDED].as_str() != heeded.as_deref() {
+            wrongs.push(format!("{name}: the remote was told {heeded:?}"));
         }
         wrongs
     }

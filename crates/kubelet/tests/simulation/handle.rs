@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{
-    Backend, BackendError, Capabilities, Change, ContainerState, Grace, InputNeeds, Listing,
+    Backend, BackendError, Capabilities, Change, ContainerState, Grace, Heeds, InputNeeds, Listing,
     NodeFacts, NodeInfo, NodeSet, PodCx, PodFacts, PodKey, PodRequest,
 };
 
@@ -20,7 +20,7 @@ use vk_provider::podspec::{Declaration, no_meaning, refused};
 
 use crate::dice::Dice;
 use crate::life::Life;
-use crate::remote::{Knowledge, Remote};
+use crate::remote::{HEEDED, Knowledge, Remote};
 use crate::weather::{LATE_CHANGE, SLOW_CALL, Weather};
 use crate::world::REFUSED;
 
@@ -35,6 +35,10 @@ static CAPABILITIES: Capabilities = Capabilities {
     name: "simulated",
     grace: Grace::Exact,
     restarts: true,
+    heeds: Heeds {
+        labels: &[],
+        annotations: &[HEEDED],
+    },
     pod_spec: &POD_SPEC,
     inputs: InputNeeds::NOTHING,
 };

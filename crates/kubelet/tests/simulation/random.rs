@@ -9,6 +9,7 @@ use vk_sandbox::faults::{Effect, Rule};
 
 use crate::broken::Guard;
 use crate::court::{Actor, FOREIGN, text, uid};
+use crate::remote::HEEDED;
 use crate::weather::Faults;
 use crate::world::{Kind, NAMESPACE, NODE, World};
 
@@ -48,7 +49,12 @@ impl World {
         let name = *self.dice.pick(&NAMES).unwrap();
         let pod = self.cluster.get_value("pods", NAMESPACE, name);
         match self.dice.below(100) {
-            0..25 => self.make(name),
+            0..21 => self.make(name),
+            21..24 => self.lose_a_place(pod.as_ref()),
+            24 => {
+                let heeded = json!({HEEDED: self.dice.below(9).to_string()});
+                self.patch(name, &json!({"metadata": {"annotations": heeded}}));
+            }
             25..35 => self.delete(name, None),
             35..39 => self.delete(name, Some(1)),
             39..43 => self.delete(name, Some(0)),
@@ -101,6 +107,22 @@ impl World {
             81..87 => self.restart().await,
             87..90 => self.set_the_clock(),
             _ => self.turn(),
+        }
+    }
+
+    /// The place of a pod goes silent, is given up, or is back.
+    fn lose_a_place(&mut self, pod: Option<&serde_json::Value>) {
+        let Some(uid) = pod.map(|pod| Uid::new(uid(pod))) else {
+            return self.remote.hear_again();
+        };
+        self.remote.silence(&uid);
+        match self.dice.below(5) {
+            0 | 1 => self.remote.give_up(&uid),
+            2 | 3 => self.remote.displace(&uid),
+            _ => {}
+        }
+        if self.dice.percent(30) {
+            self.remote.hear_again();
         }
     }
 

@@ -9,13 +9,16 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use vk_provider::{
-    BackendError, Clock, ContainerFact, ContainerState, PodFacts, PodKey, PodRequest, Revision,
-    Terminated, Uid,
+    BackendError, Clock, ContainerFact, ContainerState, PodFacts, PodKey, PodRequest, Reach,
+    Revision, Terminated, Uid, Verdict,
 };
 
 use crate::court::{Court, is_terminal, phase};
 use crate::dice::Dice;
 use crate::world::REFUSED;
+
+#[path = "places.rs"]
+mod places;
 
 /// Between an end and the next start by the restart policy.
 const BACK_OFF: Duration = Duration::from_secs(10);
@@ -23,6 +26,14 @@ const BACK_OFF: Duration = Duration::from_secs(10);
 const START: Duration = Duration::from_secs(4);
 /// A container that is told to stop takes up to this, unless its grace ends first.
 const STOP: Duration = Duration::from_secs(20);
+/// How often no other place is free for a pod that lost its own, in percent.
+const NO_PLACE: u64 = 30;
+/// Why a pod is given up, and what one waits for that is run elsewhere.
+pub const LOST_PLACE: &str = "PlaceLost";
+/// An annotation of the remote's: the pod is on its way to another place.
+pub const ELSEWHERE: &str = "sim.example.com/elsewhere";
+/// An annotation by which people tell the remote something.
+pub const HEEDED: &str = "sim.example.com/heeded";
 /// Old states kept for listings that lag behind.
 const PAST: usize = 200;
 
@@ -48,6 +59,16 @@ struct Pod {
     restarts: i32,
     last: Option<Terminated>,
     seq: u64,
+    /// Its place says nothing since then; nothing that happens there shows.
+    silent: Option<Timestamp>,
+    /// It was given up: its object is to go.
+    given_up: bool,
+    /// Its place was taken from it, and it has no other yet.
+    displaced: bool,
+    /// It has another place than its first.
+    moved: bool,
+    /// What people said about it, as it was told.
+    heeded: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -191,7 +212,23 @@ impl Remote {
         let policy = request.spec().restart_policy.clone().unwrap_or_default();
         let mut state = self.lock();
         let known = state.pods.get(&uid);
-        if known.is_some_and(|pod| pod.revision == request.spec_revision) {
+        let displaced = known.is_some_and(|pod| pod.displaced);
+        if displaced && self.dice.percent(NO_PLACE) {
+            return Err(BackendError::Waiting {
+                reason: LOST_PLACE.into(),
+                message: "no other place is free".into(),
+                retry: None,
+            });
+        }
+        let heeded = request.annotation(HEEDED).map(str::to_owned);
+        if known.is_some_and(|pod| pod.revision == request.spec_revision && !pod.displaced) {
+            if let Some(pod) = state.pods.get_mut(&uid) {
+                pod.heeded = heeded;
+            }
+            return Ok(());
+        }
+        if known.is_some_and(|pod| pod.given_up) {
+            // What is to go is not begun again.
             return Ok(());
         }
         let called = called(&request.key);
@@ -230,9 +267,17 @@ impl Remote {
             },
             stop: None,
             starts: fate.starts,
-            restarts: known.map_or(0, |pod| pod.restarts + 1),
-            last: known.map(|pod| pod.terminated(0, self.clock.now())),
+            // Another place counts anew, and knows of no end.
+            restarts: known.map_or(0, |pod| if displaced { 0 } else { pod.restarts + 1 }),
+            last: known
+                .filter(|_| !displaced)
+                .map(|pod| pod.terminated(0, self.clock.now())),
             seq: 0,
+            silent: known.and_then(|pod| pod.silent.filter(|_| !displaced)),
+            given_up: false,
+            displaced: false,
+            moved: displaced || known.is_some_and(|pod| pod.moved),
+            heeded,
         };
         self.court
             .note(format!("  remote: {called} accepted at {}", pod.revision));
@@ -256,7 +301,8 @@ impl Remote {
     pub fn stop(&self, key: &PodKey, grace: Duration) -> Result<(), BackendError> {
         self.advance();
         let uid = key.uid.as_str();
-        if self.court.wants(uid) && !self.court.fate(uid).lost {
+        let fate = self.court.fate(uid);
+        if self.court.wants(uid) && !fate.lost && !fate.given_up {
             self.court.wrong(format!(
                 "{} is stopped and Kubernetes wants it",
                 called(key)
@@ -268,6 +314,7 @@ impl Remote {
         };
         self.court
             .note(format!("  remote: {} stops within {grace:?}", pod.called()));
+        self.court.fated(uid, |fate| fate.let_go = true);
         if !matches!(pod.at, At::Ended(_)) {
             let now = Instant::now();
             let needs = self.dice.within(STOP);
@@ -334,7 +381,8 @@ impl Remote {
         let Some(pod) = state.pods.get_mut(uid) else {
             return;
         };
-        if !matches!(pod.at, At::Running { .. }) || pod.stop.is_some() {
+        let silent = pod.silent.is_some() || pod.displaced;
+        if !matches!(pod.at, At::Running { .. }) || pod.stop.is_some() || silent {
             return;
         }
         if pod.policy == "Never" || (pod.policy == "OnFailure" && code == 0) {
@@ -383,6 +431,11 @@ impl Remote {
             restarts: 0,
             last: None,
             seq: 0,
+            silent: None,
+            given_up: false,
+            displaced: false,
+            moved: false,
+            heeded: None,
         };
         self.begin(&mut pod);
         state.pods.insert(key.uid.clone(), pod);
@@ -428,11 +481,18 @@ impl Remote {
 
 impl Pod {
     fn next(&self) -> Option<Instant> {
+        if self.silent.is_some() {
+            return None;
+        }
         let own = match self.at {
             At::Starting { until } | At::BackOff { until } => Some(until),
             At::Running { .. } | At::Ended(_) => None,
         };
         own.into_iter().chain(self.stop.map(|(at, _)| at)).min()
+    }
+
+    fn id(&self) -> String {
+        format!("sim://{}-{}", self.key.uid, self.starts)
     }
 
     fn is_alive(&self) -> bool {
@@ -461,8 +521,28 @@ impl Pod {
 
     fn facts(&self) -> PodFacts {
         let mut facts = PodFacts::new(self.key.clone(), self.node.clone(), self.seq);
-        facts.accepted = Some(self.revision.clone());
-        facts.applied = Some(self.revision.clone());
+        if !self.displaced {
+            facts.accepted = Some(self.revision.clone());
+            facts.applied = Some(self.revision.clone());
+        }
+        if let Some(since) = self.silent {
+            facts.reach = Reach::Unreachable {
+                since,
+                reason: "PlaceSilent".into(),
+                message: "its place says nothing".into(),
+            };
+        }
+        facts.verdict = self.given_up.then(|| Verdict::Fail {
+            reason: LOST_PLACE.into(),
+            message: "its place is silent".into(),
+            disruption: Some(LOST_PLACE.into()),
+            replace: true,
+        });
+        if self.displaced || self.moved {
+            let runs = matches!(self.at, At::Running { .. }) && !self.displaced;
+            let value = (!runs).then(|| "soon".to_owned());
+            facts.annotations.insert(ELSEWHERE.into(), value);
+        }
         facts.host_ips.push([192, 0, 2, 1].into());
         facts.pod_ips.push([10, 0, 0, 1].into());
         facts.ended = matches!(self.at, At::Ended(_));
@@ -471,17 +551,20 @@ impl Pod {
             message: String::new(),
         };
         let state = match &self.at {
+            At::Ended(end) => ContainerState::Terminated(end.clone()),
+            _ if self.displaced => waiting(""),
             At::Starting { .. } => waiting("ContainerCreating"),
             At::Running { since } => ContainerState::Running {
                 started_at: Some(*since),
             },
             At::BackOff { .. } => waiting("CrashLoopBackOff"),
-            At::Ended(end) => ContainerState::Terminated(end.clone()),
         };
         let mut container = ContainerFact::new(&self.container, state);
-        container.restarts = Some(self.restarts);
-        container.last.clone_from(&self.last);
-        container.container_id = Some(format!("sim://{}-{}", self.key.uid, self.starts));
+        if !self.displaced {
+            container.restarts = Some(self.restarts);
+            container.last.clone_from(&self.last);
+            container.container_id = Some(self.id());
+        }
         facts.containers.push(container);
         facts
     }

@@ -7,10 +7,12 @@ pub mod given;
 mod logs;
 #[path = "measured.rs"]
 mod measured;
+#[path = "places.rs"]
+mod places;
 #[path = "processes.rs"]
 pub mod processes;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,8 +27,8 @@ use vk_provider::podspec::{Declaration, honoured, no_meaning, refused};
 use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{
     Admission, Backend, BackendError, Capabilities, Change, Clock, ContainerFact, ContainerState,
-    Grace, InputNeeds, Listing, NodeFacts, NodeInfo, NodeSet, NodeUse, PodChange, PodCx, PodFacts,
-    PodKey, PodRequest, RenderError, Terminated, Uid, Verdict, node_fit,
+    Grace, Heeds, InputNeeds, Listing, NodeFacts, NodeInfo, NodeSet, NodeUse, PodChange, PodCx,
+    PodFacts, PodKey, PodRequest, Reach, RenderError, Terminated, Uid, Verdict, node_fit,
 };
 
 use given::Given;
@@ -58,6 +60,8 @@ struct State {
     seq: u64,
     /// `ensure` answers this, once per entry.
     fail_next: Vec<BackendError>,
+    /// `stop` finds no remote.
+    refuse_stops: bool,
     /// `stop` leaves the pod running until [`Remote::finish`].
     hold_stops: bool,
     panic_next: bool,
@@ -65,6 +69,11 @@ struct State {
     applies_nothing: bool,
     restarts_nothing: bool,
     wants_inputs: bool,
+    reads_metadata: bool,
+    /// Why each `ensure` was called.
+    asked: Vec<(String, PodChange)>,
+    /// What was annotated on nodes, as it was told.
+    heard: Vec<(String, BTreeMap<String, String>)>,
     /// What each pod was given, where that is wanted.
     given: HashMap<Uid, Given>,
     logs: logs::Written,
@@ -81,12 +90,23 @@ pub const JOURNALS: &str = "test/journals";
 static RESTARTS_NOTHING: Capabilities = capabilities(false, InputNeeds::NOTHING);
 static CAPABILITIES: Capabilities = capabilities(true, InputNeeds::NOTHING);
 static WANTS_INPUTS: Capabilities = capabilities(true, given::NEEDS);
+static READS_METADATA: Capabilities = Capabilities {
+    heeds: Heeds {
+        labels: &[HEEDED],
+        annotations: &[HEEDED],
+    },
+    ..capabilities(true, InputNeeds::NOTHING)
+};
+
+/// Label and annotation of a pod that it reads, where it does.
+pub const HEEDED: &str = "test/heeded";
 
 const fn capabilities(restarts: bool, inputs: InputNeeds) -> Capabilities {
     Capabilities {
         name: "memory",
         grace: Grace::Exact,
         restarts,
+        heeds: Heeds::NOTHING,
         pod_spec: &POD_SPEC,
         inputs,
     }
@@ -322,6 +342,7 @@ impl Backend for Remote {
     fn capabilities(&self) -> &Capabilities {
         let state = self.lock();
         match (state.wants_inputs, state.restarts_nothing) {
+            _ if state.reads_metadata => &READS_METADATA,
             (true, _) => &WANTS_INPUTS,
             (false, true) => &RESTARTS_NOTHING,
             (false, false) => &CAPABILITIES,
@@ -353,6 +374,7 @@ impl Backend for Remote {
         let calls = {
             let mut state = self.lock();
             state.calls.push(Call::Ensure(pod.key.name.to_string()));
+            state.asked.push((pod.key.name.to_string(), pod.change));
             state.calls.len()
         };
         // On the stepped clock a storm of calls takes no time and never ends.
@@ -421,10 +443,17 @@ impl Backend for Remote {
     async fn stop(&self, pod: &PodKey, grace: Duration) -> Result<(), BackendError> {
         let mut state = self.lock();
         state.calls.push(Call::Stop(pod.name.to_string(), grace));
-        if !state.pods.contains_key(&pod.uid) {
-            return Err(BackendError::NotFound);
+        if state.refuse_stops {
+            return Err(BackendError::Unavailable {
+                message: "no answer".into(),
+                retry: Some(Duration::from_secs(1)),
+            });
         }
-        let hold = state.hold_stops && !grace.is_zero();
+        let Some(facts) = state.pods.get(&pod.uid) else {
+            return Err(BackendError::NotFound);
+        };
+        let silent = facts.reach != Reach::Reachable;
+        let hold = silent || (state.hold_stops && !grace.is_zero());
         drop(state);
         if !hold {
             self.exit(pod.uid.as_str(), 0);
@@ -440,6 +469,11 @@ impl Backend for Remote {
             .remove(&pod.uid)
             .map(|_| ())
             .ok_or(BackendError::NotFound)
+    }
+
+    fn heed(&self, node: &str, annotations: &BTreeMap<String, String>) {
+        let told = (node.to_owned(), annotations.clone());
+        self.lock().heard.push(told);
     }
 
     fn logs(&self) -> Option<&dyn vk_provider::Logs> {

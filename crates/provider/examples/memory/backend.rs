@@ -13,9 +13,9 @@ use tokio_stream::wrappers::BroadcastStream;
 use vk_provider::podspec::{Declaration, no_meaning, refused};
 use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{
-    Backend, BackendError, Capabilities, Change, ContainerFact, ContainerState, Grace, InputNeeds,
-    Listing, NodeFacts, NodeSet, PodChange, PodCx, PodFacts, PodKey, PodRequest, Revision,
-    Terminated,
+    Backend, BackendError, Capabilities, Change, ContainerFact, ContainerState, Grace, Heeds,
+    InputNeeds, Listing, NodeFacts, NodeSet, PodChange, PodCx, PodFacts, PodKey, PodRequest,
+    Revision, Terminated,
 };
 
 use crate::remote::{Job, Phase, ROOMS, Refusal, Remote};
@@ -34,6 +34,7 @@ static CAPABILITIES: Capabilities = Capabilities {
     name: "memory",
     grace: Grace::Exact,
     restarts: false,
+    heeds: Heeds::NOTHING,
     pod_spec: &POD_SPEC,
     inputs: InputNeeds::NOTHING,
 };

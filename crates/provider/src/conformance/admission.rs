@@ -1,4 +1,6 @@
-//! Nodes and `admit`.
+//! Nodes, `admit` and `heed`.
+
+use std::collections::BTreeMap;
 
 use futures::StreamExt;
 use tokio::time::timeout;
@@ -67,6 +69,22 @@ pub async fn asking_changes_nothing(fixture: &dyn Fixture) -> Outcome {
         ));
     }
     Ok(())
+}
+
+/// People annotate a node as they like, and take it back.
+pub async fn annotations_of_a_node_change_nothing_that_runs(fixture: &dyn Fixture) -> Outcome {
+    let run = Run::begin(fixture).await;
+    let pod = run.pod("annotated")?;
+    run.running(&pod, Rule::HeedIsNoted).await?;
+    let said = BTreeMap::from([("conformance".to_owned(), "changed".to_owned())]);
+    for annotations in [&BTreeMap::new(), &said, &said, &BTreeMap::new()] {
+        run.backend.heed(&pod.node, annotations);
+        run.backend.heed("conformance-no-such-node", annotations);
+        run.pass(QUIET).await;
+        run.started(&pod.key, 1, Rule::HeedIsNoted)?;
+    }
+    run.applied(&pod, Rule::HeedIsNoted).await?;
+    run.finish(&pod.key).await
 }
 
 async fn node(run: &Run<'_>, pod: &PodRequest) -> Result<NodeFacts, Halt> {

@@ -30,7 +30,12 @@ pub async fn repeating_it_does_nothing(fixture: &dyn Fixture) -> Outcome {
     // Before it runs, and after.
     run.ensure(&pod, Rule::EnsureIsIdempotent).await?;
     run.applied(&pod, Rule::EnsureIsIdempotent).await?;
-    for change in [PodChange::First, PodChange::Image, PodChange::Repeat] {
+    for change in [
+        PodChange::First,
+        PodChange::Image,
+        PodChange::Metadata,
+        PodChange::Repeat,
+    ] {
         run.ensure(&again(&pod, change), Rule::EnsureIsIdempotent)
             .await?;
     }
@@ -39,23 +44,30 @@ pub async fn repeating_it_does_nothing(fixture: &dyn Fixture) -> Outcome {
     run.finish(&pod.key).await
 }
 
-/// Labels and annotations are not what containers are made from.
+/// Labels and annotations are not what containers are made from, those that the
+/// backend reads included.
 pub async fn metadata_restarts_nothing(fixture: &dyn Fixture) -> Outcome {
     let run = Run::begin(fixture).await;
     let pod = run.pod("metadata")?;
     run.running(&pod, Rule::EnsureIsIdempotent).await?;
-    let mut object = (*pod.pod).clone();
-    object
-        .metadata
-        .labels
-        .get_or_insert_default()
-        .insert("conformance".into(), "changed".into());
-    let mut changed = again(&pod, PodChange::Payload);
-    changed.pod = Arc::new(object);
-    run.ensure(&changed, Rule::EnsureIsIdempotent).await?;
-    run.pass(QUIET).await;
-    run.started(&pod.key, 1, Rule::EnsureIsIdempotent)?;
-    run.applied(&pod, Rule::EnsureIsIdempotent).await?;
+    let heeds = run.backend.capabilities().heeds;
+    for change in [PodChange::Payload, PodChange::Metadata] {
+        let mut object = (*pod.pod).clone();
+        let labels = object.metadata.labels.get_or_insert_default();
+        for name in heeds.labels.iter().chain(&["conformance"]) {
+            labels.insert((*name).into(), "changed".into());
+        }
+        let annotations = object.metadata.annotations.get_or_insert_default();
+        for name in heeds.annotations {
+            annotations.insert((*name).into(), "changed".into());
+        }
+        let mut changed = again(&pod, change);
+        changed.pod = Arc::new(object);
+        run.ensure(&changed, Rule::EnsureIsIdempotent).await?;
+        run.pass(QUIET).await;
+        run.started(&pod.key, 1, Rule::EnsureIsIdempotent)?;
+        run.applied(&pod, Rule::EnsureIsIdempotent).await?;
+    }
     run.finish(&pod.key).await
 }
 

@@ -31,7 +31,7 @@
 //! | [`restart`] | a new process finds everything |
 //! | [`inputs`] | what pods refer to: missing, changed, gone |
 //! | [`crowd`] | hundreds of calls pending at once |
-//! | [`admission`] | nodes are published, `admit` is pure |
+//! | [`admission`] | nodes are published, `admit` is pure, `heed` is noted |
 
 pub mod admission;
 mod call;
@@ -165,6 +165,7 @@ macro_rules! checks {
 pub const CHECKS: &[Check] = checks![
     admission::nodes_are_published,
     admission::asking_changes_nothing,
+    admission::annotations_of_a_node_change_nothing_that_runs,
     ensure::it_takes_effect,
     ensure::repeating_it_does_nothing,
     ensure::metadata_restarts_nothing,

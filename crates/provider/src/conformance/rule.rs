@@ -28,6 +28,7 @@ macro_rules! rules {
 rules! {
     NodesArePublished: "nodes() yields the node that pods are bound to",
     AdmitIsPure: "admit decides from its arguments and what is cached: it asks nobody, reserves nothing, starts nothing",
+    HeedIsNoted: "what is annotated on a node is noted and no more: nothing starts, ends or starts again",
     EnsureTakesEffect: "a pod that ensure has accepted runs, and the listing says so",
     EnsureIsIdempotent: "ensure repeated for the same UID and revision does nothing",
     EnsureIsDurable: "ensure answers Ok once the remote has durably accepted the pod, not before",

@@ -1,6 +1,6 @@
 //! The example's backend with one thing wrong.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ pub enum Fault {
     EnsureDoesNothing,
     EnsureStartsAgain,
     LabelsStartAgain,
+    MetadataStartsAgain,
+    HeedStartsAgain,
     OkBeforeWriting,
     WaitsForRunning,
     NewBesideOld,
@@ -250,6 +252,10 @@ impl Backend for Faulty {
             Fault::LabelsStartAgain if pod.change == PodChange::Payload => {
                 return self.put(pod, uid.as_str()).await;
             }
+            Fault::MetadataStartsAgain if pod.change == PodChange::Metadata => {
+                return self.put(pod, uid.as_str()).await;
+            }
+            Fault::HeedStartsAgain => self.state().queue = vec![pod.clone()],
             Fault::OkBeforeWriting => {
                 self.state().queue.push(pod.clone());
                 return Ok(());
@@ -365,8 +371,25 @@ impl Backend for Faulty {
         }
     }
 
+    fn heed(&self, _: &str, _: &BTreeMap<String, String>) {
+        if !self.is(Fault::HeedStartsAgain) {
+            return;
+        }
+        let again = std::mem::take(&mut self.state().queue);
+        let remote = self.remote.clone();
+        tokio::spawn(async move {
+            for job in again.iter().filter_map(|pod| job(pod).ok()) {
+                let known = remote.get(&job.id).await.ok().flatten();
+                let _ = remote.put(job, known.map(|known| known.version)).await;
+            }
+        });
+    }
+
     async fn list(&self) -> Result<Listing, BackendError> {
-        let queue = std::mem::take(&mut self.state().queue);
+        let queue = match self.fault {
+            Fault::OkBeforeWriting => std::mem::take(&mut self.state().queue),
+            _ => Vec::new(),
+        };
         for pod in queue {
             let job = job(&pod)?;
             let _ = self.remote.put(job, None).await;

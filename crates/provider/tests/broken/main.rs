@@ -100,11 +100,15 @@ caught! {
         found by "admission::nodes_are_published";
     admission_books_what_it_is_asked_about: AdmitReserves breaks AdmitIsPure,
         found by "admission::asking_changes_nothing";
+    what_is_annotated_on_a_node_starts_pods_again: HeedStartsAgain breaks HeedIsNoted,
+        found by "admission::annotations_of_a_node_change_nothing_that_runs";
     ensure_says_ok_and_does_nothing: EnsureDoesNothing breaks EnsureTakesEffect,
         found by "ensure::it_takes_effect";
     every_ensure_starts_the_pod_again: EnsureStartsAgain breaks EnsureIsIdempotent,
         found by "ensure::repeating_it_does_nothing";
     a_new_label_starts_the_pod_again: LabelsStartAgain breaks EnsureIsIdempotent,
+        found by "ensure::metadata_restarts_nothing";
+    what_people_say_of_a_pod_starts_it_again: MetadataStartsAgain breaks EnsureIsIdempotent,
         found by "ensure::metadata_restarts_nothing";
     ensure_answers_before_anything_is_written: OkBeforeWriting breaks EnsureIsDurable,
         found by "ensure::it_outlives_the_process";

@@ -4,7 +4,7 @@ use vk_provider::podspec::{
     Declaration, Refusals, Values, honoured, is_service_account_volume, no_meaning, refused,
     refused_but,
 };
-use vk_provider::{Capabilities, Grace, InputNeeds, PodRequest};
+use vk_provider::{Capabilities, Grace, Heeds, InputNeeds, PodRequest};
 
 const RUNS: &str = "a_container_is_its_command_and_its_output_the_log";
 const GIVEN: &str = "the_environment_is_of_values_fields_and_objects";
@@ -18,6 +18,7 @@ pub(crate) static CAPABILITIES: Capabilities = Capabilities {
     name: "mock",
     grace: Grace::Exact,
     restarts: false,
+    heeds: Heeds::NOTHING,
     pod_spec: &POD_SPEC,
     inputs: InputNeeds {
         objects: true,

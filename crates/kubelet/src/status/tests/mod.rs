@@ -8,6 +8,7 @@
 mod builders;
 mod containers;
 mod ends;
+mod moved;
 mod phases;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodReadinessGate, PodStatus};
