@@ -11,13 +11,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use virtual_kubelet::connect::connect;
+use virtual_kubelet::metrics::Metrics;
 use virtual_kubelet::{Drain, Shutdown};
 use vk_flightctl::client::{Client, Tls};
 use vk_flightctl::config::cli::{Cli, Command};
 use vk_flightctl::config::{Config, Environment, OnShutdown};
 use vk_flightctl::doctor::{Needs, Outcome, Patient, examine};
 use vk_flightctl::logs;
-use vk_flightctl::run::{Parts, run_until};
+use vk_flightctl::run::{self, Parts, run_until};
 use vk_provider::Clock;
 
 #[global_allocator]
@@ -70,7 +71,9 @@ fn start(cli: &Cli) -> Result<ExitCode> {
 async fn doctor(config: Config) -> Result<ExitCode> {
     let patient = Patient {
         flightctl: flight_control(&config)?,
-        kube: kubernetes(&config).await.map_err(|e| format!("{e:#}")),
+        kube: kubernetes(&config, &run::metrics())
+            .await
+            .map_err(|e| format!("{e:#}")),
         token: config.token,
         organization: config.organization,
         rules: config.rules,
@@ -111,9 +114,11 @@ async fn serve(config: Config) -> Result<()> {
         OnShutdown::Keep => Shutdown::Keep,
         OnShutdown::Drain { within } => Shutdown::Drain(Drain { within, at_once }),
     };
+    let metrics = run::metrics();
     let parts = Parts {
-        kube: kubernetes(&config).await?,
-        lease: kubernetes(&config).await?,
+        kube: kubernetes(&config, &metrics).await?,
+        lease: kubernetes(&config, &metrics).await?,
+        metrics,
         flightctl,
         rules: config.rules,
         poll: config.poll,
@@ -130,7 +135,7 @@ async fn serve(config: Config) -> Result<()> {
 
 /// A client of its own, without automatic retries: repeating is decided by the
 /// framework, and a heartbeat must not wait inside a client.
-async fn kubernetes(config: &Config) -> Result<kube::Client> {
+async fn kubernetes(config: &Config, metrics: &Metrics) -> Result<kube::Client> {
     let mut kube = match &config.kubeconfig {
         Some(path) => {
             let file = kube::config::Kubeconfig::read_from(path)
@@ -144,7 +149,7 @@ async fn kubernetes(config: &Config) -> Result<kube::Client> {
             .context("no way to reach Kubernetes: run in a cluster, or give --kubeconfig")?,
     };
     kube.default_retry = false;
-    connect(kube).context("the Kubernetes client cannot be set up")
+    connect(kube, metrics).context("the Kubernetes client cannot be set up")
 }
 
 /// Each signal cancels the next token.

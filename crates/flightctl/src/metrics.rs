@@ -6,7 +6,7 @@ use std::fmt;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -113,6 +113,16 @@ impl<F: Fn() -> Summary + Send + Sync + 'static> Collector for Devices<F> {
                 ConstGauge::new(value(summary)).encode(gauge.encode_family(&labels)?)?;
             }
         }
+        let mut placements = encoder.encode_descriptor(
+            "flightctl_placements",
+            "How often a pod was given a place on a device of a fleet, by this process",
+            None,
+            MetricType::Counter,
+        )?;
+        for (fleet, summary) in &fleets {
+            let labels = [("fleet", fleet.as_str())];
+            ConstCounter::new(summary.placements).encode(placements.encode_family(&labels)?)?;
+        }
         Ok(())
     }
 }
@@ -121,11 +131,21 @@ impl<F: Fn() -> Summary + Send + Sync + 'static> Collector for Devices<F> {
 type Shown = (&'static str, &'static str, fn(&FleetSummary) -> f64);
 
 /// What is shown of each fleet.
-const SHOWN: [Shown; 7] = [
+const SHOWN: [Shown; 9] = [
+    (
+        "flightctl_pods",
+        "Pods that have a place on a device of a fleet",
+        |fleet| count(fleet.pods),
+    ),
+    (
+        "flightctl_pods_waiting",
+        "Pods that wait because no device of a fleet takes them now",
+        |fleet| count(fleet.waiting),
+    ),
     (
         "flightctl_devices_usable",
         "Devices of a fleet that take pods",
-        |fleet| f64::from(u32::try_from(fleet.usable).unwrap_or(u32::MAX)),
+        |fleet| count(fleet.usable),
     ),
     (
         "flightctl_devices_capacity_cpu_cores",
@@ -158,6 +178,10 @@ const SHOWN: [Shown; 7] = [
         |fleet| whole(fleet.allocatable.get("pods")),
     ),
 ];
+
+fn count(number: usize) -> f64 {
+    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
+}
 
 fn cores(resources: &Resources) -> f64 {
     float(resources.get("cpu").ceil_milli()) / 1000.0

@@ -25,7 +25,7 @@ use crate::client::Client;
 use crate::config::{ClusterAgents, Workloads};
 use crate::console::Consoles;
 use crate::fleet::{self, Rules};
-use crate::metrics::{self, Counters};
+use crate::metrics::{Counters, show_devices};
 use crate::rights;
 use crate::world::World;
 
@@ -46,6 +46,9 @@ pub struct Parts {
     pub kube: kube::Client,
     /// Kubernetes again, for leases alone.
     pub lease: kube::Client,
+    /// Counts what this process does, requests of these clients among it; see
+    /// [`metrics`].
+    pub metrics: Metrics,
     /// Flight Control.
     pub flightctl: Client,
     /// How devices are grouped.
@@ -78,6 +81,11 @@ impl std::fmt::Debug for Parts {
     }
 }
 
+/// Metrics of the provider in this version.
+pub fn metrics() -> Metrics {
+    Metrics::new(COMPONENT, env!("CARGO_PKG_VERSION"))
+}
+
 /// Runs until `stop`. Nodes and pods stay as they are.
 ///
 /// # Errors
@@ -95,7 +103,7 @@ pub async fn run_until(parts: Parts, stop: CancellationToken, shutdown: Shutdown
     // A drain needs all of it.
     let ended = CancellationToken::new();
     let _ended = ended.clone().drop_guard();
-    let metrics = Metrics::new(COMPONENT, env!("CARGO_PKG_VERSION"));
+    let metrics = parts.metrics;
     let readiness = Readiness::waiting("not connected to Kubernetes yet");
     let serving = parts.listener.map(|listener| {
         tokio::spawn(admin::run(
@@ -140,7 +148,7 @@ pub async fn run_until(parts: Parts, stop: CancellationToken, shutdown: Shutdown
     let backend = FlightControl::new(flightctl, world, parts.clock.clone(), parts.poll)
         .with_consoles(parts.consoles)
         .with_privileged(parts.workloads.privileged_namespaces);
-    metrics::show_devices(&metrics, {
+    show_devices(&metrics, {
         let backend = backend.clone();
         move || backend.summary()
     });

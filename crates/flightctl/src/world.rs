@@ -51,8 +51,10 @@ pub struct World {
     sequence: u64,
     /// Pods whose facts changed.
     dirty: BTreeSet<Uid>,
-    /// Pods that were told to wait for room.
-    waiting: HashMap<Uid, PodKey>,
+    /// Pods that were told to wait for room, and their nodes.
+    waiting: HashMap<Uid, (PodKey, Arc<str>)>,
+    /// Places given so far, by fleet.
+    placements: BTreeMap<String, u64>,
 }
 
 impl std::fmt::Debug for World {
@@ -95,6 +97,7 @@ impl World {
             sequence: 0,
             dirty: BTreeSet::new(),
             waiting: HashMap::new(),
+            placements: BTreeMap::new(),
         }
     }
 
@@ -420,7 +423,7 @@ impl World {
 
     /// Whether a pod is only marked because it waits for room.
     pub fn is_waiting(&self, uid: &Uid) -> Option<PodKey> {
-        self.waiting.get(uid).cloned()
+        self.waiting.get(uid).map(|(key, _)| key.clone())
     }
 }
 

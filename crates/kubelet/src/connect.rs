@@ -32,6 +32,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::{BoxError, ServiceBuilder};
 
 use crate::holding::Holding;
+use crate::metrics::Metrics;
 
 /// Watches on one connection: well below the 100 of Kubernetes and the 128 of
 /// common load balancers.
@@ -46,11 +47,12 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 const PING_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A client for what `config` names, with connections of its own and, as the
-/// framework wants it, without automatic retries.
+/// framework wants it, without automatic retries. `metrics` counts its requests, but
+/// for those through a proxy.
 ///
 /// # Errors
 /// The credentials or certificates cannot be used.
-pub fn connect(config: Config) -> kube::Result<Client> {
+pub fn connect(config: Config, metrics: &Metrics) -> kube::Result<Client> {
     if config.proxy_url.is_some() {
         // kube's own way, or its error where it was built without.
         return Client::try_from(config);
@@ -88,12 +90,15 @@ pub fn connect(config: Config) -> kube::Result<Client> {
             .http2_keep_alive_while_idle(true)
             .build(connector)
     };
+    let requests = metrics.requests().clone();
     let lanes = Lanes::new(client(short), move || client(long.clone()));
     let sending = tower::service_fn(move |request: Request<Body>| {
-        let lanes = lanes.clone();
+        let (lanes, requests) = (lanes.clone(), requests.clone());
         async move {
             let (lane, place) = lanes.choose(is_watch(&request)).await;
+            let under_way = requests.begin(request.method());
             let answer = lane.request(request).await.map_err(BoxError::from)?;
+            under_way.answered(answer.status());
             Ok::<_, BoxError>(answer.map(|body| Holding::new(body, place)))
         }
     });

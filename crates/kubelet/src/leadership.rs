@@ -162,6 +162,20 @@ impl Leadership {
         all
     }
 
+    /// How many nodes this process has each role for.
+    pub(crate) fn roles(&self) -> [(&'static str, usize); 3] {
+        let nodes = self.lock();
+        let count = |of: fn(&Role) -> bool| {
+            let roles = nodes.values().filter(|s| of(&s.role.borrow()));
+            roles.count()
+        };
+        [
+            ("leading", count(Role::leads)),
+            ("standby", count(|r| matches!(r, Role::Standby { .. }))),
+            ("contending", count(|r| *r == Role::Contending)),
+        ]
+    }
+
     /// Changes whenever a role does.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()

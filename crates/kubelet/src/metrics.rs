@@ -1,10 +1,16 @@
-//! Prometheus metrics, all named `virtual_kubelet_*`.
+//! Prometheus metrics, named `virtual_kubelet_*` but for those that have the same
+//! name in every program (`process_*`) or every client of Kubernetes
+//! (`rest_client_*`). `docs/metrics.md` lists them.
 //!
 //! Labels have few values: operations and codes, never pods or devices. A
 //! product registers its own metrics beside these with [`Metrics::extend`].
 
+mod process;
+mod rest;
+mod shown;
+
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -17,6 +23,9 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+pub(crate) use rest::Requests;
+pub(crate) use shown::show;
+
 /// What `/metrics` is served as.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -24,6 +33,9 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 const STARTUP_BUCKETS: (f64, f64, u16) = (0.05, 2.0, 16);
 /// From a decision in memory (1 ms) to the 60 s deadline of a backend call.
 const STEP_BUCKETS: (f64, f64, u16) = (0.001, 2.5, 13);
+
+/// What every process asks of Kubernetes.
+const ALWAYS: [&str; 4] = ["node", "lease", "status", "event"];
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Operation {
@@ -48,11 +60,12 @@ type Steps = Family<Operation, Histogram, fn() -> Histogram>;
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
+    requests: Requests,
     startup: Histogram,
+    accepted: Histogram,
     steps: Steps,
     status_patches: Counter,
     api_errors: Family<ApiError, Counter>,
-    queue_depth: Gauge<i64>,
     events_sent: Counter,
     events_dropped: Counter,
     ready_nodes: Gauge<i64>,
@@ -71,15 +84,16 @@ impl Metrics {
     pub fn new(name: &str, version: &str) -> Self {
         let (first, factor, count) = STARTUP_BUCKETS;
         let metrics = Self {
-            registry: Arc::new(Mutex::new(Registry::with_prefix("virtual_kubelet"))),
+            registry: Arc::default(),
+            requests: Requests::default(),
             startup: Histogram::new(exponential_buckets(first, factor, count)),
+            accepted: Histogram::new(exponential_buckets(first, factor, count)),
             steps: Family::new_with_constructor(|| {
                 let (first, factor, count) = STEP_BUCKETS;
                 Histogram::new(exponential_buckets(first, factor, count))
             }),
             status_patches: Counter::default(),
             api_errors: Family::default(),
-            queue_depth: Gauge::default(),
             events_sent: Counter::default(),
             events_dropped: Counter::default(),
             ready_nodes: Gauge::default(),
@@ -91,10 +105,25 @@ impl Metrics {
             version: version.into(),
         };
         metrics.extend(|registry| metrics.register(registry, build));
+        {
+            let mut registry = metrics.lock();
+            metrics.requests.register(&mut registry);
+            registry.register_collector(Box::new(process::Process));
+        }
+        for operation in ALWAYS {
+            // A rate needs the zero before the first one.
+            metrics.errors(operation, 0);
+        }
         metrics
     }
 
     fn register(&self, registry: &mut Registry, build: Build) {
+        registry.register_with_unit(
+            "pod_accepted_duration",
+            "From the creation of a pod to the backend's word that it holds it",
+            Unit::Seconds,
+            self.accepted.clone(),
+        );
         registry.register_with_unit(
             "pod_startup_duration",
             "From the creation of a pod to its status Running in Kubernetes",
@@ -116,11 +145,6 @@ impl Metrics {
             "api_errors",
             "Requests to Kubernetes that failed; code 0 is no answer",
             self.api_errors.clone(),
-        );
-        registry.register(
-            "queue_depth",
-            "Pods waiting for a look",
-            self.queue_depth.clone(),
         );
         registry.register(
             "events",
@@ -154,13 +178,26 @@ impl Metrics {
     /// Registers more metrics, with the prefix `virtual_kubelet` unless they are
     /// put into a registry of the caller's own.
     pub fn extend(&self, register: impl FnOnce(&mut Registry)) {
-        register(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+        register(self.lock().sub_registry_with_prefix("virtual_kubelet"));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What counts requests to Kubernetes.
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    /// The backend has taken a pod over that was `created` then.
+    pub(crate) fn pod_accepted(&self, created: Timestamp, now: Timestamp) {
+        self.accepted.observe(since(created, now));
     }
 
     /// A pod that was `created` then became Running.
     pub(crate) fn pod_started(&self, created: Timestamp, now: Timestamp) {
-        self.startup
-            .observe(now.duration_since(created).as_secs_f64().max(0.0));
+        self.startup.observe(since(created, now));
     }
 
     /// One step of the planner was carried out.
@@ -189,17 +226,13 @@ impl Metrics {
 
     /// A request to Kubernetes failed with this code, 0 for no answer.
     pub(crate) fn count_error(&self, operation: &str, code: u16) {
-        let labels = ApiError {
-            operation: operation.into(),
-            code,
-        };
-        self.api_errors.get_or_create(&labels).inc();
+        self.errors(operation, code).inc();
     }
 
-    /// How many pods wait for a look.
-    pub(crate) fn set_queue_depth(&self, depth: usize) {
-        self.queue_depth
-            .set(i64::try_from(depth).unwrap_or(i64::MAX));
+    fn errors(&self, operation: &str, code: u16) -> Counter {
+        let operation = operation.into();
+        let labels = ApiError { operation, code };
+        self.api_errors.get_or_create_owned(&labels)
     }
 
     /// An event was stored.
@@ -245,11 +278,16 @@ impl Metrics {
     /// Everything as OpenMetrics text.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let registry = self.lock();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &registry);
         text
     }
+}
+
+/// Creation times are whole seconds, and clocks differ.
+fn since(created: Timestamp, now: Timestamp) -> f64 {
+    now.duration_since(created).as_secs_f64().max(0.0)
 }
 
 #[cfg(test)]
@@ -268,7 +306,6 @@ mod tests {
             "virtual_kubelet_reconcile_duration_seconds_count{operation=\"ensure\"} 1",
             "virtual_kubelet_pod_status_patches_total 1",
             "virtual_kubelet_api_errors_total{operation=\"status\",code=\"409\"} 1",
-            "virtual_kubelet_queue_depth 0",
             "virtual_kubelet_events_dropped_total 0",
             "virtual_kubelet_watched_objects 0",
             "virtual_kubelet_build_info{name=\"mock\",version=\"1.2.3\"} 1",

@@ -141,6 +141,7 @@ fn parts(cluster: &Cluster, flightctl: &FlightControl) -> Parts {
     Parts {
         kube: kube::Client::new(http(), "default"),
         lease: kube::Client::new(http(), "default"),
+        metrics: vk_flightctl::run::metrics(),
         flightctl: Client::new(
             Http::builder(TokioExecutor::new()).build(flightctl.endpoint().connector()),
             &http::Uri::from_static("http://flightctl.demo/"),

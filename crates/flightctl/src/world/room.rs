@@ -39,7 +39,8 @@ impl World {
             .map_or(&none, |n| &n.labels);
         let chosen = place(pod, labels, &candidates);
         if remember && chosen.is_err() {
-            self.waiting.insert(pod.key.uid.clone(), pod.key.clone());
+            let waits = (pod.key.clone(), pod.node.clone());
+            self.waiting.insert(pod.key.uid.clone(), waits);
         } else {
             self.waiting.remove(&pod.key.uid);
         }
@@ -58,7 +59,12 @@ impl World {
     ) -> Result<String, NoPlace> {
         let device = match self.holder(app) {
             Some(device) => device,
-            None => self.choose(pod, true)?,
+            None => {
+                let device = self.choose(pod, true)?;
+                let fleet = self.fleet_of(&device).to_owned();
+                *self.placements.entry(fleet).or_default() += 1;
+                device
+            }
         };
         let (key, node) = (pod.key.clone(), pod.node.clone());
         let mut placed = Placed::new(key, node, &device, app, Stage::Reserved);

@@ -18,6 +18,12 @@ pub(crate) struct FleetSummary {
     pub(crate) capacity: Resources,
     /// What those that take pods can hold.
     pub(crate) allocatable: Resources,
+    /// Pods that have a place on them.
+    pub(crate) pods: usize,
+    /// Pods that wait for room on them.
+    pub(crate) waiting: usize,
+    /// How often a pod was given a place on them.
+    pub(crate) placements: u64,
 }
 
 /// All fleets by name; devices without one are those of `""`.
@@ -54,6 +60,17 @@ impl World {
             };
             *fleet.statuses.entry(status.into()).or_default() += 1;
             fleet.usable += usize::from(device.usable());
+        }
+        for placed in self.pods.values().filter(|p| p.holds_room()) {
+            let fleet = summary.entry(self.fleet_of(&placed.device).into());
+            fleet.or_default().pods += 1;
+        }
+        for (_, node) in self.waiting.values() {
+            let fleet = summary.entry(self.fleet_of_node(node).into());
+            fleet.or_default().waiting += 1;
+        }
+        for (fleet, placements) in &self.placements {
+            summary.entry(fleet.clone()).or_default().placements = *placements;
         }
         summary
     }

@@ -17,11 +17,12 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
+use virtual_kubelet::metrics::Metrics;
 use vk_flightctl::client::{Client, TokenSource};
 use vk_flightctl::config::{ClusterAgents, Workloads};
 use vk_flightctl::console::Consoles;
 use vk_flightctl::fleet::Rules;
-use vk_flightctl::run::{Parts, run};
+use vk_flightctl::run::{Parts, metrics, run};
 use vk_provider::Clock;
 use vk_sandbox::flightctl::{Device, DeviceSpec, FlightControl, Options};
 use vk_sandbox::kubernetes::{Cluster, Controllers};
@@ -36,6 +37,8 @@ pub struct Stage {
     pub rules: Rules,
     pub token: TokenSource,
     pub workloads: Workloads,
+    /// Of the provider that was started last.
+    pub metrics: Metrics,
     /// The next write gets no answer, and takes effect after 25 s.
     pub late: Arc<AtomicBool>,
     /// Devices read as `ConflictPaused`, as after Flight Control's database was put
@@ -89,6 +92,7 @@ impl Stage {
             rules,
             token: TokenSource::fixed("secret"),
             workloads: Workloads::default(),
+            metrics: metrics(),
             late: Arc::default(),
             paused: Arc::default(),
             start,
@@ -98,6 +102,7 @@ impl Stage {
     }
 
     pub async fn start_provider(&mut self) {
+        self.metrics = metrics();
         let base = BaseUriLayer::new(http::Uri::from_static("http://cluster.test/"));
         let http =
             || Http::builder(TokioExecutor::new()).build(self.cluster.endpoint().connector());
@@ -129,6 +134,7 @@ impl Stage {
         let parts = Parts {
             kube: kube(),
             lease: kube(),
+            metrics: self.metrics.clone(),
             flightctl: Client::new(
                 flightctl,
                 &http::Uri::from_static("http://flightctl.test/"),

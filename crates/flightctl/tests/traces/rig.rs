@@ -158,6 +158,7 @@ impl Rig {
         let parts = Parts {
             kube: kube(),
             lease: kube(),
+            metrics: vk_flightctl::run::metrics(),
             flightctl: client,
             rules,
             poll: Duration::from_secs(30),

@@ -126,9 +126,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         readiness.clone(),
         ended.clone(),
     ));
-    let client = kubernetes(&cli).await?;
+    let client = kubernetes(&cli, &metrics).await?;
     let settings = Settings {
-        lease_client: kubernetes(&cli).await?,
+        lease_client: kubernetes(&cli, &metrics).await?,
         node: NodeSettings {
             // Several mocks may share a cluster.
             instance: format!("mock {}", cli.node_prefix),
@@ -192,7 +192,7 @@ fn api(cli: &Cli) -> Option<ApiSettings> {
 }
 
 /// A client of its own, without automatic retries: the framework repeats.
-async fn kubernetes(cli: &Cli) -> Result<Client, Box<dyn Error>> {
+async fn kubernetes(cli: &Cli, metrics: &Metrics) -> Result<Client, Box<dyn Error>> {
     let file = Kubeconfig::read_from(&cli.kubeconfig)?;
     let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
     config.default_retry = false;
@@ -202,7 +202,7 @@ async fn kubernetes(cli: &Cli) -> Result<Client, Box<dyn Error>> {
     if cli.http1 {
         return Ok(Client::try_from(config)?);
     }
-    Ok(connect(config)?)
+    Ok(connect(config, metrics)?)
 }
 
 /// Each signal cancels the next token.

@@ -114,6 +114,11 @@ impl Actor {
             // Cancelled: the pod is wanted otherwise now, and is marked already.
             None => Say::Soon,
             Some((Ok(()), seen)) => {
+                if !call.there
+                    && let Some(created) = &call.request.pod.metadata.creation_timestamp
+                {
+                    self.metrics.pod_accepted(created.0, self.clock.now());
+                }
                 self.taken(&call, seen, &cx);
                 // What has changed again meanwhile has marked the pod.
                 Say::Soon

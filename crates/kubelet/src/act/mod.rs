@@ -97,7 +97,6 @@ pub(crate) async fn act(actor: Arc<Actor>, stop: CancellationToken) {
             () = stop.cancelled() => break,
             uid = actor.queue.next() => uid,
         };
-        actor.metrics.set_queue_depth(actor.queue.len());
         let (actor, abort) = (actor.clone(), abort.clone());
         tasks.spawn(async move {
             tokio::select! {

@@ -24,7 +24,7 @@ use crate::api::{Api, ApiSettings};
 use crate::events::Recorder;
 use crate::inputs::{InputSettings, Parts, Store};
 use crate::leadership::{Gate, Leadership};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, show};
 use crate::node::NodeSettings;
 use crate::observe::observe;
 use crate::publish::Publisher;
@@ -90,6 +90,7 @@ impl Host {
         let gate = Gate::new(leadership.clone(), table.clone());
         settings.events.gated(gate.clone());
         let queue = Queue::default();
+        show(&settings.metrics, leadership.clone(), queue.clone());
         let inputs = Store::new(Parts {
             client: settings.client.clone(),
             settings: settings.inputs.clone(),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use kube::Client;
 use virtual_kubelet::connect::connect;
+use virtual_kubelet::metrics::Metrics;
 
 use crate::harness::control_plane::ControlPlane;
 use crate::harness::reached;
@@ -51,5 +52,5 @@ pub fn bind(plane: &ControlPlane, namespaces: &[&str]) {
 
 /// As the provider makes it.
 pub async fn client(kubeconfig: &Path) -> Client {
-    connect(reached(kubeconfig).await).unwrap()
+    connect(reached(kubeconfig).await, &Metrics::default()).unwrap()
 }

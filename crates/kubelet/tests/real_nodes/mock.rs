@@ -5,6 +5,7 @@ use std::process::Command;
 use kube::Client;
 use serde_json::{Value, json};
 use virtual_kubelet::connect::connect;
+use virtual_kubelet::metrics::Metrics;
 
 use crate::harness::control_plane::ControlPlane;
 use crate::harness::process::{Process, free_port};
@@ -121,5 +122,5 @@ fn text(value: &Value) -> String {
 }
 
 pub async fn client(plane: &ControlPlane) -> Client {
-    connect(reached(plane.kubeconfig()).await).unwrap()
+    connect(reached(plane.kubeconfig()).await, &Metrics::default()).unwrap()
 }

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Event, Node};
 use kube::Api;
 use kube::api::ListParams;
 use virtual_kubelet::connect::connect;
+use virtual_kubelet::metrics::Metrics;
 use vk_provider::Clock;
 
 use crate::harness::control_plane::ControlPlane;
@@ -24,7 +25,8 @@ pub async fn comes_up_without_the_labels_it_may_not_set(plane: Arc<ControlPlane>
     // A node of its own may list its own pods only; ours are listed together.
     let (role, user) = ("--clusterrole=cluster-admin", format!("--user={USER}"));
     plane.ok(&["create", "clusterrolebinding", NAMESPACE, role, &user]);
-    let line = connect(reached_as_node(plane.kubeconfig(), USER).await).unwrap();
+    let node = reached_as_node(plane.kubeconfig(), USER).await;
+    let line = connect(node, &Metrics::default()).unwrap();
     let mut world = World::new(line, Clock::live(), NAMESPACE).await;
     // Pods are made by others than nodes.
     world.client = mock::client(&plane).await;
