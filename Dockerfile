@@ -1,14 +1,19 @@
-# docker build -t vk-flightctl-provider:latest .
-FROM rust:1.95.0-bookworm AS build
-# Over rust-toolchain.toml, whose extra components a build does not need.
-ENV RUSTUP_TOOLCHAIN=1.95.0
-WORKDIR /src
-COPY . .
-RUN cargo build --locked --release --package vk-flightctl --bin vk-flightctl-provider
-
-# glibc and the public certificate authorities, no shell; its user is 65532.
-FROM gcr.io/distroless/cc-debian12:nonroot
-COPY --from=build /src/target/release/vk-flightctl-provider /usr/local/bin/
+# The image of what `make build` made, and nothing else: no shell, no libc, no packages.
+#
+#   make image
+#
+# or, the same by hand, `make build` and then
+#
+#   docker build -t vk-flightctl-provider:latest .
+#
+# The program is static, writes no file, and brings Mozilla's certificate authorities
+# for a system that has none; those of SSL_CERT_FILE, or mounted at
+# /etc/ssl/certs/ca-certificates.crt, go before them.
+FROM scratch
+COPY bin/vk-flightctl-provider /usr/local/bin/vk-flightctl-provider
+LABEL org.opencontainers.image.title="vk-flightctl-provider" \
+      org.opencontainers.image.source="https://github.com/virtual-kubelet-rs/virtual-kubelet" \
+      org.opencontainers.image.licenses="Apache-2.0"
 USER 65532:65532
 EXPOSE 8080
 EXPOSE 10250-10349

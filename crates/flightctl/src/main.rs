@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 use virtual_kubelet::connect::connect;
 use virtual_kubelet::metrics::Metrics;
 use virtual_kubelet::{Drain, Shutdown};
-use vk_flightctl::client::{Client, Tls};
+use vk_flightctl::client::{Client, Tls, fallback_authorities};
 use vk_flightctl::config::cli::{Cli, Command};
 use vk_flightctl::config::{Config, Environment, OnShutdown};
 use vk_flightctl::doctor::{Needs, Outcome, Patient, examine};
@@ -149,6 +149,10 @@ async fn kubernetes(config: &Config, metrics: &Metrics) -> Result<kube::Client> 
             .context("no way to reach Kubernetes: run in a cluster, or give --kubeconfig")?,
     };
     kube.default_retry = false;
+    let fallback = fallback_authorities();
+    if kube.root_cert.is_none() && !fallback.is_empty() {
+        kube.root_cert = Some(fallback.iter().map(|der| der.to_vec()).collect());
+    }
     connect(kube, metrics).context("the Kubernetes client cannot be set up")
 }
 

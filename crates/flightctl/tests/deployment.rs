@@ -270,10 +270,9 @@ fn manifests_image_and_recipe_name_the_same_things() {
     ] {
         assert!(dockerfile.lines().any(|l| l == line), "{line}");
     }
-    let toolchain = file("rust-toolchain.toml");
-    let version = toolchain.split('"').nth(1).unwrap();
-    assert!(dockerfile.contains(&format!("FROM rust:{version}-")));
-    assert!(dockerfile.contains(&format!("RUSTUP_TOOLCHAIN={version}\n")));
+    let program = "bin/vk-flightctl-provider";
+    assert!(dockerfile.contains(&format!("FROM scratch\nCOPY {program} ")));
+    assert!(file(".dockerignore").ends_with(&format!("*\n!{program}\n")));
 
     let account = object("config/rbac.yaml", "ServiceAccount");
     let labels = &deployment["spec"]["selector"]["matchLabels"];

@@ -29,7 +29,7 @@ const PROBES: (Duration, u32) = (Duration::from_secs(20), 3);
 pub enum Tls {
     /// Certificate authorities in PEM.
     Authorities(Vec<u8>),
-    /// The system's certificate authorities.
+    /// The system's certificate authorities; Mozilla's, as of the build, where it has none.
     System,
     /// Nothing: for tests only.
     Insecure,
@@ -53,9 +53,9 @@ pub enum ConnectError {
     /// A certificate cannot be read.
     #[error("the CA cannot be read: {0}")]
     BadCertificate(String),
-    /// The system has none.
+    /// The system's cannot be read.
     #[error(
-        "this system has no certificate authorities ({0}); set caFile (flightctl.caFile, flightctl.oidc.caFile) to the file that signed the server's certificate"
+        "the system's certificate authorities cannot be read ({0}); correct SSL_CERT_FILE, or set caFile (flightctl.caFile, flightctl.oidc.caFile) to the file that signed the server's certificate"
     )]
     NoSystemAuthorities(String),
     /// The name cannot stand in a certificate.
@@ -109,6 +109,17 @@ impl Transport {
     }
 }
 
+/// Mozilla's certificate authorities, as of the build, where the system names none: in
+/// an image of one program. None where there are some, be it that they cannot be read.
+pub fn fallback_authorities() -> &'static [CertificateDer<'static>] {
+    let found = rustls_native_certs::load_native_certs();
+    if found.certs.is_empty() && found.errors.is_empty() {
+        webpki_root_certs::TLS_SERVER_ROOT_CERTS
+    } else {
+        &[]
+    }
+}
+
 fn tls_config(tls: &Tls) -> Result<ClientConfig, ConnectError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
@@ -119,12 +130,10 @@ fn tls_config(tls: &Tls) -> Result<ClientConfig, ConnectError> {
             let mut roots = RootCertStore::empty();
             let found = rustls_native_certs::load_native_certs();
             roots.add_parsable_certificates(found.certs);
+            roots.add_parsable_certificates(fallback_authorities().iter().cloned());
             if roots.is_empty() {
-                let why = found
-                    .errors
-                    .first()
-                    .map_or_else(|| "none found".into(), ToString::to_string);
-                return Err(ConnectError::NoSystemAuthorities(why));
+                let why = found.errors.first().map(ToString::to_string);
+                return Err(ConnectError::NoSystemAuthorities(why.unwrap_or_default()));
             }
             builder.with_root_certificates(roots)
         }

@@ -32,7 +32,7 @@ pub use about::{Greeting, Organization};
 pub use budget::{Budget, DEFAULT_PER_MINUTE};
 pub use error::ClientError;
 pub use events::EventCursor;
-pub use https::{ConnectError, Tls};
+pub use https::{ConnectError, Tls, fallback_authorities};
 use paging::Paging;
 pub use token::{ClientCredentials, TokenError, TokenSource};
 use transport::Answer;
