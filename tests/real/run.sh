@@ -14,6 +14,8 @@ if command -v go >/dev/null; then
   export VK_METRICS_SERVER
   VK_CRI_STREAMING=$(tests/tools/cri-streaming/build.sh | tail -1)
   export VK_CRI_STREAMING
+  VK_HELM=$(tests/tools/helm/build.sh | tail -1)
+  export VK_HELM
 fi
 if [ "$(id -u)" = 0 ]; then
   tests/real/packages.sh
@@ -38,6 +40,10 @@ tests/real/isolated.sh "$cargo" test --locked --offline -p virtual-kubelet --tes
 "$cargo" test --locked -p vk-sandbox --test proxy kubectl -- --nocapture
 "$cargo" build --locked -p vk-flightctl --example demo
 "$cargo" test --locked -p vk-flightctl --test demo -- --nocapture
+bin=$(mktemp -d)
+trap 'rm -rf "$bin"' EXIT
+make --no-print-directory build PROFILE=dev BIN="$bin" CARGO="$cargo"
+VK_BIN=$bin "$cargo" test --locked -p vk-flightctl --test packaging -- --nocapture
 "$cargo" test --locked -p vk-flightctl --test real -- --nocapture --test-threads 1
 if [ -n "${VK_DEVICE_ROOT:-}" ]; then
   "$cargo" test --locked -p vk-flightctl --test generator -- --nocapture
