@@ -271,7 +271,8 @@ fn manifests_image_and_recipe_name_the_same_things() {
         assert!(dockerfile.lines().any(|l| l == line), "{line}");
     }
     let program = "bin/vk-flightctl-provider";
-    assert!(dockerfile.contains(&format!("FROM scratch\nCOPY {program} ")));
+    assert!(dockerfile.contains("\nFROM scratch\n"));
+    assert!(dockerfile.contains(&format!("\nCOPY {program} /usr/local/{program}\n")));
     assert!(file(".dockerignore").ends_with(&format!("*\n!{program}\n")));
 
     let account = object("config/rbac.yaml", "ServiceAccount");

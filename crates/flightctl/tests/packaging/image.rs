@@ -97,8 +97,12 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        // It ends its containers and its containerd, and unmounts.
+        // It ends its containers and its containerd, and unmounts all but this.
         self.daemon.end("-TERM");
+        let network = self.path("exec/netns/default");
+        if network.exists() {
+            let _ = Command::new("umount").arg(network).status();
+        }
     }
 }
 
