@@ -6,6 +6,7 @@
 //! an update, and every interval if something changed. While it applies a
 //! version it does nothing else, so all statuses stand still.
 
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use super::console::Sessions;
 use super::files::{self, Files};
 use super::link::{Link, LinkError};
 use super::quadlet::App;
-use super::runtime::{Health, Prefetch, Runtime};
+use super::runtime::{Health, Prefetch, Rejected, Runtime};
 use crate::clock::Clock;
 use crate::flightctl::devices;
 use crate::flightctl::model::{Condition, DeviceStatus, Stated};
@@ -79,13 +80,37 @@ struct Version {
     files: Option<Files>,
 }
 
+/// What of the applications is another in the next version.
+struct Change<'a> {
+    /// Of this version: those that go and those that are replaced.
+    stopped: Vec<&'a App>,
+    /// Of the next one: those that come and those that replace.
+    new: Vec<&'a App>,
+}
+
+impl<'a> Change<'a> {
+    fn between(old: &'a [App], desired: &'a [App]) -> Self {
+        let other = |apps: &[App], app: &App| {
+            find(apps, &app.name).is_none_or(|same| !same.same_content(app))
+        };
+        Self {
+            stopped: old.iter().filter(|app| other(desired, app)).collect(),
+            new: desired.iter().filter(|app| other(old, app)).collect(),
+        }
+    }
+}
+
+fn find<'a, A: Borrow<App>>(apps: &'a [A], name: &str) -> Option<&'a App> {
+    apps.iter().map(Borrow::borrow).find(|app| app.name == name)
+}
+
 /// One device's agent.
 #[derive(Debug)]
 pub(crate) struct Agent<L, R> {
     name: String,
     link: Arc<L>,
     runtime: R,
-    consoles: Sessions,
+    consoles: Sessions<R>,
     clock: Clock,
     interval: Duration,
     stop: CancellationToken,
@@ -104,15 +129,14 @@ impl<L: Link, R: Runtime> Agent<L, R> {
         spec: &DeviceSpec,
         link: L,
         runtime: R,
-        consoles: Sessions,
         clock: Clock,
         stop: CancellationToken,
     ) -> Self {
         Self {
             name: spec.name.clone(),
             link: Arc::new(link),
+            consoles: Sessions::new(runtime.clone()),
             runtime,
-            consoles,
             clock,
             interval: spec.status_interval,
             stop,
@@ -229,7 +253,7 @@ impl<L: Link, R: Runtime> Agent<L, R> {
         .await;
         let images: BTreeSet<String> = desired.apps.iter().flat_map(App::images).collect();
         sleep(LOOKS).await;
-        match self.runtime.prefetch(&images) {
+        match self.runtime.prefetch(&images).await {
             Prefetch::Ready => {}
             Prefetch::Pending(message) => {
                 self.updating("Preparing", &message).await;
@@ -272,9 +296,8 @@ impl<L: Link, R: Runtime> Agent<L, R> {
         Outcome::Done
     }
 
-    /// First the config's files, then all stops one after the other, then all
-    /// starts; only what changed. When something is rejected, what was stopped is
-    /// started again.
+    /// First all files, then all stops one after the other, then all starts; only of
+    /// what changed. When something is rejected, what was stopped is started again.
     ///
     /// # Errors
     /// Why it was rejected, in the agent's words.
@@ -283,7 +306,7 @@ impl<L: Link, R: Runtime> Agent<L, R> {
         let old = self.current.apps.clone();
         let files = self.current.files.clone().unwrap_or_default();
         let config = match &desired.files {
-            Some(wanted) => self.runtime.keep(wanted).map_err(|path| {
+            Some(wanted) => self.runtime.keep(wanted).await.map_err(|path| {
                 let path = element(&path);
                 format!("config failed for {path}: required resource not found")
             }),
@@ -291,7 +314,7 @@ impl<L: Link, R: Runtime> Agent<L, R> {
         };
         if let Err(why) = config {
             self.rolling_back().await;
-            self.keep_again(&files);
+            self.keep_again(&files).await;
             let stays = |old: &App| {
                 let mut new = desired.apps.iter().filter(|app| app.name == old.name);
                 new.any(|app| app.same_content(old))
@@ -299,46 +322,20 @@ impl<L: Link, R: Runtime> Agent<L, R> {
             self.start_anew(|old| !stays(old)).await;
             return Err(format!("While ApplyingUpdate: {why}"));
         }
-        let desired = &desired.apps;
-        let find = |apps: &[App], name: &str| apps.iter().find(|app| app.name == name).cloned();
-        let differs =
-            |app: &App| find(&old, &app.name).is_none_or(|before| !before.same_content(app));
-        let mut stopped = Vec::new();
-        for app in &old {
-            match find(desired, &app.name) {
-                None => self.runtime.remove(&app.name, false).await,
-                Some(next) if !next.same_content(app) => {
-                    self.runtime.remove(&app.name, true).await;
-                }
-                Some(_) => continue,
-            }
-            stopped.push(app.clone());
+        let change = Change::between(&old, &desired.apps);
+        let mut started = Vec::new();
+        if self.change(&change, &mut started).await.is_err() {
+            self.rolling_back().await;
+            self.keep_again(&files).await;
+            // It ran before; nobody is left to tell if it does not now.
+            let _ = self.change_back(&change, &started).await;
+            // The agent names neither the application nor the cause.
+            return Err("While Rebooting: unknown failed: an error occurred".into());
         }
-        let new: Vec<&App> = desired.iter().filter(|app| differs(app)).collect();
-        if !stopped.is_empty() || !new.is_empty() {
-            self.runtime.reload().await;
-        }
-        let mut started: Vec<&App> = Vec::new();
-        for app in new {
-            if self.runtime.start(app).await.is_err() {
-                self.rolling_back().await;
-                self.keep_again(&files);
-                for app in started {
-                    self.runtime.remove(&app.name, false).await;
-                }
-                self.runtime.reload().await;
-                for app in &stopped {
-                    // It ran before; nobody is left to tell if it does not now.
-                    let _ = self.runtime.start(app).await;
-                }
-                // The agent names neither the application nor the cause.
-                return Err("While Rebooting: unknown failed: an error occurred".into());
-            }
-            started.push(app);
-        }
-        for app in desired {
-            if let Some(before) = find(&old, &app.name).filter(|before| before.same_content(app)) {
-                self.obey(&before, app).await;
+        for app in &desired.apps {
+            let before = find(&old, &app.name).filter(|before| before.same_content(app));
+            if let Some(before) = before {
+                self.obey(before, app).await;
             }
         }
         Ok(())
@@ -347,28 +344,63 @@ impl<L: Link, R: Runtime> Agent<L, R> {
     /// What a version that failed would have changed is started anew as it was, though
     /// nothing of the version was applied: an agent goes back from it as to another one.
     async fn start_anew(&self, changed: impl Fn(&App) -> bool) {
-        let changed: Vec<&App> = self
-            .current
-            .apps
-            .iter()
-            .filter(|app| changed(app))
-            .collect();
-        if changed.is_empty() {
-            return;
+        let apps = self.current.apps.iter();
+        let changed: Vec<&App> = apps.filter(|app| changed(app)).collect();
+        // It ran before; nobody is left to tell if it does not now.
+        let _ = self.restart(&changed).await;
+    }
+
+    async fn restart(&self, apps: &[&App]) -> Result<(), Rejected> {
+        if apps.is_empty() {
+            return Ok(());
         }
-        for app in &changed {
-            self.runtime.remove(&app.name, true).await;
+        self.runtime.place(&[], apps).await?;
+        for app in apps {
+            self.runtime.remove(&app.name, true).await?;
         }
-        self.runtime.reload().await;
-        for app in changed {
-            // It ran before; nobody is left to tell if it does not now.
+        self.runtime.reload().await?;
+        for app in apps {
             let _ = self.runtime.start(app).await;
         }
+        Ok(())
+    }
+
+    async fn change<'a>(
+        &self,
+        change: &Change<'a>,
+        started: &mut Vec<&'a App>,
+    ) -> Result<(), Rejected> {
+        if change.stopped.is_empty() && change.new.is_empty() {
+            return Ok(());
+        }
+        self.runtime.place(&change.stopped, &change.new).await?;
+        for app in &change.stopped {
+            let for_update = find(&change.new, &app.name).is_some();
+            self.runtime.remove(&app.name, for_update).await?;
+        }
+        self.runtime.reload().await?;
+        for app in &change.new {
+            self.runtime.start(app).await?;
+            started.push(*app);
+        }
+        Ok(())
+    }
+
+    async fn change_back(&self, change: &Change<'_>, started: &[&App]) -> Result<(), Rejected> {
+        self.runtime.place(&change.new, &change.stopped).await?;
+        for app in started {
+            self.runtime.remove(&app.name, false).await?;
+        }
+        self.runtime.reload().await?;
+        for app in &change.stopped {
+            let _ = self.runtime.start(app).await;
+        }
+        Ok(())
     }
 
     /// The files of the version that goes on: they could be written before.
-    fn keep_again(&self, files: &Files) {
-        let _ = self.runtime.keep(files);
+    async fn keep_again(&self, files: &Files) {
+        let _ = self.runtime.keep(files).await;
     }
 
     /// An operator's stop, start and restart of an unchanged application.
@@ -465,9 +497,9 @@ fn next_tick(began: Instant) -> Instant {
     began + TICK * u32::try_from(ticks).unwrap_or(u32::MAX)
 }
 
-async fn poll<L: Link>(
+async fn poll<L: Link, R: Runtime>(
     link: Arc<L>,
-    consoles: Sessions,
+    consoles: Sessions<R>,
     mut known: String,
     desired: watch::Sender<Option<Value>>,
 ) {

@@ -53,14 +53,20 @@ impl Journal {
     }
 
     pub(crate) fn write(&self, app: &str, container: &str, image: &str, event: Occurrence) {
-        let mut entries = self.lock();
-        entries.push(JournalEntry {
+        self.insert(JournalEntry {
             at: self.clock.now(),
             app: app.into(),
             container: container.into(),
             image: image.into(),
             event,
         });
+    }
+
+    /// Puts an entry where its time belongs: it may be told late.
+    pub(crate) fn insert(&self, entry: JournalEntry) {
+        let mut entries = self.lock();
+        let place = entries.partition_point(|other| other.at <= entry.at);
+        entries.insert(place, entry);
         self.length.send_replace(entries.len());
     }
 
