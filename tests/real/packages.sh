@@ -7,8 +7,9 @@ missing=()
 need() { command -v "$1" >/dev/null || [ -x "$1" ] || missing+=("$2"); }
 need debootstrap debootstrap
 need busybox busybox-static
-# Without it a test is skipped.
+# Without them tests are skipped.
 if [ "${VK_INSTALL:-}" = 1 ]; then
+  need systemd-nspawn systemd-container
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 fi
 if [ -n "${FLIGHTCTL_BIN:-}" ]; then

@@ -6,7 +6,6 @@
 //! an update, and every interval if something changed. While it applies a
 //! version it does nothing else, so all statuses stand still.
 
-use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::DeviceSpec;
+use super::change::{Change, find};
 use super::console::Sessions;
 use super::files::{self, Files};
 use super::link::{Link, LinkError};
@@ -78,30 +78,6 @@ struct Version {
     apps: Vec<App>,
     /// `None`: some cannot be read, and the whole version is refused.
     files: Option<Files>,
-}
-
-/// What of the applications is another in the next version.
-struct Change<'a> {
-    /// Of this version: those that go and those that are replaced.
-    stopped: Vec<&'a App>,
-    /// Of the next one: those that come and those that replace.
-    new: Vec<&'a App>,
-}
-
-impl<'a> Change<'a> {
-    fn between(old: &'a [App], desired: &'a [App]) -> Self {
-        let other = |apps: &[App], app: &App| {
-            find(apps, &app.name).is_none_or(|same| !same.same_content(app))
-        };
-        Self {
-            stopped: old.iter().filter(|app| other(desired, app)).collect(),
-            new: desired.iter().filter(|app| other(old, app)).collect(),
-        }
-    }
-}
-
-fn find<'a, A: Borrow<App>>(apps: &'a [A], name: &str) -> Option<&'a App> {
-    apps.iter().map(Borrow::borrow).find(|app| app.name == name)
 }
 
 /// One device's agent.

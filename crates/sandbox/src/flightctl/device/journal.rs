@@ -70,6 +70,14 @@ impl Journal {
         self.length.send_replace(entries.len());
     }
 
+    /// Whether this very thing is in it.
+    pub(crate) fn has(&self, entry: &JournalEntry) -> bool {
+        let entries = self.lock();
+        let since = entries.iter().rev();
+        let mut since = since.take_while(|other| other.at >= entry.at);
+        since.any(|other| other == entry)
+    }
+
     pub(crate) fn entries(&self) -> Vec<JournalEntry> {
         self.lock().clone()
     }

@@ -4,6 +4,7 @@
 
 mod agent;
 mod backed;
+mod change;
 mod console;
 pub(crate) mod files;
 mod host;

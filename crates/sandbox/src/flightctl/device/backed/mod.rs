@@ -18,7 +18,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -64,8 +63,6 @@ struct Inner {
     disk: Mutex<Disk>,
     /// Of the tasks that watch Podman for the present agent.
     watching: Mutex<CancellationToken>,
-    /// Up to when the journal has what Podman told: a new agent hears it again.
-    told: Mutex<Timestamp>,
     /// What happened last in each unit.
     units: Mutex<BTreeMap<String, JournalEntry>>,
     stop: CancellationToken,
@@ -94,7 +91,6 @@ impl Backed {
             apps: Mutex::default(),
             disk: Mutex::default(),
             watching: Mutex::new(stop.child_token()),
-            told: Mutex::new(Timestamp::MIN),
             units: Mutex::default(),
             stop,
         }));

@@ -131,13 +131,6 @@ fn journal(backed: &Backed, event: &Event) {
     else {
         return;
     };
-    {
-        let mut told = lock(&backed.0.told);
-        if event.at <= *told {
-            return;
-        }
-        *told = event.at;
-    }
     let entry = JournalEntry {
         at: event.at,
         app: app.to_owned(),
@@ -148,8 +141,11 @@ fn journal(backed: &Backed, event: &Event) {
             Happened::Ended(code) => Occurrence::Exit(code),
         },
     };
-    lock(&backed.0.units).insert(event.unit.clone(), entry.clone());
-    backed.0.journal.insert(entry);
+    // A new agent hears everything again.
+    if !backed.0.journal.has(&entry) {
+        lock(&backed.0.units).insert(event.unit.clone(), entry.clone());
+        backed.0.journal.insert(entry);
+    }
 }
 
 /// Six digits and a hyphen follow an application's name.
