@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::DeviceSpec;
 use super::change::{Change, find};
@@ -87,6 +88,8 @@ pub(crate) struct Agent<L, R> {
     link: Arc<L>,
     runtime: R,
     consoles: Sessions<R>,
+    /// Of the present run.
+    poller: Option<AbortOnDropHandle<()>>,
     clock: Clock,
     interval: Duration,
     stop: CancellationToken,
@@ -113,6 +116,7 @@ impl<L: Link, R: Runtime> Agent<L, R> {
             link: Arc::new(link),
             consoles: Sessions::new(runtime.clone()),
             runtime,
+            poller: None,
             clock,
             interval: spec.status_interval,
             stop,
@@ -140,6 +144,12 @@ impl<L: Link, R: Runtime> Agent<L, R> {
                 Some(command) = commands.recv() => End::Again(command),
                 end = self.session() => end,
             };
+            // Its poll is over before the next run begins one: the service knows polls
+            // by their device, and takes the end of one for that of the other.
+            if let Some(poller) = self.poller.take() {
+                poller.abort();
+                let _ = poller.await;
+            }
             // What failed is tried once more by the next run.
             self.failed.clear();
             self.pushed = None;
@@ -170,7 +180,7 @@ impl<L: Link, R: Runtime> Agent<L, R> {
             known,
             sender,
         ));
-        let _poller = tokio_util::task::AbortOnDropHandle::new(poller);
+        self.poller = Some(AbortOnDropHandle::new(poller));
         let mut report = interval_at(began + self.interval, self.interval);
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut pending: Option<Value> = None;
