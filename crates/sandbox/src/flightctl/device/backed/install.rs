@@ -76,7 +76,7 @@ pub(super) fn files(app: &App) -> Result<Placed, String> {
         units.iter().any(is) || services.iter().any(|service| stem(service) == name)
     };
     for (path, section, unit) in &units {
-        let unit = renamed(unit, &id, section, &own)?;
+        let unit = renamed(unit, &id, section, own)?;
         placed.insert(
             format!("{folder}/{}", prefixed(&id, path)),
             unit.text().into_bytes(),
