@@ -4,7 +4,6 @@
 
 mod agent;
 mod backed;
-mod change;
 mod console;
 pub(crate) mod files;
 mod host;

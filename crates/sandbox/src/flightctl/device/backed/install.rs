@@ -166,7 +166,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn app(more: serde_json::Value) -> App {
+    fn app(more: &serde_json::Value) -> App {
         let mut app = json!({"name": "web", "appType": "quadlet", "inline": [
             {"path": "note.txt", "content": "Pod=p.pod"},
             {"path": "p.pod", "content": "[Pod]\nPodName=p\n[Install]\nWantedBy=default.target\n"},
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn everything_of_an_application_has_its_prefix_and_its_target() {
-        let app = app(json!({}));
+        let app = app(&json!({}));
         let id = app.id();
         let placed = files(&app).unwrap();
         let text = |path: &str| {
@@ -236,7 +236,7 @@ mod tests {
                 "a.container",
             ),
         ] {
-            let why = files(&app(more)).unwrap_err();
+            let why = files(&app(&more)).unwrap_err();
             assert!(why.contains(named), "{why}");
         }
     }
