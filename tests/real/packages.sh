@@ -9,6 +9,8 @@ need debootstrap debootstrap
 need busybox busybox-static
 # Without these, which each come with a line that says so, tests are skipped.
 if [ "${VK_INSTALL:-}" = 1 ]; then
+  # For the device.
+  need systemd-nspawn systemd-container
   # For the image, and for the alerts.
   need dockerd docker.io
   need promtool prometheus

@@ -8,7 +8,7 @@ const MANIFEST: &str = include_str!("s1-deploy.yaml");
 const RUNNING: Duration = Duration::from_secs(10);
 
 impl World {
-    /// Device 4 is the only one of no fleet, and of that node.
+    /// The device of no fleet is the only one of that node.
     pub fn s1_deploy(&mut self) {
         // The user's cluster has it.
         self.plane.ok(&["create", "namespace", "codeco"]);
@@ -29,7 +29,8 @@ impl World {
         self.plane
             .ok(&[&["wait", "--timeout=30s"], &ready[..]].concat());
 
-        let device = self.flightctl.device(4).to_owned();
+        let alone = self.flightctl.alone();
+        let device = self.flightctl.device(alone).to_owned();
         // Nobody scheduled it: its node stands in its spec.
         let story = [
             format!("DeviceSelected Selected device {device}"),
@@ -51,9 +52,12 @@ impl World {
         assert_eq!(told, story);
 
         let address = self.jsonpath("codeco", "nginx-edge", "{.status.podIP}");
-        assert_eq!(address, "10.42.0.4", "the device's");
+        let document = self.flightctl.document(&device);
+        let own = document.pointer("/status/systemInfo/netIpDefault").unwrap();
+        let own = own.as_str().unwrap();
+        assert_eq!(format!("{address}/24"), own, "the device's");
         let uid = self.jsonpath("codeco", "nginx-edge", "{.metadata.uid}");
-        assert_eq!(self.applications(4), [format!("vk-{uid}")]);
+        assert_eq!(self.applications(alone), [format!("vk-{uid}")]);
         let allocated = self.allocated(NODE);
         assert_ne!(allocated, before);
         for request in ["100m (", "128Mi ("] {

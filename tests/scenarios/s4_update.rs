@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use vk_sandbox::flightctl::{JournalEntry, Occurrence};
 
-use super::BUSY;
+use super::{BUSY, FLEET, NODE};
 use crate::World;
 
 const V1: &str = include_str!("s4-update.yaml");
@@ -20,7 +20,7 @@ impl World {
 
         // As typed it changes a variable, too: Kubernetes itself refuses, and all
         // of it.
-        let refused = self.plane.apply(V2);
+        let refused = self.plane.apply(&self.on_its_node(V2));
         assert!(!refused.success, "{}", refused.text);
         for word in [
             "\"update-test\" is invalid",
@@ -33,7 +33,11 @@ impl World {
 
         // Label and image may change.
         let begun = Instant::now();
-        self.apply(&V2.replace("value: \"2.0\"", "value: \"1.0\""));
+        self.apply(
+            &self
+                .on_its_node(V2)
+                .replace("value: \"2.0\"", "value: \"1.0\""),
+        );
         let updated = format!("v2 {NEW} {NEW}");
         self.until("S4: the new image runs", |w| {
             w.what_update_test_is() == updated
@@ -59,7 +63,7 @@ impl World {
 
     /// By what happened on the device, whatever anyone reports.
     fn old_ends_before_new_starts(&self, app: &str) {
-        let journals = self.flightctl.devices.iter().map(|d| d.journal());
+        let journals = (1..=self.flightctl.alone()).map(|n| self.flightctl.journal(n));
         let journal: Vec<_> = journals.flatten().filter(|e| e.app == app).collect();
         let happened: Vec<_> = journal.iter().map(|e| (&*e.image, happened(e))).collect();
         let story = [(OLD, "start"), (OLD, "stop"), (OLD, "exit"), (NEW, "start")];
@@ -67,14 +71,24 @@ impl World {
         println!("S4: nothing ran for {:#}", journal[3].at - journal[2].at);
     }
 
-    pub fn update_test_runs(&self) {
-        self.apply(V1);
+    pub fn update_test_runs(&mut self) {
+        self.apply(&self.on_its_node(V1));
         self.update_test_is_ready();
     }
 
-    fn update_test_is_ready(&self) {
-        let ready = ["--for=condition=Ready", "pod/update-test", "--timeout=30s"];
-        self.plane.ok(&[&["wait"], &ready[..]].concat());
+    /// As typed; where there is a single device, and it is of no fleet, on its node.
+    fn on_its_node(&self, manifest: &str) -> String {
+        match self.flightctl.alone() {
+            1 => manifest.replace(FLEET, NODE),
+            _ => manifest.to_owned(),
+        }
+    }
+
+    fn update_test_is_ready(&mut self) {
+        let ready = "{.status.conditions[?(@.type=='Ready')].status}";
+        self.until("S4: update-test is Ready", |w| {
+            w.jsonpath("default", "update-test", ready) == "True"
+        });
     }
 
     /// Its label, the image that it asks for and the one that it has.

@@ -12,9 +12,15 @@ const SENT: Duration = Duration::from_secs(1);
 const CONFIRMED: Duration = Duration::from_secs(4);
 
 impl World {
-    /// Of the pod of S1, on device 4.
+    /// Of the pod of S1, on the device of no fleet.
     pub fn s6_delete(&mut self) {
-        let app = self.applications(4);
+        let alone = self.flightctl.alone();
+        let app = format!(
+            "vk-{}",
+            self.jsonpath("codeco", "nginx-edge", "{.metadata.uid}")
+        );
+        let listed = |w: &Self| w.applications(alone).contains(&app);
+        assert!(listed(self));
         let begun = Instant::now();
         // Without the wait, which would hide when what happens.
         let delete = [
@@ -26,9 +32,7 @@ impl World {
             "--wait=false",
         ];
         self.plane.ok(&delete);
-        self.until("S6: the spec is without it", |w| {
-            w.applications(4).is_empty()
-        });
+        self.until("S6: the spec is without it", |w| !listed(w));
         let sent = begun.elapsed();
         assert!(sent < SENT + BUSY, "the spec had it for {sent:?}");
         let get = ["get", "pod", "nginx-edge", "-n", "codeco"];
@@ -38,8 +42,8 @@ impl World {
         let gone = jiff::Timestamp::now();
         println!("S6: deleted in {:.1} s", begun.elapsed().as_secs_f64());
 
-        let journal = self.flightctl.devices[3].journal();
-        let last = journal.iter().rfind(|entry| app.contains(&entry.app));
+        let journal = self.flightctl.journal(alone);
+        let last = journal.iter().rfind(|entry| app == entry.app);
         let ended = last.filter(|entry| matches!(entry.event, Occurrence::Exit(_)));
         let ended = ended.unwrap_or_else(|| panic!("it runs: {journal:#?}")).at;
         let shown = Duration::try_from(gone.duration_since(ended));
@@ -48,7 +52,10 @@ impl World {
             shown < CONFIRMED + BUSY,
             "its end was shown after {shown:?}"
         );
-        assert!(self.flightctl.devices[3].applications().is_empty());
+        assert_eq!(
+            self.flightctl.running(alone),
+            self.applications(alone).len()
+        );
 
         let allocated = self.allocated(NODE);
         for none in ["cpu                0 (0%)", "memory             0 (0%)"] {
@@ -59,12 +66,10 @@ impl World {
             line.contains("removed from the device's spec") && line.contains("nginx-edge")
         };
         assert!(log.lines().any(|line| told(&line)), "{log}");
-
-        self.cleanup();
     }
 
     /// As the user typed it.
-    fn cleanup(&mut self) {
+    pub fn cleanup(&mut self) {
         let deployment = ["delete", "deployment", "hello-edge", "--timeout=30s"];
         self.plane.ok(&deployment);
         let pods = [
@@ -77,7 +82,7 @@ impl World {
         self.plane
             .ok(&[&pods[..], &["--ignore-not-found", "--timeout=30s"]].concat());
         self.until("no application is left", |w| {
-            (1..=4).all(|n| w.applications(n).is_empty())
+            (1..=w.flightctl.alone()).all(|n| w.applications(n).is_empty())
         });
     }
 }

@@ -12,6 +12,8 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -41,6 +43,8 @@ exec systemd-nspawn -q -D "$folder/root" --register=no --keep-unit --private-net
 /// The running machine.
 pub struct Machine {
     process: Option<Process>,
+    /// The id of that process; 0 without one.
+    outermost: Arc<AtomicU32>,
     root: PathBuf,
     arguments: Vec<String>,
     boots: u32,
@@ -103,6 +107,7 @@ impl Machine {
         }
         let mut machine = Self {
             process: None,
+            outermost: Arc::default(),
             root: root.into(),
             arguments,
             boots: 0,
@@ -122,6 +127,7 @@ impl Machine {
         // It ends while it answers.
         let _ = self.run(&["systemctl", "poweroff"]);
         let mut process = self.process.take().expect("it runs");
+        self.outermost.store(0, Ordering::Relaxed);
         let begun = Instant::now();
         while process.ended().is_none() {
             assert!(
@@ -183,11 +189,13 @@ impl Machine {
             .args(&self.arguments);
         self.boots += 1;
         let name = format!("boot-{}", self.boots);
-        self.process = Some(Process::start(folder, &name, &mut command));
+        let process = Process::start(folder, &name, &mut command);
+        self.outermost.store(process.id(), Ordering::Relaxed);
+        self.process = Some(process);
         let begun = Instant::now();
         // Services may take longer: whoever needs one waits for it.
         let basic = ["systemctl", "is-active", "--quiet", "basic.target"];
-        while self.init().is_none() || !self.run(&basic).success {
+        while entrance(self.outermost()).is_none() || !self.run(&basic).success {
             let process = self.process.as_mut().expect("just started");
             process.assert_alive();
             assert!(
@@ -199,27 +207,46 @@ impl Machine {
         }
     }
 
-    /// Its first process, as it is called outside.
-    fn init(&self) -> Option<String> {
-        let outermost = self.process.as_ref()?.id().to_string();
-        child(&child(&outermost)?).filter(|id| {
-            let name = fs::read_to_string(format!("/proc/{id}/comm"));
-            name.is_ok_and(|name| name.trim() == "systemd")
-        })
+    fn outermost(&self) -> u32 {
+        self.outermost.load(Ordering::Relaxed)
+    }
+
+    /// For others: the words before a command that run it in the machine, whichever
+    /// boot of it there is; `None` while there is none.
+    pub fn entrance(&self) -> impl Fn() -> Option<Vec<String>> + Send + Sync + use<> {
+        let outermost = Arc::clone(&self.outermost);
+        move || entrance(outermost.load(Ordering::Relaxed))
     }
 
     fn enter(&self) -> Command {
-        let init = self.init().expect("it runs");
-        let mut command = Command::new("nsenter");
-        command.args(["-t", &init, "-m", "-u", "-i", "-n", "-p", "-C"]);
-        command.args([
-            "env",
-            "-i",
-            "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-            "LC_ALL=C.UTF-8",
-        ]);
+        let words = entrance(self.outermost()).expect("it runs");
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command
     }
+}
+
+/// Into the namespaces of the first process of a machine, as root, with nothing of
+/// our environment.
+fn entrance(outermost: u32) -> Option<Vec<String>> {
+    let init = child(&child(&outermost.to_string())?)?;
+    let name = fs::read_to_string(format!("/proc/{init}/comm")).ok()?;
+    let words = [
+        "nsenter",
+        "-t",
+        &init,
+        "-m",
+        "-u",
+        "-i",
+        "-n",
+        "-p",
+        "-C",
+        "env",
+        "-i",
+        "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+        "LC_ALL=C.UTF-8",
+    ];
+    (name.trim() == "systemd").then(|| words.map(str::to_owned).into())
 }
 
 impl Drop for Machine {
@@ -227,6 +254,7 @@ impl Drop for Machine {
         let Some(process) = self.process.take() else {
             return;
         };
+        self.outermost.store(0, Ordering::Relaxed);
         let inner = child(&process.id().to_string());
         // Its child is told by the kernel, and is the first of a process namespace:
         // all others end with it.

@@ -132,19 +132,19 @@ impl<'a> Shape<'a> {
     /// quadlet file for a reference to one and rewrites it.
     pub(super) fn succeeded(&self, init: &Part<'_>) -> String {
         match self.policy {
-            Policy::Never => format!("{}/.{}.done", self.folder(), init.name()),
+            Policy::Never => self.mark(init.name(), "done"),
             _ => format!("%t/{}.{}.{}.done", self.id, self.revision, init.name()),
         }
     }
 
     /// Exists once a container of a pod that never runs twice was started.
     pub(super) fn ran(&self, part: &Part<'_>) -> String {
-        format!("{}/.{}.ran", self.folder(), part.name())
+        self.mark(part.name(), "ran")
     }
 
     /// Exists once a container of an `OnFailure` pod has succeeded.
     pub(super) fn done(&self, part: &Part<'_>) -> String {
-        format!("{}/.{}.done", self.folder(), part.name())
+        self.mark(part.name(), "done")
     }
 
     /// Exists once all of them have.
@@ -152,13 +152,20 @@ impl<'a> Shape<'a> {
         let mut apps = self.of_role(Role::App);
         match (apps.next(), apps.next()) {
             (Some(only), None) => self.done(only),
-            _ => format!("{}/.all-done", self.folder()),
+            _ => self.mark("all", "all-done"),
         }
     }
 
     /// Exists once the Podman pod of a pod that never runs twice was started.
     pub(super) fn pod_ran(&self) -> String {
-        format!("{}/.pod-ran", self.folder())
+        self.mark("pod", "pod-ran")
+    }
+
+    /// A mark in the application's folder, of one revision: in an update the agent
+    /// writes that folder anew before it ends the old containers, whose end may still
+    /// leave one.
+    fn mark(&self, name: &str, what: &str) -> String {
+        format!("{}/.{name}.{}.{what}", self.folder(), self.revision)
     }
 }
 

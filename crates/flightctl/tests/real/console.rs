@@ -69,7 +69,7 @@ impl World {
         self.what_the_console_cannot_do_is_refused_in_words();
     }
 
-    fn logs_are_there(&self) {
+    pub fn logs_are_there(&self) {
         let log = self.ran(&["logs", TALKER], "");
         assert!(
             log.out.starts_with("begun\noops\n"),
@@ -85,7 +85,7 @@ impl World {
         assert!(at.ends_with('Z') && text == "tick\n", "{last}");
     }
 
-    fn processes_have_streams_and_codes(&self) {
+    pub fn processes_have_streams_and_codes(&self) {
         let script = "echo out; echo err >&2; exit 42";
         let ran = self.ran(&["exec", TALKER, "--", "sh", "-c", script], "");
         let (said, why) = ran.err.split_once('\n').unwrap();

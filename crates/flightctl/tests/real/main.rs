@@ -74,6 +74,7 @@ async fn play(tools: PathBuf, flightctl: Service, consoles: bool) {
         world.s3_too_big();
         world.s4_update();
         world.s6_delete();
+        world.cleanup();
         world.s7_inputs();
         world.s7_token();
         if consoles {

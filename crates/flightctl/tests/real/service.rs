@@ -1,5 +1,6 @@
-//! Flight Control as the scenarios see it: the sandbox's, or the real service
-//! with the sandbox's devices on its agent API.
+//! Flight Control as the scenarios see it: the sandbox's, with simulated devices or
+//! one that a machine stands behind, or the real service with the sandbox's devices
+//! on its agent API.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,12 +11,15 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use vk_sandbox::clock::Clock;
-use vk_sandbox::flightctl::{Device, DeviceSpec, FlightControl, Options, start_agent};
+use vk_sandbox::flightctl::{
+    BackedDevice, Device, DeviceSpec, FlightControl, JournalEntry, Options, start_agent,
+};
 use vk_sandbox::transport;
 
 use crate::agent_link::AgentLink;
 use crate::flightctl_service::{FlightControlService, Role};
 use crate::https::Https;
+use crate::machine::Machine;
 
 const TOKEN: &str = "real-parts-token";
 
@@ -29,6 +33,8 @@ pub struct Service {
     pub token: String,
     /// Their names are ours in the sandbox only.
     pub devices: Vec<Device>,
+    /// In place of them.
+    pub backed: Option<BackedDevice>,
     // Before the service: agents that it leaves behind would complain.
     _stop: DropGuard,
     api: Api,
@@ -70,17 +76,38 @@ fn labels(number: u32) -> BTreeMap<String, String> {
 impl Service {
     /// The sandbox's, behind TLS.
     pub async fn sandbox() -> Self {
-        let options = Options {
-            token: Some(TOKEN.into()),
-            ..Options::default()
+        let mut sandbox = Self::empty_sandbox().await;
+        let Api::Sandbox(flightctl) = &sandbox.api else {
+            unreachable!("it is the sandbox's");
         };
-        let flightctl = FlightControl::new(Clock::live(), options);
-        let devices = (1..=DEVICES)
+        sandbox.devices = (1..=DEVICES)
             .map(|number| {
                 let name = format!("device-{number}");
                 flightctl.add_device(device(&name, number))
             })
             .collect();
+        sandbox
+    }
+
+    /// The same with one device of no fleet: what runs on it, a machine runs.
+    pub async fn backed(machine: &Machine, address: &str) -> Self {
+        let mut sandbox = Self::empty_sandbox().await;
+        let Api::Sandbox(flightctl) = &sandbox.api else {
+            unreachable!("it is the sandbox's");
+        };
+        let mut spec = device("device-1", DEVICES);
+        spec.address = Some(format!("{address}/24"));
+        let machine = vk_sandbox::flightctl::Machine::new(machine.entrance());
+        sandbox.backed = Some(flightctl.add_backed_device(&spec, machine));
+        sandbox
+    }
+
+    async fn empty_sandbox() -> Self {
+        let options = Options {
+            token: Some(TOKEN.into()),
+            ..Options::default()
+        };
+        let flightctl = FlightControl::new(Clock::live(), options);
         let tls = vk_sandbox::tls::loopback().unwrap();
         let listener = transport::loopback("127.0.0.1:0".parse().unwrap())
             .await
@@ -93,7 +120,8 @@ impl Service {
             url,
             ca_pem: tls.ca_pem,
             token: TOKEN.into(),
-            devices,
+            devices: Vec::new(),
+            backed: None,
             api: Api::Sandbox(flightctl),
             _stop: stop.drop_guard(),
         }
@@ -134,6 +162,7 @@ impl Service {
             // All that the provider needs.
             token: service.token(Role::Operator),
             devices: Vec::new(),
+            backed: None,
             api: Api::Real {
                 user: Box::new(service.user()),
                 service: Box::new(service),
@@ -150,9 +179,38 @@ impl Service {
         }
     }
 
+    /// The names of its devices; the last is of no fleet.
+    pub fn names(&self) -> Vec<&str> {
+        let simulated = self.devices.iter().map(Device::name);
+        simulated
+            .chain(self.backed.iter().map(BackedDevice::name))
+            .collect()
+    }
+
     /// The name of device 1, 2, 3 or 4.
     pub fn device(&self, number: usize) -> &str {
-        self.devices[number - 1].name()
+        self.names()[number - 1]
+    }
+
+    /// The number of the device of no fleet.
+    pub fn alone(&self) -> usize {
+        self.names().len()
+    }
+
+    /// What happened on a device, by its own account.
+    pub fn journal(&self, number: usize) -> Vec<JournalEntry> {
+        match &self.backed {
+            Some(backed) => backed.journal(),
+            None => self.devices[number - 1].journal(),
+        }
+    }
+
+    /// How many applications a device has, whatever it has reported.
+    pub fn running(&self, number: usize) -> usize {
+        match &self.backed {
+            Some(backed) => backed.applications().len(),
+            None => self.devices[number - 1].applications().len(),
+        }
     }
 
     /// A device as the user API shows it. Blocks.

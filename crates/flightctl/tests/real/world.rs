@@ -114,8 +114,8 @@ impl World {
 
     /// How often the spec of each device was changed, by Flight Control's count.
     pub fn generations(&self) -> Vec<i64> {
-        let devices = self.flightctl.devices.iter();
-        let devices = devices.map(|d| self.flightctl.document(d.name()));
+        let devices = self.flightctl.names().into_iter();
+        let devices = devices.map(|name| self.flightctl.document(name));
         devices
             .map(|d| d["metadata"]["generation"].as_i64().unwrap())
             .collect()

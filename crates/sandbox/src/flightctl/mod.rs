@@ -52,7 +52,9 @@ pub use self::auth::Role;
 pub use self::console::ConsoleStreams;
 pub use self::device::journal::{JournalEntry, Occurrence};
 pub use self::device::script::{Pull, Script};
-pub use self::device::{Container, Device, DeviceFile, DeviceSpec, Link, LinkError, start_agent};
+pub use self::device::{
+    BackedDevice, Container, Device, DeviceFile, DeviceSpec, Link, LinkError, Machine, start_agent,
+};
 pub use self::model::{
     ApplicationStatus, Condition, ConfigStatus, DeviceStatus, Resources, Stated,
 };
@@ -182,6 +184,14 @@ impl FlightControl {
     /// replaced in the service; its old agent does not notice.
     pub fn add_device(&self, spec: DeviceSpec) -> Device {
         device::start(self, spec)
+    }
+
+    /// Enrols a device whose agent runs what it is given with systemd and Podman of a
+    /// machine, as Flight Control's own agent does, in place of a simulation. It pulls
+    /// no image: the machine has it, or nobody. Commands end after two minutes at most.
+    /// The specification's `monitor_lag` says nothing there.
+    pub fn add_backed_device(&self, spec: &DeviceSpec, machine: Machine) -> BackedDevice {
+        device::start_backed(self, spec, machine)
     }
 
     /// `device-1…n`, labelled `fleet=edge-fleet-1…fleets` in turn; the last

@@ -51,6 +51,26 @@ impl UnitFile {
         Ok(file)
     }
 
+    /// An entry more, at the end of a section.
+    pub(crate) fn add(&mut self, section: &str, key: &str, value: &str) {
+        let entry = (key.to_owned(), value.to_owned());
+        match self.sections.iter_mut().find(|(name, _)| name == section) {
+            Some((_, entries)) => entries.push(entry),
+            None => self.sections.push((section.to_owned(), vec![entry])),
+        }
+    }
+
+    /// As Flight Control's agent writes it.
+    pub(crate) fn text(&self) -> String {
+        let sections = self.sections.iter().map(|(name, entries)| {
+            let entries = entries
+                .iter()
+                .map(|(key, value)| format!("{key}={value}\n"));
+            format!("[{name}]\n{}", entries.collect::<String>())
+        });
+        sections.collect::<Vec<_>>().join("\n")
+    }
+
     pub(crate) fn has(&self, section: &str) -> bool {
         self.sections.iter().any(|(name, _)| name == section)
     }

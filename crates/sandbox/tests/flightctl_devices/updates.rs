@@ -292,3 +292,22 @@ async fn of_two_containers_with_one_port_the_second_never_starts() {
         .until(|journal| journal.last().is_some_and(|e| e.app == "two"))
         .await;
 }
+
+/// As on a real device: the agent writes the files of the next version before it ends
+/// the containers of this one.
+#[tokio::test(start_paused = true)]
+async fn what_an_old_container_leaves_at_its_end_is_in_the_next_versions_folder() {
+    let (service, device) = idle().await;
+    let mark = "%E/containers/systemd/web/.done";
+    let more = format!(
+        "[Unit]\nConditionPathExists=!{mark}\n[Service]\nRestart=on-failure\nExecStopPost=/bin/sh -c \
+         'if [ \"$$SERVICE_RESULT\" = success ] && [ \"$$EXIT_STATUS\" = 0 ]; then : > {mark}; fi'\n"
+    );
+    let images = ["quay.io/x/web:1", "quay.io/x/web:2", "quay.io/x/web:3"];
+    for image in images {
+        deploy(&service, "d1", &[container_app("web", image, &more)]).await;
+        sleep(Duration::from_secs(30)).await;
+    }
+    let runs = images.map(|image| starts(&device.journal(), image));
+    assert_eq!(runs, [1, 0, 1], "the first one's end keeps the second away");
+}

@@ -200,12 +200,19 @@ fn line<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
 
 const APP: &str = "vk-0f6c0d9e-5a1b-4a43-9f0e-1d2c3b4a5968";
 
+/// A mark in the application's folder: of the revision, as the agent ends the old
+/// containers of an update when that folder is the new one's already.
+fn mark(spec: &Value, name: &str, what: &str) -> String {
+    let revision = pod(spec.clone()).spec_revision;
+    format!("%E/containers/systemd/{APP}/.{name}.{revision}.{what}")
+}
+
 #[test]
 fn never_runs_once() {
     let mut spec = one(json!({}));
     spec["restartPolicy"] = json!("Never");
-    let text = &files(spec)["app.container"];
-    let mark = format!("%E/containers/systemd/{APP}/.app.ran");
+    let text = &files(spec.clone())["app.container"];
+    let mark = mark(&spec, "app", "ran");
     assert_eq!(line(text, "ConditionPathExists"), [format!("!{mark}")]);
     assert_eq!(
         line(text, "ExecStartPre"),
@@ -219,8 +226,8 @@ fn never_runs_once() {
 fn on_failure_is_done_when_it_succeeded() {
     let mut spec = one(json!({}));
     spec["restartPolicy"] = json!("OnFailure");
-    let text = &files(spec)["app.container"];
-    let mark = format!("%E/containers/systemd/{APP}/.app.done");
+    let text = &files(spec.clone())["app.container"];
+    let mark = mark(&spec, "app", "done");
     assert_eq!(line(text, "ConditionPathExists"), [format!("!{mark}")]);
     assert_eq!(
         line(text, "ExecStopPost"),
@@ -258,14 +265,15 @@ fn several_containers_share_a_podman_pod_that_ends_as_their_policy_wants() {
     assert_eq!(
         line(&never["p.pod"], "ExecStartPre"),
         [format!(
-            "/usr/bin/touch %E/containers/systemd/{APP}/.pod-ran"
+            "/usr/bin/touch {}",
+            mark(&two("Never"), "pod", "pod-ran")
         )]
     );
 
     let failure = files(two("OnFailure"));
     assert_eq!(
         line(&failure["p.pod"], "ConditionPathExists"),
-        [format!("!%E/containers/systemd/{APP}/.all-done")]
+        [format!("!{}", mark(&two("OnFailure"), "all", "all-done"))]
     );
     let end = line(&failure["b.container"], "ExecStopPost")[0];
     assert!(
@@ -301,7 +309,7 @@ fn init_containers_are_a_chain_that_holds_nobody() {
     spec["initContainers"] =
         json!([{"name": "i1", "image": "a.b/c:1"}, {"name": "i2", "image": "a.b/c:1"}]);
     let files_ = files(spec.clone());
-    let mark = |n: u8| {
+    let succeeded = |n: u8| {
         format!(
             "%t/{}.{}.i{n}.done",
             app_id(APP),
@@ -310,28 +318,30 @@ fn init_containers_are_a_chain_that_holds_nobody() {
     };
     assert_eq!(
         line(&files_["i1.container"], "ConditionPathExists"),
-        [format!("!{}", mark(1))]
+        [format!("!{}", succeeded(1))]
     );
     assert_eq!(line(&files_["i1.container"], "OnSuccess"), ["i2.service"]);
     assert_eq!(
         line(&files_["i2.container"], "ConditionPathExists"),
-        [mark(1), format!("!{}", mark(2))]
+        [succeeded(1), format!("!{}", succeeded(2))]
     );
     assert_eq!(line(&files_["i2.container"], "OnSuccess"), ["app.service"]);
     assert_eq!(
         line(&files_["app.container"], "ConditionPathExists"),
-        [mark(2)]
+        [succeeded(2)]
     );
     assert_eq!(line(&files_["app.container"], "After"), ["i2.service"]);
     assert!(files_.values().all(|text| !text.contains("oneshot")));
 
     spec["restartPolicy"] = json!("Never");
-    let never = files(spec);
-    let folder = format!("%E/containers/systemd/{APP}");
+    let never = files(spec.clone());
     assert_eq!(line(&never["i1.container"], "Restart"), ["no"]);
     assert_eq!(
         line(&never["i2.container"], "ConditionPathExists"),
-        [format!("{folder}/.i1.done"), format!("!{folder}/.i2.ran")]
+        [
+            mark(&spec, "i1", "done"),
+            format!("!{}", mark(&spec, "i2", "ran"))
+        ]
     );
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use vk_provider::quantity::{Amount, Resources};
 
-use super::{APP, app_id, files, line, one, pod, refused, two};
+use super::{APP, app_id, files, line, mark, one, pod, refused, two};
 
 #[test]
 fn names_resolver_and_settings_are_of_the_podman_pod_or_of_each_container_without_one() {
@@ -153,8 +153,8 @@ fn containers_share_their_processes_through_a_podman_pod() {
     assert_eq!(line(&always["app.container"], "Pod"), ["p.pod"]);
     // It does not stay when its only container has succeeded.
     spec["restartPolicy"] = json!("OnFailure");
-    let text = &files(spec)["app.container"];
-    let mark = format!("%E/containers/systemd/{APP}/.app.done");
+    let text = &files(spec.clone())["app.container"];
+    let mark = mark(&spec, "app", "done");
     let end = format!(
         "then : > {mark}; systemctl stop --no-block {}-p-pod.service; fi'",
         app_id(APP)

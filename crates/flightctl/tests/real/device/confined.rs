@@ -37,7 +37,7 @@ impl Edge {
             phase == "Succeeded" && !pods.contains(&app_id(&e.app(ONCE)))
         });
         self.what_is_not_alive_is_ended_and_starts_again();
-        self.machine.reboot();
+        self.reboot();
         self.until(
             "the device has booted, and what it holds in memory is new",
             |e| e.said(JOINT, "a", "cat /dev/shm/runs") == "run",
@@ -63,7 +63,7 @@ impl Edge {
         });
     }
 
-    fn is_ready(&mut self, pod: &str) {
+    pub fn is_ready(&mut self, pod: &str) {
         self.until(&format!("{pod} is Ready"), |e| {
             let ready = "{.status.conditions[?(@.type=='Ready')].status}";
             e.world.jsonpath("default", pod, ready) == "True"
@@ -77,14 +77,14 @@ impl Edge {
     }
 
     /// How often a line is in the journal of this boot.
-    fn journal(&self, line: &str) -> usize {
+    pub fn journal(&self, line: &str) -> usize {
         let count = format!("journalctl -b -o cat --no-pager | grep -cx '{line}' || :");
         self.machine.ok(&["sh", "-c", &count]).parse().unwrap()
     }
 
     /// The same of lines that come one after the other; each must be after the one
     /// before it.
-    fn order(&self, lines: &[&str]) -> Vec<usize> {
+    pub fn order(&self, lines: &[&str]) -> Vec<usize> {
         let all = self
             .machine
             .ok(&["journalctl", "-b", "-o", "cat", "--no-pager"]);
@@ -193,7 +193,7 @@ impl Edge {
     }
 }
 
-fn pod(name: &str, containers: Value, more: Value) -> Value {
+pub fn pod(name: &str, containers: Value, more: Value) -> Value {
     let mut spec = more;
     spec["nodeName"] = json!("vk-flightctl-node");
     spec["terminationGracePeriodSeconds"] = json!(5);

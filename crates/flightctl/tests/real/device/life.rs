@@ -55,10 +55,11 @@ impl Edge {
         });
     }
 
-    pub fn a_device_that_boots_again_has_its_pods_and_their_files(&mut self) {
+    /// With the greeting that there was before.
+    pub fn a_device_that_boots_again_has_its_pods_and_their_files(&mut self, greeting: &str) {
         let apps = [self.app(MANY), self.app(ONE)];
         let before = self.runs();
-        self.machine.reboot();
+        self.reboot();
         self.until("the device's containers run again", |e| {
             let names = e
                 .machine
@@ -77,7 +78,7 @@ impl Edge {
         for (old, new) in before.iter().zip(self.runs()) {
             assert_ne!(*old, new);
         }
-        self.all_is_as_asked_for("good night", "good night");
+        self.all_is_as_asked_for(greeting, greeting);
         let kept = self.exec(&apps[0], "user", &["cat", "/scratch/kept"]);
         assert_eq!(
             kept.stdout, b"written\n",

@@ -1,12 +1,17 @@
-//! The same provider with a device that nobody here wrote: Flight Control's own
-//! agent on Debian with systemd and Podman, enrolled at the real service.
+//! The same provider with devices on which containers run: Debian with systemd and
+//! Podman. Either nobody here wrote its agent: it is Flight Control's own, enrolled at
+//! the real service; or it is the sandbox's, outside of the machine, with the same
+//! commands.
 //!
-//! What a pod is given is compared with what its containers' processes see.
+//! What a pod is given is compared with what its containers' processes see, and what
+//! is shown of it with what systemd and Podman tell.
 
 mod bad;
 mod confined;
 mod given;
 mod life;
+mod order;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,7 +21,6 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use http::Method;
 use serde_json::{Value, json};
 use tokio::net::{TcpStream, UnixListener};
-use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 use vk_flightctl::mapping::{app_id, app_name};
 use vk_provider::Uid;
@@ -33,14 +37,25 @@ const ADDRESS: &str = "10.99.0.2";
 /// Images that no registry has; the second is of a user that is not root.
 const IMAGE: &str = "localhost/busybox:1";
 const USER_IMAGE: &str = "localhost/busybox:user";
+/// The first under another name.
+const OTHER_IMAGE: &str = "localhost/busybox:2";
+/// One with a command that keeps its arguments.
+const ENTRY_IMAGE: &str = "localhost/busybox:entry";
+/// What the scenarios ask for.
+const SCENARIO_IMAGES: [&str; 3] = [
+    "docker.io/library/nginx:alpine",
+    "gcr.io/google-samples/hello-app:1.0",
+    "gcr.io/google-samples/hello-app:2.0",
+];
 /// A device enrols within this: its agent asks every 2 s.
 const ENROLMENT: Duration = Duration::from_secs(60);
 
 /// Everything that runs, the device last to go: what it holds is of others.
 pub struct Edge {
     pub world: World,
-    /// Its way to the service: it reaches nothing else of this machine.
-    _link: AbortOnDropHandle<()>,
+    /// The agent's way to the service, where it is in the machine: it reaches nothing
+    /// else of this one.
+    _link: Option<AbortOnDropHandle<()>>,
     pub machine: Machine,
     /// The device's name.
     pub device: String,
@@ -56,7 +71,7 @@ async fn what_pods_are_given_on_a_real_device() {
         edge.others_of_the_device_see_no_secret();
         edge.changed_objects_reach_the_files_and_restart_nothing();
         edge.an_agent_that_restarts_touches_nothing();
-        edge.a_device_that_boots_again_has_its_pods_and_their_files();
+        edge.a_device_that_boots_again_has_its_pods_and_their_files("good night");
         edge.a_pod_that_goes_leaves_nothing_and_its_neighbour_alone();
         edge.containers_are_confined_connected_and_ended_as_they_ask();
         edge.logs_and_processes();
@@ -65,11 +80,48 @@ async fn what_pods_are_given_on_a_real_device() {
     .unwrap();
 }
 
-/// What it takes, or why it is not there.
-fn parts(bin: &Path) -> Result<PathBuf, String> {
-    if !bin.join("flightctl-agent").exists() {
+#[tokio::test(flavor = "multi_thread")]
+async fn the_users_scenarios_and_every_kind_of_pod_in_real_containers() {
+    let Some(mut edge) = Edge::backed().await else {
+        return;
+    };
+    tokio::task::spawn_blocking(move || {
+        edge.world.s1_deploy();
+        edge.podman_is_told_what_it_requests();
+        edge.world.s6_delete();
+        // The pod of S4 has a token.
+        let binding = given::inputs_binding();
+        edge.world.plane.ok(&["apply", "-k", &binding]);
+        edge.world.s4_update();
+        let delete = ["delete", "pod", "update-test", "--timeout=60s"];
+        edge.world.plane.ok(&delete);
+        edge.containers_begin_and_end_in_order_and_are_counted();
+        edge.every_text_of_the_corpus_comes_out_as_it_went_in();
+        edge.pods_see_exactly_what_they_ask_for();
+        edge.changed_objects_reach_the_files_and_restart_nothing();
+        edge.world.talker_is_ready(IMAGE);
+        edge.world.logs_are_there();
+        edge.world.processes_have_streams_and_codes();
+        edge.a_device_that_boots_again_has_its_pods_and_their_files("good evening");
+    })
+    .await
+    .unwrap();
+}
+
+/// The agent, or why it is not there.
+fn agent(bin: &Path) -> Result<String, String> {
+    let agent = bin.join("flightctl-agent");
+    if !agent.exists() {
         return Err(format!("{} holds no flightctl-agent", bin.display()));
     }
+    Ok(format!(
+        "--bind-ro={}:/usr/bin/flightctl-agent",
+        agent.display()
+    ))
+}
+
+/// What a machine is made from, or why there is none.
+fn root() -> Result<PathBuf, String> {
     let root = std::env::var_os("VK_DEVICE_ROOT");
     let root = root.ok_or("no device root (make test-real makes one as root)")?;
     let root = PathBuf::from(root);
@@ -82,8 +134,8 @@ fn parts(bin: &Path) -> Result<PathBuf, String> {
 impl Edge {
     pub async fn start() -> Option<Self> {
         let (bin, tools) = (binaries()?, harness::tools()?);
-        let root = match parts(&bin) {
-            Ok(root) => root,
+        let (agent, root) = match agent(&bin).and_then(|agent| Ok((agent, root()?))) {
+            Ok(parts) => parts,
             Err(why) => {
                 println!("SKIPPED: real device: {why}");
                 return None;
@@ -93,8 +145,6 @@ impl Edge {
         let service = flightctl.service().unwrap();
         let files = files(service);
         let files: Vec<_> = files.iter().map(|(p, t, m)| (*p, t.as_str(), *m)).collect();
-        let agent = bin.join("flightctl-agent");
-        let agent = format!("--bind-ro={}:/usr/bin/flightctl-agent", agent.display());
         let begun = Instant::now();
         let machine = tokio::task::block_in_place(|| Machine::boot(&root, &files, vec![agent]));
         println!("the device is up ({:.1} s)", begun.elapsed().as_secs_f64());
@@ -115,19 +165,36 @@ impl Edge {
         });
         let device = enrolled(service).await;
         println!("it has enrolled ({:.1} s)", begun.elapsed().as_secs_f64());
-        let world = tokio::task::block_in_place(|| {
-            let more = format!("{WORKLOADS}{}", console::ENABLED);
-            let mut world = World::start(&tools, flightctl, &more);
-            world.may_use_nodes();
-            world.until("the device's node is Ready", |w| {
-                let nodes = w.plane.kubectl(&["get", "nodes"]).text;
-                nodes.contains("vk-flightctl-node") && nodes.contains(" Ready ")
-            });
-            world
-        });
         Some(Self {
-            world,
-            _link: link,
+            world: tokio::task::block_in_place(|| world(&tools, flightctl)),
+            _link: Some(link),
+            machine,
+            device,
+        })
+    }
+
+    /// Without anything of Flight Control's.
+    pub async fn backed() -> Option<Self> {
+        let tools = harness::tools()?;
+        let root = match root() {
+            Ok(root) => root,
+            Err(why) => {
+                println!("SKIPPED: real containers: {why}");
+                return None;
+            }
+        };
+        let begun = Instant::now();
+        let machine = tokio::task::block_in_place(|| {
+            let machine = Machine::boot(&root, &OWN, Vec::new());
+            images(&machine);
+            machine
+        });
+        println!("the machine is up ({:.1} s)", begun.elapsed().as_secs_f64());
+        let flightctl = Service::backed(&machine, ADDRESS).await;
+        let device = flightctl.device(1).to_owned();
+        Some(Self {
+            world: tokio::task::block_in_place(|| world(&tools, flightctl)),
+            _link: None,
             machine,
             device,
         })
@@ -144,6 +211,18 @@ impl Edge {
         self.machine.ok(&["systemctl", "stop", "flightctl-agent"]);
         self.world
             .a_device_that_is_away_runs_nothing_and_is_left_alone();
+    }
+
+    /// The pod of S1: a tenth of a processor's weight.
+    fn podman_is_told_what_it_requests(&self) {
+        let uid = self
+            .world
+            .jsonpath("codeco", "nginx-edge", "{.metadata.uid}");
+        let name = format!("{}-nginx", app_id(&app_name(&Uid::new(&uid))));
+        let format = "{{.Config.CreateCommand}}";
+        let command = ["podman", "container", "inspect", "--format", format, &name];
+        let command = self.machine.ok(&command);
+        assert!(command.contains(" --cpu-shares=102 "), "{command}");
     }
 
     /// Waits, and says what the device and Flight Control say if it never comes.
@@ -186,10 +265,7 @@ impl Edge {
 
     /// The device's status in Flight Control.
     pub fn status(&self) -> Value {
-        let user = self.world.flightctl.service().unwrap().user();
-        let path = format!("/api/v1/devices/{}", self.device);
-        let answer = Handle::current().block_on(user.call(Method::GET, &path, None));
-        answer.unwrap().1["status"].take()
+        self.world.flightctl.document(&self.device)["status"].take()
     }
 
     /// The application of a pod of the default namespace.
@@ -209,6 +285,25 @@ impl Edge {
         self.machine.run(&whole)
     }
 
+    /// Boots the machine anew, and with it the agent.
+    pub fn reboot(&mut self) {
+        if let Some(backed) = &self.world.flightctl.backed {
+            backed.reboot();
+        }
+        self.machine.reboot();
+    }
+
+    /// The agent alone starts anew.
+    pub fn restart_agent(&self) {
+        match &self.world.flightctl.backed {
+            Some(backed) => backed.restart_agent(),
+            None => drop(
+                self.machine
+                    .ok(&["systemctl", "restart", "flightctl-agent"]),
+            ),
+        }
+    }
+
     /// Tells one run of a container from another.
     pub fn run_of(&self, app: &str, container: &str) -> String {
         let name = format!("{}-{container}", app_id(app));
@@ -218,9 +313,47 @@ impl Edge {
     }
 }
 
-/// Pods of this namespace may have tokens, and their devices.
-const WORKLOADS: &str = "workloads:\n  apiServer: https://api.example:6443\n  \
+/// Devices are listed often, so that what happens by itself is soon seen; pods of this
+/// namespace may have tokens, and their devices.
+const SETTINGS: &str = "statusPollInterval: 5s\nworkloads:\n  apiServer: https://api.example:6443\n  \
     serviceAccountTokens: [default]\n  privileged: [default]\n";
+
+/// The provider with a device that has no name for the scheduler but its node's.
+fn world(tools: &Path, flightctl: Service) -> World {
+    let more = format!("{SETTINGS}{}", console::ENABLED);
+    let mut world = World::start(tools, flightctl, &more);
+    world.may_use_nodes();
+    world.until("the device's node is Ready", |w| {
+        let nodes = w.plane.kubectl(&["get", "nodes"]).text;
+        nodes.contains("vk-flightctl-node") && nodes.contains(" Ready ")
+    });
+    world
+}
+
+/// What a machine has beside Debian.
+const OWN: [(&str, &str, u32); 4] = [
+    ("/etc/hostname", "edge-device\n", 0o644),
+    // sudo looks for it.
+    ("/etc/hosts", "127.0.0.1 localhost edge-device\n", 0o644),
+    (
+        "/etc/containers/containers.conf.d/limits.conf",
+        "[engine]\nruntime=\"limits\"\n[engine.runtimes]\nlimits=[\"/usr/local/bin/crun-limits\"]\n",
+        0o644,
+    ),
+    ("/usr/local/bin/crun-limits", LIMITS, 0o755),
+];
+
+/// Where the kernel has given its controllers to cgroup v1, crun starts nothing that
+/// has a limit or a weight: there it is not told of any.
+const LIMITS: &str = r#"#!/bin/sh
+grep -qw cpu /sys/fs/cgroup/cgroup.controllers && exec /usr/bin/crun "$@"
+for word in "$@"; do
+  [ "$last" != --bundle ] ||
+    sed -i -E 's/,"(cpu|memory)":\{[^{}]*\}//g; s/"(cpu|memory)":\{[^{}]*\},?//g' "$word/config.json"
+  last=$word
+done
+exec /usr/bin/crun "$@"
+"#;
 
 /// What the device has beside Debian: the agent with its configuration, a network
 /// and a way to the service.
@@ -241,15 +374,8 @@ fn files(service: &FlightControlService) -> Vec<(&'static str, String, u32)> {
         "enrollment-verify-interval": "2s",
         "status-update-interval": "2s",
     });
-    vec![
+    let own = [
         ("/etc/flightctl/config.yaml", config.to_string(), 0o600),
-        ("/etc/hostname", "edge-device\n".into(), 0o644),
-        // sudo looks for it.
-        (
-            "/etc/hosts",
-            "127.0.0.1 localhost edge-device\n".into(),
-            0o644,
-        ),
         (
             "/etc/systemd/system/flightctl-agent.service",
             AGENT.into(),
@@ -268,7 +394,9 @@ fn files(service: &FlightControlService) -> Vec<(&'static str, String, u32)> {
             ),
             0o644,
         ),
-    ]
+    ];
+    let more = OWN.map(|(path, text, mode)| (path, text.to_owned(), mode));
+    own.into_iter().chain(more).collect()
 }
 
 /// As its packages run it.
@@ -301,13 +429,22 @@ ExecStart=/bin/sh -ec 'ip link add uplink type veth peer name beyond; ip link se
   ip link set uplink up; ip address add 10.99.0.2/24 dev uplink; ip route add default via 10.99.0.1'
 ";
 
+/// Runs until it is told to end.
+const HOLD: &str = "trap exit TERM; sleep 86400 & wait";
+
 /// A shell with everything around it, as images of the device's own storage.
 fn images(machine: &Machine) {
     let script = format!(
         "mkdir -p /tmp/image/bin && cd /tmp/image && cp /usr/bin/busybox bin
          for name in $(bin/busybox --list); do ln bin/busybox bin/$name 2>/dev/null || :; done
          tar -c . | podman import - {IMAGE}
-         tar -c . | podman import --change 'USER 1000:1000' - {USER_IMAGE}"
+         tar -c . | podman import --change 'USER 1000:1000' - {USER_IMAGE}
+         podman tag {IMAGE} {OTHER_IMAGE}
+         tar -c . | podman import --change 'ENTRYPOINT [\"sh\", \"-c\", \"{HOLD}\", \"sh\"]' - {ENTRY_IMAGE}
+         tar -c . | podman import --change 'CMD [\"sh\", \"-c\", \"{HOLD}\"]' - {first}
+         for other in {others}; do podman tag {first} $other; done",
+        first = SCENARIO_IMAGES[0],
+        others = SCENARIO_IMAGES[1..].join(" "),
     );
     machine.ok(&["sh", "-ec", &script]);
 }

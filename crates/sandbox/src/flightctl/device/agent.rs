@@ -6,6 +6,8 @@
 //! an update, and every interval if something changed. While it applies a
 //! version it does nothing else, so all statuses stand still.
 
+mod apply;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::DeviceSpec;
 use super::console::Sessions;
@@ -85,7 +88,9 @@ pub(crate) struct Agent<L, R> {
     name: String,
     link: Arc<L>,
     runtime: R,
-    consoles: Sessions,
+    consoles: Sessions<R>,
+    /// Of the present run.
+    poller: Option<AbortOnDropHandle<()>>,
     clock: Clock,
     interval: Duration,
     stop: CancellationToken,
@@ -104,15 +109,15 @@ impl<L: Link, R: Runtime> Agent<L, R> {
         spec: &DeviceSpec,
         link: L,
         runtime: R,
-        consoles: Sessions,
         clock: Clock,
         stop: CancellationToken,
     ) -> Self {
         Self {
             name: spec.name.clone(),
             link: Arc::new(link),
+            consoles: Sessions::new(runtime.clone()),
             runtime,
-            consoles,
+            poller: None,
             clock,
             interval: spec.status_interval,
             stop,
@@ -140,6 +145,12 @@ impl<L: Link, R: Runtime> Agent<L, R> {
                 Some(command) = commands.recv() => End::Again(command),
                 end = self.session() => end,
             };
+            // Its poll is over before the next run begins one: the service knows polls
+            // by their device, and takes the end of one for that of the other.
+            if let Some(poller) = self.poller.take() {
+                poller.abort();
+                let _ = poller.await;
+            }
             // What failed is tried once more by the next run.
             self.failed.clear();
             self.pushed = None;
@@ -170,7 +181,7 @@ impl<L: Link, R: Runtime> Agent<L, R> {
             known,
             sender,
         ));
-        let _poller = tokio_util::task::AbortOnDropHandle::new(poller);
+        self.poller = Some(AbortOnDropHandle::new(poller));
         let mut report = interval_at(began + self.interval, self.interval);
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut pending: Option<Value> = None;
@@ -229,7 +240,7 @@ impl<L: Link, R: Runtime> Agent<L, R> {
         .await;
         let images: BTreeSet<String> = desired.apps.iter().flat_map(App::images).collect();
         sleep(LOOKS).await;
-        match self.runtime.prefetch(&images) {
+        match self.runtime.prefetch(&images).await {
             Prefetch::Ready => {}
             Prefetch::Pending(message) => {
                 self.updating("Preparing", &message).await;
@@ -270,117 +281,6 @@ impl<L: Link, R: Runtime> Agent<L, R> {
             Err(why) => self.fail(desired.hash, &why).await,
         }
         Outcome::Done
-    }
-
-    /// First the config's files, then all stops one after the other, then all
-    /// starts; only what changed. When something is rejected, what was stopped is
-    /// started again.
-    ///
-    /// # Errors
-    /// Why it was rejected, in the agent's words.
-    async fn apply(&mut self, desired: &Version) -> Result<(), String> {
-        // Copies: a reboot may interrupt this anywhere.
-        let old = self.current.apps.clone();
-        let files = self.current.files.clone().unwrap_or_default();
-        let config = match &desired.files {
-            Some(wanted) => self.runtime.keep(wanted).map_err(|path| {
-                let path = element(&path);
-                format!("config failed for {path}: required resource not found")
-            }),
-            None => Err("config failed: internal error occurred".to_owned()),
-        };
-        if let Err(why) = config {
-            self.rolling_back().await;
-            self.keep_again(&files);
-            let stays = |old: &App| {
-                let mut new = desired.apps.iter().filter(|app| app.name == old.name);
-                new.any(|app| app.same_content(old))
-            };
-            self.start_anew(|old| !stays(old)).await;
-            return Err(format!("While ApplyingUpdate: {why}"));
-        }
-        let desired = &desired.apps;
-        let find = |apps: &[App], name: &str| apps.iter().find(|app| app.name == name).cloned();
-        let differs =
-            |app: &App| find(&old, &app.name).is_none_or(|before| !before.same_content(app));
-        let mut stopped = Vec::new();
-        for app in &old {
-            match find(desired, &app.name) {
-                None => self.runtime.remove(&app.name, false).await,
-                Some(next) if !next.same_content(app) => {
-                    self.runtime.remove(&app.name, true).await;
-                }
-                Some(_) => continue,
-            }
-            stopped.push(app.clone());
-        }
-        let new: Vec<&App> = desired.iter().filter(|app| differs(app)).collect();
-        if !stopped.is_empty() || !new.is_empty() {
-            self.runtime.reload().await;
-        }
-        let mut started: Vec<&App> = Vec::new();
-        for app in new {
-            if self.runtime.start(app).await.is_err() {
-                self.rolling_back().await;
-                self.keep_again(&files);
-                for app in started {
-                    self.runtime.remove(&app.name, false).await;
-                }
-                self.runtime.reload().await;
-                for app in &stopped {
-                    // It ran before; nobody is left to tell if it does not now.
-                    let _ = self.runtime.start(app).await;
-                }
-                // The agent names neither the application nor the cause.
-                return Err("While Rebooting: unknown failed: an error occurred".into());
-            }
-            started.push(app);
-        }
-        for app in desired {
-            if let Some(before) = find(&old, &app.name).filter(|before| before.same_content(app)) {
-                self.obey(&before, app).await;
-            }
-        }
-        Ok(())
-    }
-
-    /// What a version that failed would have changed is started anew as it was, though
-    /// nothing of the version was applied: an agent goes back from it as to another one.
-    async fn start_anew(&self, changed: impl Fn(&App) -> bool) {
-        let changed: Vec<&App> = self
-            .current
-            .apps
-            .iter()
-            .filter(|app| changed(app))
-            .collect();
-        if changed.is_empty() {
-            return;
-        }
-        for app in &changed {
-            self.runtime.remove(&app.name, true).await;
-        }
-        self.runtime.reload().await;
-        for app in changed {
-            // It ran before; nobody is left to tell if it does not now.
-            let _ = self.runtime.start(app).await;
-        }
-    }
-
-    /// The files of the version that goes on: they could be written before.
-    fn keep_again(&self, files: &Files) {
-        let _ = self.runtime.keep(files);
-    }
-
-    /// An operator's stop, start and restart of an unchanged application.
-    async fn obey(&self, before: &App, app: &App) {
-        if app.stopped && !before.stopped {
-            self.runtime.halt(&app.name).await;
-        } else if before.stopped && !app.stopped {
-            self.runtime.resume(&app.name).await;
-        } else if app.restart_generation != before.restart_generation && !app.stopped {
-            self.runtime.halt(&app.name).await;
-            self.runtime.resume(&app.name).await;
-        }
     }
 
     async fn updating(&mut self, reason: &str, message: &str) {
@@ -465,9 +365,9 @@ fn next_tick(began: Instant) -> Instant {
     began + TICK * u32::try_from(ticks).unwrap_or(u32::MAX)
 }
 
-async fn poll<L: Link>(
+async fn poll<L: Link, R: Runtime>(
     link: Arc<L>,
-    consoles: Sessions,
+    consoles: Sessions<R>,
     mut known: String,
     desired: watch::Sender<Option<Value>>,
 ) {

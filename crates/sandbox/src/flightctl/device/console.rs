@@ -6,13 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 use super::link::Link;
-use super::podman;
-use super::simulated::Simulated;
-use crate::flightctl::console::{ConsoleStreams, noted};
+use super::runtime::Runtime;
+use crate::flightctl::console::noted;
 
 /// The agent remembers an ended session for this long; one that is still noted then
 /// is started again.
@@ -20,14 +18,14 @@ const REMEMBERED: Duration = Duration::from_mins(5);
 
 /// What a device's agent knows of sessions; clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Sessions {
-    host: Simulated,
+pub(crate) struct Sessions<R> {
+    host: R,
     /// When each ended; `None` while it runs.
     known: Arc<Mutex<BTreeMap<String, Option<Instant>>>>,
 }
 
-impl Sessions {
-    pub(crate) fn new(host: Simulated) -> Self {
+impl<R: Runtime> Sessions<R> {
+    pub(crate) fn new(host: R) -> Self {
         Self {
             host,
             known: Arc::default(),
@@ -50,8 +48,8 @@ impl Sessions {
                 // Without a client the agent starts the command too, with an input
                 // that is at its end.
                 match link.console(&id).await {
-                    Some(streams) => run(&sessions.host, &metadata, streams).await,
-                    None => podman::unattended(&sessions.host, &metadata),
+                    Some(streams) => sessions.host.attend(&metadata, streams).await,
+                    None => sessions.host.unattended(&metadata),
                 }
                 sessions.lock().insert(id, Some(Instant::now()));
             });
@@ -73,33 +71,24 @@ impl Sessions {
     }
 }
 
-async fn run(host: &Simulated, metadata: &Value, streams: ConsoleStreams) {
-    let ConsoleStreams {
-        stdin,
-        mut stdout,
-        mut stderr,
-        mut status,
-        sizes,
-        gone,
-        end,
-    } = streams;
-    let session = podman::run(host, metadata, stdin, sizes, &mut stdout, &mut stderr);
-    let code = tokio::select! {
-        biased;
-        () = gone.cancelled() => return,
-        code = session => code,
-    };
-    // Without sudo the agent starts nothing, and says nothing.
-    let Some(code) = code else { return };
-    let said = if code == 0 {
-        json!({"metadata": {}, "status": "Success"})
-    } else {
-        let causes = json!([{"reason": "ExitCode", "message": code.to_string()}]);
-        json!({"metadata": {}, "status": "Failure", "reason": "NonZeroExitCode",
-            "details": {"causes": causes}, "code": code})
-    };
-    let _ = status.write_all(said.to_string().as_bytes()).await;
-    drop(end);
+/// What the agent says at the end of a session.
+pub(super) fn status(code: i32) -> Value {
+    if code == 0 {
+        return json!({"metadata": {}, "status": "Success"});
+    }
+    let causes = json!([{"reason": "ExitCode", "message": code.to_string()}]);
+    json!({"metadata": {}, "status": "Failure", "reason": "NonZeroExitCode",
+        "details": {"causes": causes}, "code": code})
+}
+
+/// The words of a session's command.
+pub(super) fn command(session: &Value) -> Vec<String> {
+    let command = &session["command"];
+    let args = command["args"].as_array().into_iter().flatten();
+    std::iter::once(&command["command"])
+        .chain(args)
+        .filter_map(|word| Some(word.as_str()?.to_owned()))
+        .collect()
 }
 
 /// The sessions that a rendered document names.

@@ -212,7 +212,7 @@ impl Host {
 }
 
 impl AppRun {
-    /// The agent's own rules, in its order.
+    /// As its containers' events show it.
     pub(super) fn status(
         &self,
         now: Instant,
@@ -228,35 +228,45 @@ impl AppRun {
             Some(states) => states.values().copied().collect(),
             None => self.containers.values().filter_map(shown).collect(),
         };
-        let count = |wanted: Seen| states.iter().filter(|seen| **seen == wanted).count();
-        let (total, up) = (states.len(), count(Seen::Running));
-        let (initializing, exited) = (count(Seen::Created), count(Seen::Exited));
-        let (status, health) = if self.halted {
-            ("Stopped", Health::Healthy)
-        } else if total == 0 {
-            ("Unknown", Health::Unknown)
-        } else if initializing > 0 && up > 0 {
-            ("Starting", Health::Degraded)
-        } else if initializing > 0 {
-            ("Preparing", Health::Unknown)
-        } else if exited == total {
-            ("Completed", Health::Healthy)
-        } else if up > 0 && up + exited == total {
-            ("Running", Health::Healthy)
-        } else if up > 0 {
-            ("Running", Health::Degraded)
-        } else {
-            ("Error", Health::Error)
-        };
-        let status = ApplicationStatus {
-            name: self.app.name.clone(),
-            ready: format!("{up}/{total}"),
-            restarts,
-            status: status.into(),
-            embedded: false,
-            app_type: self.app.kind.clone(),
-            run_as: self.app.run_as.clone(),
-        };
-        (status, health)
+        status(&self.app, &states, self.halted, restarts)
     }
+}
+
+/// The agent's own rules, in its order.
+pub(super) fn status(
+    app: &App,
+    states: &[Seen],
+    halted: bool,
+    restarts: u64,
+) -> (ApplicationStatus, Health) {
+    let count = |wanted: Seen| states.iter().filter(|seen| **seen == wanted).count();
+    let (total, up) = (states.len(), count(Seen::Running));
+    let (initializing, exited) = (count(Seen::Created), count(Seen::Exited));
+    let (status, health) = if halted {
+        ("Stopped", Health::Healthy)
+    } else if total == 0 {
+        ("Unknown", Health::Unknown)
+    } else if initializing > 0 && up > 0 {
+        ("Starting", Health::Degraded)
+    } else if initializing > 0 {
+        ("Preparing", Health::Unknown)
+    } else if exited == total {
+        ("Completed", Health::Healthy)
+    } else if up > 0 && up + exited == total {
+        ("Running", Health::Healthy)
+    } else if up > 0 {
+        ("Running", Health::Degraded)
+    } else {
+        ("Error", Health::Error)
+    };
+    let status = ApplicationStatus {
+        name: app.name.clone(),
+        ready: format!("{up}/{total}"),
+        restarts,
+        status: status.into(),
+        embedded: false,
+        app_type: app.kind.clone(),
+        run_as: app.run_as.clone(),
+    };
+    (status, health)
 }

@@ -53,15 +53,29 @@ impl Journal {
     }
 
     pub(crate) fn write(&self, app: &str, container: &str, image: &str, event: Occurrence) {
-        let mut entries = self.lock();
-        entries.push(JournalEntry {
+        self.insert(JournalEntry {
             at: self.clock.now(),
             app: app.into(),
             container: container.into(),
             image: image.into(),
             event,
         });
+    }
+
+    /// Puts an entry where its time belongs: it may be told late.
+    pub(crate) fn insert(&self, entry: JournalEntry) {
+        let mut entries = self.lock();
+        let place = entries.partition_point(|other| other.at <= entry.at);
+        entries.insert(place, entry);
         self.length.send_replace(entries.len());
+    }
+
+    /// Whether this very thing is in it.
+    pub(crate) fn has(&self, entry: &JournalEntry) -> bool {
+        let entries = self.lock();
+        let since = entries.iter().rev();
+        let mut since = since.take_while(|other| other.at >= entry.at);
+        since.any(|other| other == entry)
     }
 
     pub(crate) fn entries(&self) -> Vec<JournalEntry> {

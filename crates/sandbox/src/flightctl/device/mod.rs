@@ -1,7 +1,9 @@
 //! Simulated devices: an agent with the real one's rules over a host without
-//! containers, and a handle to make things happen to them.
+//! containers, or over a machine that has them, and handles to make things happen to
+//! them.
 
 mod agent;
+mod backed;
 mod console;
 pub(crate) mod files;
 mod host;
@@ -28,7 +30,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::agent::{Agent, Command, boot_id};
-use self::console::Sessions;
+use self::backed::Backed;
 use self::host::MONITOR_LAG;
 use self::journal::{Journal, JournalEntry};
 use self::link::{InProcess, Plugged};
@@ -41,6 +43,7 @@ use super::model::{ApplicationStatus, DeviceStatus, Stated};
 use super::store::DeviceRow;
 use crate::clock::Clock;
 
+pub use self::backed::Machine;
 pub(crate) use self::console::rendered as rendered_consoles;
 pub use self::files::{Container, DeviceFile};
 pub use self::link::{Link, LinkError};
@@ -153,7 +156,8 @@ pub struct Device {
     service: Option<FlightControl>,
 }
 
-pub(super) fn start(service: &FlightControl, spec: DeviceSpec) -> Device {
+/// Enrols a device; its link.
+fn enrol(service: &FlightControl, spec: &DeviceSpec) -> InProcess {
     let shared = &service.shared;
     let labels = Some(spec.labels.clone()).filter(|labels| !labels.is_empty());
     shared.transact(|store, now| {
@@ -161,8 +165,12 @@ pub(super) fn start(service: &FlightControl, spec: DeviceSpec) -> Device {
         row.status.lifecycle = Stated::bare("Enrolled");
         store.insert(row, now, Actor::User);
     });
-    let link = InProcess::new(shared.clone(), &spec.name);
-    let clock = shared.clock.clone();
+    InProcess::new(shared.clone(), &spec.name)
+}
+
+pub(super) fn start(service: &FlightControl, spec: DeviceSpec) -> Device {
+    let link = enrol(service, &spec);
+    let clock = service.shared.clock.clone();
     let device = start_agent(link, spec, clock, service.stop.clone());
     Device {
         service: Some(service.clone()),
@@ -194,7 +202,6 @@ pub fn start_agent(
         &spec,
         Plugged::new(link, plugged),
         host.clone(),
-        Sessions::new(host.clone()),
         clock,
         stop,
     );
@@ -207,6 +214,68 @@ pub fn start_agent(
         journal,
         host,
         service: None,
+    }
+}
+
+/// The handle of a device whose host is a machine. Clones are the same device; it
+/// lives on without them.
+#[derive(Clone, Debug)]
+pub struct BackedDevice {
+    name: String,
+    commands: mpsc::Sender<Command>,
+    journal: Journal,
+    host: Backed,
+}
+
+pub(super) fn start_backed(
+    service: &FlightControl,
+    spec: &DeviceSpec,
+    machine: Machine,
+) -> BackedDevice {
+    let link = enrol(service, spec);
+    let clock = service.shared.clock.clone();
+    let (commands, received) = mpsc::channel(COMMANDS);
+    let journal = Journal::new(clock.clone());
+    let host = Backed::new(machine, journal.clone(), service.stop.clone());
+    let agent = Agent::new(spec, link, host.clone(), clock, service.stop.clone());
+    tokio::spawn(agent.run(received));
+    BackedDevice {
+        name: spec.name.clone(),
+        commands,
+        journal,
+        host,
+    }
+}
+
+impl BackedDevice {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What happened to its containers so far: their starts and ends as Podman tells
+    /// them, and when systemd told them to end.
+    pub fn journal(&self) -> Vec<JournalEntry> {
+        self.journal.entries()
+    }
+
+    /// Its applications as its agent sees them now, whatever it has reported.
+    pub fn applications(&self) -> Vec<ApplicationStatus> {
+        let states = self.host.status();
+        states.into_iter().map(|(status, _)| status).collect()
+    }
+
+    /// The agent restarts: targets are started again, a dead version is tried once
+    /// more, and what Podman told since the boot is heard again.
+    pub fn restart_agent(&self) {
+        // Full: as many are waiting already.
+        let _ = self.commands.try_send(Command::RestartAgent);
+    }
+
+    /// Its machine is shut down. The agent starts when whoever runs the machine has
+    /// booted it again.
+    pub fn reboot(&self) {
+        let _ = self.commands.try_send(Command::Reboot);
     }
 }
 

@@ -11,9 +11,11 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 
+use super::console::{self, command};
 use super::process::Process;
 use super::simulated::Simulated;
 use super::terminal::Terminal;
+use crate::flightctl::console::ConsoleStreams;
 
 /// Podman's own code: there is no such container.
 const NO_CONTAINER: i32 = 125;
@@ -46,8 +48,32 @@ struct Session<'a, R, W> {
     asked: String,
 }
 
+/// Runs a session to its end.
+pub(crate) async fn attend(host: &Simulated, metadata: &Value, streams: ConsoleStreams) {
+    let ConsoleStreams {
+        stdin,
+        mut stdout,
+        mut stderr,
+        mut status,
+        sizes,
+        gone,
+        end,
+    } = streams;
+    let session = run(host, metadata, stdin, sizes, &mut stdout, &mut stderr);
+    let code = tokio::select! {
+        biased;
+        () = gone.cancelled() => return,
+        code = session => code,
+    };
+    // Without sudo the agent starts nothing, and says nothing.
+    let Some(code) = code else { return };
+    let said = console::status(code).to_string();
+    let _ = status.write_all(said.as_bytes()).await;
+    drop(end);
+}
+
 /// Runs a session's command; its code, or `None` where there is no sudo.
-pub(crate) async fn run<R, W>(
+async fn run<R, W>(
     host: &Simulated,
     metadata: &Value,
     stdin: R,
@@ -81,15 +107,6 @@ pub(crate) fn unattended(host: &Simulated, metadata: &Value) {
     if boot(without_sudo(&words)).is_none() && host.has_sudo() {
         host.note_command(&words.join(" "));
     }
-}
-
-fn command(metadata: &Value) -> Vec<String> {
-    let command = &metadata["command"];
-    let args = command["args"].as_array().into_iter().flatten();
-    std::iter::once(&command["command"])
-        .chain(args)
-        .filter_map(|word| Some(word.as_str()?.to_owned()))
-        .collect()
 }
 
 fn without_sudo<'a>(words: &'a [&'a str]) -> &'a [&'a str] {

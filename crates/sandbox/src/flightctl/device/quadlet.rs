@@ -9,6 +9,9 @@ use serde_json::Value;
 use super::files;
 use crate::flightctl::unitfile::UnitFile;
 
+/// Where an agent puts applications, a folder each.
+pub(crate) const APPS: &str = "/etc/containers/systemd";
+
 /// Podman's time between TERM and KILL when a unit does not say, and always
 /// for a whole pod.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -184,6 +187,20 @@ impl App {
         format!("{}{user}-{}", self.name, &crc[..6])
     }
 
+    /// Its files by their path in its folder; `None` for one that cannot be read.
+    pub(crate) fn inline(&self) -> impl Iterator<Item = (&str, Option<Vec<u8>>)> {
+        inline(&self.content)
+    }
+
+    /// What of it is more than files that run as root.
+    pub(crate) fn beyond_files(&self) -> Option<&'static str> {
+        let set = |key: &&'static str| !self.content[*key].is_null();
+        let special = (self.kind != "quadlet").then_some("appType");
+        let runs_as = (self.run_as != "root").then_some("runAs");
+        let fields = ["image", "envVars", "volumes"].into_iter();
+        special.or(runs_as).or_else(|| fields.clone().find(set))
+    }
+
     pub(crate) fn images(&self) -> BTreeSet<String> {
         let image = |unit: &Unit| match &unit.kind {
             Kind::Container { image, .. } => Some(image.clone()),
@@ -335,7 +352,7 @@ impl Unit {
     }
 }
 
-fn stem(file: &str) -> &str {
+pub(crate) fn stem(file: &str) -> &str {
     file.rsplit_once('.').map_or(file, |(stem, _)| stem)
 }
 
@@ -350,22 +367,24 @@ fn seconds(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(number.trim().parse::<f64>().ok()? * unit).ok()
 }
 
+fn inline(value: &Value) -> impl Iterator<Item = (&str, Option<Vec<u8>>)> {
+    let files = value["inline"].as_array().into_iter().flatten();
+    files.map(|file| {
+        let content = file["content"].as_str().unwrap_or_default();
+        let content = if file["contentEncoding"] == "base64" {
+            base64::engine::general_purpose::STANDARD
+                .decode(content)
+                .ok()
+        } else {
+            Some(content.as_bytes().to_vec())
+        };
+        (file["path"].as_str().unwrap_or_default(), content)
+    })
+}
+
 fn quadlet_units(value: &Value) -> Vec<Unit> {
-    let files = value["inline"].as_array().map_or(&[][..], Vec::as_slice);
-    files
-        .iter()
-        .filter_map(|file| {
-            let content = file["content"].as_str().unwrap_or_default();
-            let content = if file["contentEncoding"] == "base64" {
-                let bytes = base64::engine::general_purpose::STANDARD
-                    .decode(content)
-                    .ok()?;
-                String::from_utf8(bytes).ok()?
-            } else {
-                content.to_owned()
-            };
-            Unit::read(file["path"].as_str().unwrap_or_default(), &content)
-        })
+    inline(value)
+        .filter_map(|(path, content)| Unit::read(path, &String::from_utf8(content?).ok()?))
         .collect()
 }
 

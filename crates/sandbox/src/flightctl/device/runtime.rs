@@ -1,10 +1,13 @@
-//! What an agent makes of its host: images, units, their states.
+//! What an agent makes of its host: images, units, their states, its console.
 
 use std::collections::BTreeSet;
 use std::future::Future;
 
+use serde_json::Value;
+
 use super::files::Files;
 use super::quadlet::App;
+use crate::flightctl::console::ConsoleStreams;
 use crate::flightctl::model::ApplicationStatus;
 
 /// Where the images of a version stand.
@@ -18,7 +21,8 @@ pub(crate) enum Prefetch {
     Failed(String, &'static str),
 }
 
-/// The generator dropped a file, or a unit was not loaded.
+/// The generator dropped a file, a unit was not loaded, or the host did not do what it
+/// was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rejected;
 
@@ -32,9 +36,9 @@ pub(crate) enum Health {
 }
 
 /// The host of an agent.
-pub(crate) trait Runtime: Send + Sync + 'static {
+pub(crate) trait Runtime: Clone + Send + Sync + 'static {
     /// Starts what pulls are missing and says where they stand.
-    fn prefetch(&self, images: &BTreeSet<String>) -> Prefetch;
+    fn prefetch(&self, images: &BTreeSet<String>) -> impl Future<Output = Prefetch> + Send;
 
     /// Pulls that have not ended are given up.
     fn forget_pulls(&self);
@@ -43,16 +47,27 @@ pub(crate) trait Runtime: Send + Sync + 'static {
     ///
     /// # Errors
     /// The path of one that cannot be written.
-    fn keep(&self, files: &Files) -> Result<(), String>;
+    fn keep(&self, files: &Files) -> impl Future<Output = Result<(), String>> + Send;
 
-    /// Stops all units of an application, then removes its files. Completes
-    /// when the last container has ended.
-    fn remove(&self, app: &str, for_update: bool) -> impl Future<Output = ()> + Send;
+    /// Takes the files of applications away, then writes those of others. Units go on
+    /// as they are.
+    fn place(
+        &self,
+        gone: &[&App],
+        new: &[&App],
+    ) -> impl Future<Output = Result<(), Rejected>> + Send;
+
+    /// Stops all units of an application. Completes when the last container has ended.
+    fn remove(
+        &self,
+        app: &str,
+        for_update: bool,
+    ) -> impl Future<Output = Result<(), Rejected>> + Send;
 
     /// Lets the generator run over all files.
-    fn reload(&self) -> impl Future<Output = ()> + Send;
+    fn reload(&self) -> impl Future<Output = Result<(), Rejected>> + Send;
 
-    /// Installs an application and starts its target. Completes when every
+    /// Starts the target of an application whose files are there. Completes when every
     /// unit's start job is over.
     fn start(&self, app: &App) -> impl Future<Output = Result<(), Rejected>> + Send;
 
@@ -70,4 +85,10 @@ pub(crate) trait Runtime: Send + Sync + 'static {
 
     /// The power goes, and comes back. Completes when the agent would start.
     fn reboot(&self) -> impl Future<Output = ()> + Send;
+
+    /// Runs a session of the console to its end.
+    fn attend(&self, session: &Value, streams: ConsoleStreams) -> impl Future<Output = ()> + Send;
+
+    /// Runs the command of a session that nobody came to.
+    fn unattended(&self, session: &Value);
 }

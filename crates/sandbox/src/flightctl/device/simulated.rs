@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -14,13 +15,14 @@ use tokio_util::sync::CancellationToken;
 use super::files::{Disk, Files};
 use super::host::{AppRun, Handle, Host, Phase, UnitRun};
 use super::journal::Journal;
-use super::podman::Printed;
-use super::quadlet::{App, Kind, Unit};
+use super::podman::{self, Printed};
+use super::quadlet::{APPS, App, Kind, Unit};
 use super::runtime::{Health, Prefetch, Rejected, Runtime};
 use super::script::{Pull, Scripts};
 use super::supervise;
 use super::written::{Commands, Written};
 use crate::clock::Clock;
+use crate::flightctl::console::ConsoleStreams;
 use crate::flightctl::model::ApplicationStatus;
 
 /// After its own restart the agent lists no applications for a while: events
@@ -232,7 +234,7 @@ impl Simulated {
 }
 
 impl Runtime for Simulated {
-    fn prefetch(&self, images: &BTreeSet<String>) -> Prefetch {
+    async fn prefetch(&self, images: &BTreeSet<String>) -> Prefetch {
         let now = Instant::now();
         let mut host = self.0.host();
         let (mut pending, mut retrying) = (Vec::new(), Vec::new());
@@ -272,24 +274,36 @@ impl Runtime for Simulated {
         self.0.host().pulls.clear();
     }
 
-    fn keep(&self, files: &Files) -> Result<(), String> {
+    async fn keep(&self, files: &Files) -> Result<(), String> {
         self.0.host().disk.keep(files)
     }
 
-    async fn remove(&self, app: &str, for_update: bool) {
+    async fn place(&self, gone: &[&App], new: &[&App]) -> Result<(), Rejected> {
+        let mut host = self.0.host();
+        for app in gone.iter().chain(new) {
+            let folder = format!("{APPS}/{}/", app.name);
+            host.files.retain(|file| !file.starts_with(&folder));
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, app: &str, for_update: bool) -> Result<(), Rejected> {
         self.0.stop_units(app, |_| true).await;
         let mut host = self.0.host();
-        let folder = format!("/etc/containers/systemd/{app}/");
-        host.files.retain(|file| !file.starts_with(&folder));
         host.apps.remove(app);
         if !for_update {
+            // What its containers wrote when they were stopped is in nobody's way.
+            let folder = format!("{APPS}/{app}/");
+            host.files.retain(|file| !file.starts_with(&folder));
             host.highest.remove(app);
             host.history.remove(app);
         }
+        Ok(())
     }
 
-    async fn reload(&self) {
+    async fn reload(&self) -> Result<(), Rejected> {
         tokio::time::sleep(RELOAD).await;
+        Ok(())
     }
 
     async fn start(&self, app: &App) -> Result<(), Rejected> {
@@ -301,7 +315,7 @@ impl Runtime for Simulated {
             return Err(Rejected);
         }
         // Left over from an update that the agent's restart interrupted.
-        self.remove(&app.name, true).await;
+        self.remove(&app.name, true).await?;
         let units = app.units.iter().map(|unit| {
             let run = UnitRun {
                 unit: Arc::new(unit.clone()),
@@ -414,6 +428,14 @@ impl Runtime for Simulated {
             let inner = Arc::clone(&self.0);
             tokio::spawn(async move { inner.start_target(&app).await });
         }
+    }
+
+    async fn attend(&self, session: &Value, streams: ConsoleStreams) {
+        podman::attend(self, session, streams).await;
+    }
+
+    fn unattended(&self, session: &Value) {
+        podman::unattended(self, session);
     }
 }
 
