@@ -17,6 +17,7 @@ mod bad;
 mod devices;
 mod echo;
 mod edits;
+mod estate;
 mod pace;
 mod ports;
 mod refusals;
