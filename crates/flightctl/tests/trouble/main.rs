@@ -18,6 +18,7 @@ mod devices;
 mod echo;
 mod edits;
 mod estate;
+mod explain;
 mod pace;
 mod ports;
 mod refusals;
