@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::WatchStream;
 use tracing::info;
@@ -30,7 +30,7 @@ use crate::hold::Hold;
 use crate::mapping;
 use crate::place::{DEVICE_KEY, NoPlace};
 use crate::placed::Stage;
-use crate::world::{Summary, World};
+use crate::world::{News, Summary, World};
 use crate::writer::{self, Writers};
 
 /// Before every device has been read once nothing can be placed; ask again soon.
@@ -101,6 +101,11 @@ impl FlightControl {
         tokio::join!(self.follower.run(), self.tidy(), self.heal());
     }
 
+    /// What happens to devices from now on, for the events of their nodes.
+    pub(crate) fn news(&self) -> broadcast::Receiver<News> {
+        self.follower.news()
+    }
+
     /// The devices by fleet and status, and what they can hold, as last read.
     pub(crate) fn summary(&self) -> Summary {
         self.world().summary()
@@ -155,6 +160,16 @@ impl Backend for FlightControl {
             Err(NoPlace::NotNow(message)) => Admission::Wait {
                 reason: "FailedScheduling".into(),
                 message,
+            },
+            Err(NoPlace::Overdue(message)) => Admission::Reject {
+                reason: "Unplaceable".into(),
+                message,
+                event: Some("FailedScheduling".into()),
+            },
+            Err(NoPlace::Unsupported { field, message }) => Admission::Reject {
+                reason: "Unsupported".into(),
+                message: BackendError::Unsupported { field, message }.to_string(),
+                event: None,
             },
         }
     }
@@ -388,6 +403,11 @@ fn no_place(no: NoPlace) -> BackendError {
             message,
             retry: None,
         },
+        NoPlace::Overdue(message) => BackendError::Rejected {
+            reason: "Unplaceable".into(),
+            message,
+        },
+        NoPlace::Unsupported { field, message } => BackendError::Unsupported { field, message },
     }
 }
 

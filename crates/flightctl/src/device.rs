@@ -1,6 +1,8 @@
 //! One device as Flight Control shows it, read leniently: what is odd or
 //! missing is unknown, never an error.
 
+mod states;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -9,6 +11,7 @@ use serde_json::Value;
 
 use crate::items::{Seen, environment_item, volumes_item};
 use crate::ports::{Published, published};
+pub use states::{State, UpdateWindow};
 
 /// What the provider needs of a device.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -64,6 +67,23 @@ pub struct DeviceView {
     pub memory_kb: Option<i64>,
     /// `systemInfo.netIpDefault` without its prefix length.
     pub address: Option<IpAddr>,
+    /// `status.resources`.
+    pub critical: Critical,
+    /// `spec.os.image` while the device is on its way to it.
+    pub os_update: Option<String>,
+    /// `spec.updatePolicy.updateSchedule`.
+    pub window: Option<UpdateWindow>,
+}
+
+/// Which of a device's resources its agent calls critical.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Critical {
+    /// Processor.
+    pub cpu: bool,
+    /// Memory.
+    pub memory: bool,
+    /// Disk.
+    pub disk: bool,
 }
 
 /// One entry of `status.applications`.
@@ -110,6 +130,8 @@ impl DeviceView {
         let spec_valid = condition("SpecValid");
         let applications = json["spec"]["applications"].as_array();
         let applications = applications.cloned().unwrap_or_default();
+        let updating = condition("Updating").map(Updating::of).unwrap_or_default();
+        let os = text(&json["spec"]["os"]["image"]);
         Some(Self {
             name: meta["name"].as_str()?.to_owned(),
             alias: labels.get("alias").filter(|a| !a.is_empty()).cloned(),
@@ -132,7 +154,11 @@ impl DeviceView {
                 .flatten()
                 .filter_map(|app| Some((app["name"].as_str()?.to_owned(), AppStatus::of(app))))
                 .collect(),
-            updating: condition("Updating").map(Updating::of).unwrap_or_default(),
+            os_update: os
+                .filter(|image| updating.active && status["os"]["image"] != image.as_str()),
+            critical: Critical::of(&status["resources"]),
+            window: UpdateWindow::of(&json["spec"]["updatePolicy"]["updateSchedule"]),
+            updating,
             spec_invalid: spec_valid
                 .filter(|c| c["status"] == "False")
                 .map(|c| c["message"].as_str().unwrap_or_default().to_owned()),
@@ -223,30 +249,30 @@ impl DeviceView {
             || self.boot != before.boot
     }
 
-    /// Whether it can take pods.
+    /// Whether it counts for its node: it is there and writable.
     pub fn usable(&self) -> bool {
-        self.closed().is_none()
+        self.out_of_service().is_none()
     }
+}
 
-    /// Why it takes no pods now.
-    pub fn closed(&self) -> Option<String> {
-        if let Some(owner) = &self.owner {
-            return Some(format!(
-                "owned by {owner}: Flight Control refuses pods on it; take it out of the Fleet's selector"
-            ));
+impl Critical {
+    fn of(json: &Value) -> Self {
+        let critical = |what: &str| json[what] == "Critical";
+        Self {
+            cpu: critical("cpu"),
+            memory: critical("memory"),
+            disk: critical("disk"),
         }
-        if self.decommissioned() {
-            return Some("decommissioned".into());
-        }
-        match self.summary.as_str() {
-            "Unknown" if self.disconnected() => Some("offline".into()),
-            "Unknown" if self.not_yet_seen() => Some("not seen yet by Flight Control".into()),
-            "PoweredOff" => Some("powered off".into()),
-            "AwaitingReconnect" | "ConflictPaused" => Some(format!("paused ({})", self.summary)),
-            // Until it has reported, nothing is known of what it can run.
-            _ if self.architecture.is_none() => Some("has not reported yet".into()),
-            _ => None,
-        }
+    }
+}
+
+impl UpdateWindow {
+    fn of(json: &Value) -> Option<Self> {
+        Some(Self {
+            at: text(&json["at"])?,
+            zone: text(&json["timeZone"]).unwrap_or_else(|| "Local".into()),
+            grace: text(&json["startGraceDuration"]).unwrap_or_else(|| "0s".into()),
+        })
     }
 }
 

@@ -5,7 +5,9 @@
 //! the fleets. A device of no fleet belongs to the provider's own node, which
 //! always exists. No device belongs to two nodes.
 
+mod conditions;
 mod node;
+mod policy;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,13 +17,17 @@ use kube::core::Selector;
 use vk_provider::NodeSet;
 use vk_provider::quantity::Resources;
 
+pub(crate) use conditions::left;
 pub use node::outage;
+pub use policy::{Nodes, OnLeave, Policy};
 
 use crate::device::DeviceView;
 use crate::select::matches;
 
 /// Prefix of the nodes' names.
 const NODE_PREFIX: &str = "vk-flightctl-";
+/// The same for nodes that are one device: names of real devices have 52 characters.
+const SHORT_PREFIX: &str = "vk-";
 /// Node names are DNS subdomains, but also label values (`kubernetes.io/hostname`).
 const NODE_NAME_MAX: usize = 63;
 /// The node label that holds the fleet's name.
@@ -42,6 +48,8 @@ pub struct Rules {
     pub defaults: Sizes,
     /// Taints of every node.
     pub taints: Vec<Taint>,
+    /// For devices of no configured fleet.
+    pub policy: Policy,
 }
 
 /// One configured fleet.
@@ -55,6 +63,8 @@ pub struct FleetRule {
     pub sizes: Sizes,
     /// Taints of its node, instead of the common ones.
     pub taints: Option<Vec<Taint>>,
+    /// How its devices are used.
+    pub policy: Policy,
 }
 
 /// What one device counts.
@@ -75,9 +85,31 @@ pub struct Grouping {
     pub node_of: BTreeMap<String, Arc<str>>,
     /// What each device can hold for pods.
     pub allocatable: BTreeMap<String, Resources>,
+    /// What each node is of.
+    pub rules: BTreeMap<Arc<str>, NodeRule>,
     /// Problems to tell people: devices that two fleets select, and names that
     /// make no node.
     pub problems: Vec<String>,
+}
+
+/// What a node is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRule {
+    /// Its fleet, if it is of one.
+    pub fleet: Option<String>,
+    /// How its devices are used.
+    pub policy: Policy,
+}
+
+impl Rules {
+    fn fleet(&self, name: Option<&str>) -> Option<&FleetRule> {
+        self.fleets.iter().find(|f| Some(f.name.as_str()) == name)
+    }
+
+    /// How the devices of this fleet, or of none, are used.
+    pub fn policy(&self, fleet: Option<&str>) -> Policy {
+        self.fleet(fleet).map_or(self.policy, |f| f.policy)
+    }
 }
 
 /// Groups all devices. `reachable` is whether Flight Control answers.
@@ -100,7 +132,13 @@ pub fn group<'a>(
     }
     let mut groups: Vec<Group<'_>> = members
         .into_iter()
-        .flat_map(|(fleet, devices)| by_architecture(rules, fleet.as_deref(), &devices))
+        .flat_map(|(fleet, devices)| {
+            let fleet = fleet.as_deref();
+            match rules.policy(fleet).nodes {
+                Nodes::PerFleet => by_architecture(rules, fleet, &devices),
+                Nodes::PerDevice => by_device(rules, fleet, &devices),
+            }
+        })
         .collect();
     // A fleet's own name goes before one that an architecture was added to.
     groups.sort_by_key(|group| !group.is_plain(rules));
@@ -162,7 +200,7 @@ pub fn node_name(fleet: &str) -> Option<String> {
     valid.then_some(name)
 }
 
-/// The devices of one fleet that are of one architecture.
+/// Devices that are one node: of one fleet and of one architecture.
 struct Group<'a> {
     name: String,
     fleet: Option<String>,
@@ -211,6 +249,30 @@ fn by_architecture<'a>(
         .collect()
 }
 
+/// A fleet's devices, each a node; the node of those of no fleet exists anyway.
+fn by_device<'a>(rules: &Rules, fleet: Option<&str>, devices: &[&'a DeviceView]) -> Vec<Group<'a>> {
+    let own = match fleet {
+        None => by_architecture(rules, None, &[]),
+        Some(_) => Vec::new(),
+    };
+    let each = devices.iter().map(|device| {
+        let long = format!("{NODE_PREFIX}{}", device.name);
+        Group {
+            name: match long.len() > NODE_NAME_MAX {
+                true => format!("{SHORT_PREFIX}{}", device.name),
+                false => long,
+            },
+            fleet: fleet.map(str::to_owned),
+            architecture: device
+                .architecture
+                .clone()
+                .unwrap_or_else(|| DEFAULT_ARCHITECTURE.to_owned()),
+            devices: vec![*device],
+        }
+    });
+    own.into_iter().chain(each).collect()
+}
+
 impl Group<'_> {
     /// Named by its fleet alone: such a name is the fleet's own.
     fn is_plain(&self, rules: &Rules) -> bool {
@@ -246,18 +308,22 @@ impl Group<'_> {
             result.problems.push(problem);
             return;
         }
-        let rule = self
-            .fleet
-            .as_ref()
-            .and_then(|name| rules.fleets.iter().find(|f| f.name == *name));
-        let sizes = rule.map_or(&rules.defaults, |f| &f.sizes);
         let fleet = self.fleet.as_deref();
+        let (rule, policy) = (rules.fleet(fleet), rules.policy(fleet));
+        let sizes = rule.map_or(&rules.defaults, |f| &f.sizes);
         let (mut facts, allocatable) = node::facts(fleet, &self.architecture, &self.devices, sizes);
         result.allocatable.extend(allocatable);
         facts.taints = rule
             .and_then(|f| f.taints.clone())
             .unwrap_or_else(|| rules.taints.clone());
+        if let (Nodes::PerDevice, [device]) = (policy.nodes, &*self.devices) {
+            node::of_one(&mut facts, device);
+        }
         node::reachability(&mut facts, reachable);
+        let fleet = self.fleet.clone();
+        result
+            .rules
+            .insert(self.name.as_str().into(), NodeRule { fleet, policy });
         for device in &self.devices {
             result
                 .node_of

@@ -8,14 +8,14 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 use vk_provider::NodeSet;
 
 use crate::client::{Client, ClientError};
 use crate::device::DeviceView;
-use crate::world::{Changes, World};
+use crate::world::{Changes, News, World};
 use turns::Turns;
 
 /// Between looks at devices that something is expected of: users wait for it.
@@ -47,6 +47,10 @@ const CONFIRM: usize = 50;
 /// may run only once: their long poll, which counts as one, takes two minutes.
 const SIGNS: Duration = Duration::from_secs(60);
 
+/// News that are kept for who tells them: many devices may go at once, and
+/// conditions say how things stand.
+const NEWS: usize = 256;
+
 /// The follower; clones share it.
 #[derive(Clone, Debug)]
 pub struct Follower {
@@ -56,6 +60,8 @@ pub struct Follower {
     wake: Arc<Notify>,
     nudge: Arc<Notify>,
     poll: Duration,
+    /// What happened to devices, for the events of their nodes.
+    news: broadcast::Sender<News>,
     /// Whose rendered document is read next.
     verifying: Arc<Mutex<Turns>>,
     /// Whose absence is confirmed next.
@@ -80,10 +86,16 @@ impl Follower {
             wake,
             nudge: Arc::default(),
             poll,
+            news: broadcast::Sender::new(NEWS),
             verifying: Arc::default(),
             confirming: Arc::default(),
             awaiting: Arc::default(),
         }
+    }
+
+    /// What happens to devices from now on.
+    pub(crate) fn news(&self) -> broadcast::Receiver<News> {
+        self.news.subscribe()
     }
 
     /// Something is expected of a device now: look soon.
@@ -95,6 +107,10 @@ impl Follower {
     pub fn publish(&self, changes: &Changes) {
         for problem in &changes.problems {
             warn!(operation = "group", problem, "a device cannot be used");
+        }
+        for news in self.world().take_news() {
+            // Fails where nobody listens.
+            let _ = self.news.send(news);
         }
         if changes.nodes || self.nodes.borrow().is_none() {
             let world = self.world();
@@ -126,6 +142,8 @@ impl Follower {
                         info!("Flight Control answers again");
                     }
                     self.reached(Ok(()));
+                    self.world().mark_overdue();
+                    self.wake.notify_one();
                     if self.expecting().is_empty() {
                         let next = sweep_at.min(events_at);
                         next.saturating_duration_since(Instant::now())

@@ -17,7 +17,8 @@
 //! - State: [`world`], and in it each pod as [`placed`], which may be on [`hold`].
 //! - I/O: [`client`], [`follow`], [`writer`], [`console`] (logs and processes); [`backend`]
 //!   ties them to the contract, [`run`] to the framework; `rights` asks which of the
-//!   cluster's there are, [`doctor`] whether everything else is as it should be.
+//!   cluster's there are, [`doctor`] whether everything else is as it should be, and
+//!   [`explain`] why a pod goes where it goes.
 
 pub mod backend;
 pub mod blame;
@@ -29,6 +30,7 @@ pub mod device;
 pub mod doctor;
 mod echo;
 mod edit;
+pub mod explain;
 pub mod facts;
 pub mod fleet;
 pub mod follow;

@@ -17,12 +17,16 @@ use vk_flightctl::client::{Client, Tls, fallback_authorities};
 use vk_flightctl::config::cli::{Cli, Command};
 use vk_flightctl::config::{Config, Environment, OnShutdown};
 use vk_flightctl::doctor::{Needs, Outcome, Patient, examine};
+use vk_flightctl::explain::{Question, explain};
 use vk_flightctl::logs;
 use vk_flightctl::run::{self, Parts, run_until};
 use vk_provider::Clock;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
+
+/// The exit code of `explain` where no device can have the pod.
+const NO_PLACE: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -61,11 +65,13 @@ fn start(cli: &Cli) -> Result<ExitCode> {
         .enable_all()
         .build()
         .context("the runtime cannot start")?;
-    match cli.command {
-        None => runtime.block_on(serve(config))?,
-        Some(Command::Doctor) => return runtime.block_on(doctor(config)),
+    match cli.command.clone() {
+        None => runtime.block_on(serve(config)).map(|()| ExitCode::SUCCESS),
+        Some(Command::Doctor) => runtime.block_on(doctor(config)),
+        Some(Command::Explain { pod, namespace }) => {
+            runtime.block_on(answer(config, namespace, pod))
+        }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 async fn doctor(config: Config) -> Result<ExitCode> {
@@ -90,6 +96,21 @@ async fn doctor(config: Config) -> Result<ExitCode> {
         Outcome::Problem => ExitCode::FAILURE,
         Outcome::Ok | Outcome::Warning => ExitCode::SUCCESS,
     })
+}
+
+/// Answers one question about a pod.
+async fn answer(config: Config, namespace: String, pod: String) -> Result<ExitCode> {
+    let answer = explain(Question {
+        kube: kubernetes(&config, &run::metrics()).await?,
+        flightctl: flight_control(&config)?,
+        rules: config.rules,
+        privileged: config.workloads.privileged_namespaces,
+        namespace,
+        pod,
+    })
+    .await?;
+    print!("{}", answer.text);
+    Ok(ExitCode::from(if answer.fits { 0 } else { NO_PLACE }))
 }
 
 fn flight_control(config: &Config) -> Result<Client> {

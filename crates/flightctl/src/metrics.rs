@@ -106,6 +106,19 @@ impl<F: Fn() -> Summary + Send + Sync + 'static> Collector for Devices<F> {
                     .encode(statuses.encode_family(&labels)?)?;
             }
         }
+        let mut states = encoder.encode_descriptor(
+            "flightctl_devices_state",
+            "Devices by fleet and by what they are in, under the name of the node condition",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (fleet, summary) in &fleets {
+            for (state, count) in &summary.states {
+                let labels = [("state", *state), ("fleet", fleet)];
+                ConstGauge::new(i64::try_from(*count).unwrap_or(i64::MAX))
+                    .encode(states.encode_family(&labels)?)?;
+            }
+        }
         for (name, help, value) in SHOWN {
             let mut gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for (fleet, summary) in &fleets {
@@ -226,6 +239,8 @@ mod tests {
             r#"flightctl_devices_summary{status="Online",fleet="one"} 1"#,
             r#"flightctl_devices_summary{status="Unknown",fleet="one"} 1"#,
             r#"flightctl_devices_summary{status="Online",fleet=""} 1"#,
+            r#"flightctl_devices_state{state="DevicesAway",fleet="one"} 1"#,
+            r#"flightctl_devices_state{state="DevicesPaused",fleet="one"} 0"#,
             r#"flightctl_devices_usable{fleet="one"} 1"#,
             r#"flightctl_devices_capacity_cpu_cores{fleet="one"} 4"#,
             r#"flightctl_devices_capacity_memory_bytes{fleet="one"} 2147483648"#,

@@ -1,25 +1,43 @@
 //! Which device a pod goes to: pure.
+//!
+//! [`weigh`] says of each device of the pod's node what stands against it; [`place`]
+//! takes the best of those against which nothing does, and [`Weighed`] is what
+//! `explain` shows: there is no second opinion.
+
+mod apart;
+mod selected;
+mod words;
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
 use vk_provider::PodRequest;
-use vk_provider::quantity::{Amount, Resources, pod_requests};
+use vk_provider::quantity::{Resources, pod_requests};
+
+pub use apart::MAX_SKEW_ANNOTATION;
 
 use crate::ports::HostPorts;
-use crate::select;
 
 /// Annotation: a label selector over the device's labels.
 pub const SELECTOR_ANNOTATION: &str = "flightctl.io/device-selector";
 /// Annotation: a device's name or alias. Also the pod label that tells the
-/// chosen device's name.
+/// chosen device's name, and the topology key of devices.
 pub const DEVICE_KEY: &str = "flightctl.io/device";
 /// The same, as the user types it in a `nodeSelector`.
 const DEVICE_ID_KEY: &str = "flightctl.io/device-id";
 /// Pod label that tells the chosen device's alias.
 pub const ALIAS_LABEL: &str = "flightctl.io/device-alias";
 
-/// Devices that a message names, of many: enough to see what is wrong.
-const NAMED: usize = 5;
+/// Which of the devices with room is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Strategy {
+    /// Fewest pods of the same controller, then fewest pods, then most free cpu.
+    #[default]
+    Spread,
+    /// Least free cpu, then least free memory: large slots stay free.
+    Pack,
+}
 
 /// One device of the pod's node.
 #[derive(Clone, Debug)]
@@ -38,10 +56,14 @@ pub struct Candidate {
     pub unheard: bool,
     /// Why it takes no pods now, if so.
     pub closed: Option<String>,
+    /// Why a pod would wait there, if so: another device is better.
+    pub hindered: Option<String>,
     /// Pods on it of the same controller as the one to place.
     pub siblings: usize,
     /// Pods on it.
     pub pods: usize,
+    /// Those of them that Kubernetes has named.
+    pub residents: Vec<Resident>,
     /// Host ports that are taken.
     pub ports: Vec<Taken>,
 }
@@ -55,11 +77,72 @@ pub struct Taken {
     pub by: Option<String>,
 }
 
+impl Candidate {
+    /// What people call it.
+    fn called(&self) -> &str {
+        self.alias.as_ref().unwrap_or(&self.name)
+    }
+}
+
+/// A pod on a device.
+#[derive(Clone, Debug)]
+pub struct Resident {
+    /// The pod.
+    pub pod: Arc<PodRequest>,
+    /// It is being taken out.
+    pub leaving: bool,
+}
+
+/// What stands against a device for a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Against {
+    /// The pod asks for others, by this.
+    NotSelected(String),
+    /// It takes no pods now.
+    Closed(String),
+    /// The pod is larger than it is.
+    TooSmall(String),
+    /// It has not enough left now.
+    NoRoom(String),
+    /// A host port is taken.
+    PortTaken(String),
+    /// A rule between pods keeps them apart.
+    Apart(String),
+}
+
+impl fmt::Display for Against {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSelected(by) => write!(f, "not selected by {by}"),
+            Self::TooSmall(what) => write!(f, "too small: {what}"),
+            Self::NoRoom(what) => write!(f, "no room now: {what}"),
+            Self::PortTaken(port) => write!(f, "host port taken: {port}"),
+            Self::Closed(why) | Self::Apart(why) => f.write_str(why),
+        }
+    }
+}
+
+/// A device and all that stands against it for a pod.
+#[derive(Clone, Debug)]
+pub struct Weighed<'a> {
+    /// The device.
+    pub candidate: &'a Candidate,
+    /// Nothing where it may have the pod.
+    pub against: Vec<Against>,
+}
+
 /// Why there is no device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoPlace {
     /// A selector that cannot be understood or matches more than it may.
     BadSelector(String),
+    /// A rule between pods that devices cannot keep: its path and the remedy.
+    Unsupported {
+        /// The field's path.
+        field: String,
+        /// Why, and what to use.
+        message: String,
+    },
     /// No device matches what the pod asks for.
     NoMatch(String),
     /// Larger than any device can ever hold: resource name and the user's text.
@@ -71,227 +154,107 @@ pub enum NoPlace {
     },
     /// Some device could hold it, none can now.
     NotNow(String),
+    /// None could for as long as the configuration lets it wait.
+    Overdue(String),
 }
 
 /// The device for a pod among those of its node, `node_labels` being the
 /// node's own: entries of `nodeSelector` that are not among them speak of devices.
-///
-/// Spreads: fewest pods of the same controller, then fewest pods, then most
-/// free cpu, then the name.
 ///
 /// # Errors
 /// Why there is none.
 pub fn place(
     pod: &PodRequest,
     node_labels: &BTreeMap<String, String>,
+    strategy: Strategy,
     candidates: &[Candidate],
 ) -> Result<String, NoPlace> {
-    let matching = matching(pod, node_labels, candidates)?;
-    let wanted = pod_requests(pod.spec());
-    if let Some(too_big) = too_big(&wanted, &matching, candidates) {
-        return Err(too_big);
-    }
-    let ports = host_ports(pod);
-    let mut open: Vec<&&Candidate> = matching
-        .iter()
-        .filter(|c| c.closed.is_none() && wanted.exceeds(&c.free).is_none())
-        .filter(|c| clash(&ports, c).is_none())
-        .collect();
-    open.sort_by(|a, b| {
-        let key = |c: &Candidate| (c.siblings, c.pods);
-        key(a)
-            .cmp(&key(b))
-            .then_with(|| b.free.get("cpu").cmp(&a.free.get("cpu")))
-            .then_with(|| a.name.cmp(&b.name))
-    });
-    match open.first() {
-        Some(best) => Ok(best.name.clone()),
-        None => Err(not_now(&wanted, &ports, &matching)),
-    }
+    choose(pod, strategy, &weigh(pod, node_labels, candidates)?)
 }
 
-fn matching<'a>(
+/// What stands against each device, in the order of `candidates`.
+///
+/// # Errors
+/// What the pod says about devices cannot be understood.
+pub fn weigh<'a>(
     pod: &PodRequest,
     node_labels: &BTreeMap<String, String>,
     candidates: &'a [Candidate],
-) -> Result<Vec<&'a Candidate>, NoPlace> {
-    let mut asked = Vec::new();
-    let mut left: Vec<&Candidate> = candidates.iter().collect();
-    if let Some(text) = pod.annotation(SELECTOR_ANNOTATION) {
-        let selector = select::parse(text)
-            .map_err(|e| NoPlace::BadSelector(format!("annotation {SELECTOR_ANNOTATION}: {e}")))?;
-        left.retain(|c| select::matches(&selector, &c.labels));
-        asked.push(format!("{SELECTOR_ANNOTATION} {text:?}"));
-    }
-    let mut named = Vec::new();
-    if let Some(text) = pod.annotation(DEVICE_KEY) {
-        named.push((format!("annotation {DEVICE_KEY}"), text));
-    }
-    for (key, value) in pod.spec().node_selector.iter().flatten() {
-        if node_labels.get(key) == Some(value) || key.contains("kubernetes.io/") {
-            continue;
+) -> Result<Vec<Weighed<'a>>, NoPlace> {
+    let unmet = selected::unmet(pod, node_labels, candidates)?;
+    let rules = apart::Rules::of(pod, node_labels)?;
+    let wanted = pod_requests(pod.spec());
+    let ports = host_ports(pod);
+    // What is spread is spread over the devices that may have it.
+    let eligible: Vec<&Candidate> = candidates
+        .iter()
+        .zip(&unmet)
+        .filter(|(c, unmet)| unmet.is_none() && c.closed.is_none())
+        .map(|(c, _)| c)
+        .collect();
+    let apart = apart::Counted::new(&rules, &eligible);
+    let weighed = candidates.iter().zip(unmet).map(|(candidate, unmet)| {
+        let short = words::short(&wanted, &candidate.allocatable);
+        let against = [
+            unmet.map(Against::NotSelected),
+            candidate.closed.clone().map(Against::Closed),
+            match short {
+                Some(short) if !candidate.unheard => Some(Against::TooSmall(short)),
+                _ => words::short(&wanted, &candidate.free).map(Against::NoRoom),
+            },
+            clash(&ports, candidate).map(Against::PortTaken),
+            apart.keeps_off(candidate).map(Against::Apart),
+        ];
+        Weighed {
+            candidate,
+            against: against.into_iter().flatten().collect(),
         }
-        if key == DEVICE_KEY || key == DEVICE_ID_KEY {
-            named.push((format!("nodeSelector {key}"), value.as_str()));
-        } else {
-            left.retain(|c| c.labels.get(key) == Some(value));
-            asked.push(format!("nodeSelector {key}={value}"));
-        }
-    }
-    for (place, text) in named {
-        let by_name = left.iter().any(|c| c.name == text);
-        left.retain(|c| {
-            if by_name {
-                c.name == text
-            } else {
-                c.alias.as_deref() == Some(text)
-            }
-        });
-        if left.len() > 1 {
-            let names: Vec<&str> = left.iter().map(|c| c.name.as_str()).collect();
-            return Err(NoPlace::BadSelector(format!(
-                "{place}: the alias {text:?} is not unique; name one of {}",
-                names.join(", ")
-            )));
-        }
-        asked.push(format!("{place} {text:?}"));
-    }
-    if !left.is_empty() {
-        return Ok(left);
-    }
-    Err(NoPlace::NoMatch(if candidates.is_empty() {
-        "The node has no devices".into()
-    } else {
-        format!(
-            "None of the {} devices of the node matches {}",
-            candidates.len(),
-            asked.join(" and ")
-        )
-    }))
+    });
+    Ok(weighed.collect())
 }
 
-/// Too big for every matching device, whatever runs on it.
-fn too_big(wanted: &Resources, matching: &[&Candidate], all: &[Candidate]) -> Option<NoPlace> {
-    if matching.iter().any(|c| c.unheard) {
-        return None;
+/// The best of what was weighed.
+///
+/// # Errors
+/// Why there is none.
+pub fn choose(
+    pod: &PodRequest,
+    strategy: Strategy,
+    weighed: &[Weighed<'_>],
+) -> Result<String, NoPlace> {
+    let open = weighed.iter().filter(|w| w.against.is_empty());
+    let best = open.map(|w| w.candidate).min_by(|a, b| {
+        let free = |c: &Candidate, name: &str| c.free.get(name);
+        let hindered = |c: &Candidate| c.hindered.is_some();
+        let by_strategy = match strategy {
+            Strategy::Spread => (a.siblings, a.pods)
+                .cmp(&(b.siblings, b.pods))
+                .then_with(|| free(b, "cpu").cmp(&free(a, "cpu"))),
+            Strategy::Pack => free(a, "cpu")
+                .cmp(&free(b, "cpu"))
+                .then_with(|| free(a, "memory").cmp(&free(b, "memory"))),
+        };
+        hindered(a)
+            .cmp(&hindered(b))
+            .then(by_strategy)
+            .then_with(|| a.name.cmp(&b.name))
+    });
+    match best {
+        Some(best) => Ok(best.name.clone()),
+        None => Err(words::no_place(pod, weighed)),
     }
-    let mut resource = None;
-    for candidate in matching {
-        match wanted.exceeds(&candidate.allocatable) {
-            None => return None,
-            Some(name) => resource = resource.or(Some(name)),
-        }
-    }
-    let resource = resource?.to_owned();
-    let largest = |name: &str| {
-        matching
-            .iter()
-            .map(|c| c.allocatable.get(name))
-            .max()
-            .unwrap_or(Amount::ZERO)
-    };
-    let sum = |name: &str| {
-        all.iter()
-            .fold(Amount::ZERO, |sum, c| sum + c.allocatable.get(name))
-    };
-    let names = shown_names(wanted);
-    let list = |amount: &dyn Fn(&str) -> Amount| {
-        let parts: Vec<String> = names
-            .iter()
-            .map(|n| format!("{n}={}", amount(n).show(n)))
-            .collect();
-        parts.join(", ")
-    };
-    Some(NoPlace::TooBig {
-        message: format!(
-            "Insufficient resources: requested {}; available {} (largest device; all {} devices together: {})",
-            list(&|n| wanted.get(n)),
-            list(&largest),
-            all.len(),
-            list(&sum),
-        ),
-        resource,
-    })
-}
-
-/// cpu and memory always, others where asked for.
-fn shown_names(wanted: &Resources) -> Vec<&str> {
-    let mut names = vec!["cpu", "memory"];
-    names.extend(
-        wanted
-            .iter()
-            .map(|(name, _)| name)
-            .filter(|name| !["cpu", "memory", "pods"].contains(name)),
-    );
-    names
 }
 
 /// The first port that a pod wants and cannot have there, and who has it.
-fn clash<'a>(wanted: &'a [HostPorts], device: &'a Candidate) -> Option<(&'a HostPorts, &'a Taken)> {
+fn clash(wanted: &[HostPorts], device: &Candidate) -> Option<String> {
     wanted.iter().find_map(|port| {
         let mut taken = device.ports.iter();
-        Some((port, taken.find(|taken| taken.ports.clash(port))?))
+        let taken = taken.find(|taken| taken.ports.clash(port))?;
+        Some(match &taken.by {
+            Some(by) => format!("{port}, by the application {by}"),
+            None => format!("{port}, by another pod"),
+        })
     })
-}
-
-/// `a: 8080/TCP of the application web`.
-fn taken(wanted: &[HostPorts], device: &Candidate) -> Option<String> {
-    let (port, taken) = clash(wanted, device)?;
-    let name = device.alias.as_ref().unwrap_or(&device.name);
-    Some(match &taken.by {
-        Some(by) => format!("{name}: {port}, by the application {by}"),
-        None => format!("{name}: {port}, by another pod"),
-    })
-}
-
-fn not_now(wanted: &Resources, ports: &[HostPorts], matching: &[&Candidate]) -> NoPlace {
-    let open: Vec<&&Candidate> = matching.iter().filter(|c| c.closed.is_none()).collect();
-    if open.is_empty() {
-        let why: Vec<String> = matching
-            .iter()
-            .filter_map(|c| {
-                Some(format!(
-                    "{}: {}",
-                    c.alias.as_ref().unwrap_or(&c.name),
-                    c.closed.as_ref()?
-                ))
-            })
-            .take(NAMED)
-            .collect();
-        return NoPlace::NotNow(format!(
-            "No matching device takes pods now ({})",
-            why.join("; ")
-        ));
-    }
-    let clashes: Vec<String> = open
-        .iter()
-        .filter(|c| wanted.exceeds(&c.free).is_none())
-        .filter_map(|c| taken(ports, c))
-        .take(NAMED)
-        .collect();
-    if !clashes.is_empty() {
-        return NoPlace::NotNow(format!(
-            "A host port of the pod is taken on every device with room ({})",
-            clashes.join("; ")
-        ));
-    }
-    let roomiest = open
-        .iter()
-        .max_by_key(|c| (c.free.get("cpu"), c.free.get("memory")));
-    let names = shown_names(wanted);
-    let list = |from: &Resources| {
-        let parts: Vec<String> = names
-            .iter()
-            .map(|n| format!("{n}={}", from.get(n).show(n)))
-            .collect();
-        parts.join(", ")
-    };
-    NoPlace::NotNow(format!(
-        "Insufficient resources now: requested {}; largest free slot {} on {}",
-        list(wanted),
-        roomiest.map_or_else(String::new, |c| list(&c.free)),
-        roomiest.map_or("no device", |c| c.alias.as_ref().unwrap_or(&c.name)),
-    ))
 }
 
 /// Host ports of a pod.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use vk_provider::Reach;
 
-use crate::device::DeviceView;
+use crate::device::{DeviceView, State};
 use crate::facts::{Seen, Sight, facts};
 use crate::mapping::Expected;
 use crate::placed::Placed;
@@ -109,6 +109,18 @@ pub fn events(placed: &Placed, device: &DeviceView, applied: bool, seen: &Seen) 
             "Pulled",
             format!("Image {images} is on device {}", device.shown()),
         ));
+    }
+    if placed.is_on_its_way(device) {
+        let mut states = device.states();
+        for state in [State::Alert, State::UpdatingOs, State::UpdateWindow] {
+            if let Some(why) = states.remove(&state) {
+                told.push(Told {
+                    reason: state.names().begins,
+                    message: format!("The pod waits for device {}: {why}", device.shown()),
+                    warning: state.is_trouble(),
+                });
+            }
+        }
     }
     if let Some((reason, message)) = &seen.trouble {
         told.push(Told {

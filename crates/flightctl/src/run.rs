@@ -8,6 +8,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use tokio::net::TcpListener;
+use tokio::sync::broadcast;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -27,7 +28,7 @@ use crate::console::Consoles;
 use crate::fleet::{self, Rules};
 use crate::metrics::{Counters, show_devices};
 use crate::rights;
-use crate::world::World;
+use crate::world::{News, World};
 
 /// Name in events and logs, as users know it.
 pub const COMPONENT: &str = "vk-flightctl-provider";
@@ -177,6 +178,7 @@ pub async fn run_until(parts: Parts, stop: CancellationToken, shutdown: Shutdown
         metrics,
         clock: parts.clock,
     };
+    let telling = tokio::spawn(tell_news(backend.news(), settings.events.clone()));
     let host = Host::new(settings, Arc::new(backend.clone()));
     let draining = matches!(shutdown, Shutdown::Drain(_));
     let mut ready = host.ready();
@@ -202,6 +204,7 @@ pub async fn run_until(parts: Parts, stop: CancellationToken, shutdown: Shutdown
     let (drained, ()) = tokio::join!(running, becoming_ready);
     ended.cancel();
     following.abort();
+    telling.abort();
     drop(asking);
     noting.abort();
     greeting.abort();
@@ -251,6 +254,34 @@ async fn identify(kube: &kube::Client, stop: &CancellationToken) -> Result<Optio
         tokio::select! {
             () = stop.cancelled() => return Ok(None),
             () = tokio::time::sleep(ASK_AGAIN) => {}
+        }
+    }
+}
+
+/// Tells what happens to devices as events of their nodes.
+async fn tell_news(mut news: broadcast::Receiver<News>, events: Recorder) {
+    loop {
+        match news.recv().await {
+            Ok(News {
+                node,
+                reason,
+                message,
+                warning,
+            }) => {
+                info!(node = &*node, reason, message, "device");
+                let events = events.for_node(&node);
+                match warning {
+                    true => events.warning(reason, &message),
+                    false => events.normal(reason, &message),
+                }
+            }
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                warn!(
+                    missed,
+                    "events of devices were left out; the nodes' conditions are current"
+                );
+            }
+            Err(broadcast::error::RecvError::Closed) => return,
         }
     }
 }

@@ -5,6 +5,8 @@ mod copies;
 mod course;
 mod files;
 mod judge;
+mod leaving;
+mod news;
 mod room;
 mod summary;
 mod turn;
@@ -15,14 +17,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::Instant;
-use vk_provider::{PodKey, Uid};
+use vk_provider::Uid;
 
 use crate::device::DeviceView;
 use crate::echo::Heard;
-use crate::fleet::{Grouping, Rules, group};
+use crate::fleet::{Grouping, NodeRule, Rules, group};
 use crate::marker::Marker;
 use crate::placed::{Placed, Stage};
 pub(crate) use judge::GivesWay;
+pub(crate) use news::News;
 pub(crate) use summary::{FleetSummary, Summary};
 
 /// All state.
@@ -44,15 +47,21 @@ pub struct World {
     /// Files that belong to nothing, by device and application, and since when.
     strays: BTreeMap<(String, String), Instant>,
     grouping: Grouping,
+    /// What nodes are of, and those were that still have pods.
+    node_rules: BTreeMap<Arc<str>, NodeRule>,
+    /// How many devices that left still run pods of a node.
+    left_of: BTreeMap<Arc<str>, usize>,
+    story: news::Story,
     reachable: Result<(), String>,
     /// Every device has been read once.
     synced: bool,
-    started: Instant,
+    /// Until then it is not known what pods that were found ask for.
+    counting_until: Instant,
     sequence: u64,
     /// Pods whose facts changed.
     dirty: BTreeSet<Uid>,
-    /// Pods that were told to wait for room, and their nodes.
-    waiting: HashMap<Uid, (PodKey, Arc<str>)>,
+    /// Pods that were told to wait for room.
+    waiting: HashMap<Uid, room::Waiting>,
     /// Places given so far, by fleet.
     placements: BTreeMap<String, u64>,
 }
@@ -79,6 +88,7 @@ impl World {
     /// An empty world.
     pub fn new(cluster: &str, rules: Rules) -> Self {
         let grouping = group(&rules, std::iter::empty(), &Ok(()));
+        let counting_until = Instant::now() + room::ADOPTION;
         Self {
             cluster: cluster.into(),
             rules,
@@ -90,10 +100,13 @@ impl World {
             courses: HashMap::new(),
             looks: BTreeSet::new(),
             strays: BTreeMap::new(),
+            node_rules: grouping.rules.clone(),
             grouping,
+            left_of: BTreeMap::new(),
+            story: news::Story::default(),
             reachable: Ok(()),
             synced: false,
-            started: Instant::now(),
+            counting_until,
             sequence: 0,
             dirty: BTreeSet::new(),
             waiting: HashMap::new(),
@@ -274,11 +287,13 @@ impl World {
     /// are. One that it lacks is dropped only when it is known to be deleted.
     pub fn read(&mut self, views: Vec<DeviceView>, asked: Instant, complete: bool) -> Changes {
         let mut opened = false;
+        let names: Vec<String> = views.iter().map(|view| view.name.clone()).collect();
         for view in views {
             opened |= self.take_view(view, asked);
         }
-        self.synced |= complete;
         let (nodes, problems) = self.regroup();
+        self.note_news(&names, self.synced);
+        self.synced |= complete;
         if opened {
             self.mark_waiting();
         }
@@ -292,7 +307,9 @@ impl World {
 
     /// The device does not exist any more; its pods cannot be managed.
     pub fn device_deleted(&mut self, name: &str) {
-        self.devices.remove(name);
+        if let Some(view) = self.devices.remove(name) {
+            self.note_deleted(&view);
+        }
         self.received.remove(name);
         self.away.remove(name);
         self.courses.remove(name);
@@ -326,7 +343,8 @@ impl World {
                 pods.for_each(Placed::forget_versions);
             }
         }
-        let opened = view.usable() && !known.is_some_and(DeviceView::usable);
+        let takes = |view: &DeviceView| view.closed().is_none();
+        let opened = takes(&view) && !known.is_some_and(takes);
         // A port of someone else may be free again.
         let opened = opened || known.is_some_and(|known| known.ports != view.ports);
         self.copies.retain(|(device, _), _| *device != name);
@@ -404,26 +422,12 @@ impl World {
 
     fn regroup(&mut self) -> (bool, Vec<String>) {
         let grouping = group(&self.rules, self.devices.values(), &self.reachable);
-        let nodes = grouping.nodes != self.grouping.nodes;
-        let problems = grouping
-            .problems
-            .iter()
-            .filter(|p| !self.grouping.problems.contains(p))
-            .cloned()
-            .collect();
-        self.grouping = grouping;
-        (nodes, problems)
-    }
-
-    /// Pods that wait for room are looked at again.
-    pub fn mark_waiting(&mut self) {
-        let keys: Vec<Uid> = self.waiting.keys().cloned().collect();
-        self.dirty.extend(keys);
-    }
-
-    /// Whether a pod is only marked because it waits for room.
-    pub fn is_waiting(&self, uid: &Uid) -> Option<PodKey> {
-        self.waiting.get(uid).map(|(key, _)| key.clone())
+        let before = std::mem::replace(&mut self.grouping, grouping);
+        self.note_left();
+        let problems = self.grouping.problems.iter();
+        let problems = problems.filter(|p| !before.problems.contains(p));
+        let problems = problems.cloned().collect();
+        (self.grouping.nodes != before.nodes, problems)
     }
 }
 

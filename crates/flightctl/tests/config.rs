@@ -176,8 +176,21 @@ fn what_cannot_be_used_is_named_with_its_remedy() {
             "fleets[1].selector",
         ),
         (
-            "fleets: [{name: a, selector: x=y, nodes: perDevice}]\n",
-            "fleets[0].nodes",
+            "fleets: [{name: a, selector: x=y, nodes: perdevice}]\n",
+            "fleets[0].nodes: \"perdevice\" is unknown; did you mean perDevice?",
+        ),
+        ("placement: stack\n", "placement: \"stack\" is unknown"),
+        (
+            "onLeave: dran\n",
+            "onLeave: \"dran\" is unknown; did you mean drain?",
+        ),
+        (
+            "unplaceable: {rejectAfter: soon}\n",
+            "unplaceable.rejectAfter: \"soon\" is no time above 0",
+        ),
+        (
+            "fleets: [{name: a, selector: x=y, unplaceable: {rejectAfter: 0s}}]\n",
+            "fleets[0].unplaceable.rejectAfter",
         ),
         ("nodeName: [\n", "config.yaml"),
         (
@@ -518,4 +531,39 @@ fn consoles_are_off_unless_the_file_switches_them_on_for_all_or_a_fleet() {
     assert_eq!(one.fleets, [("paris".to_owned(), true)].into());
     let error = refused("console: {enable: true}\n");
     assert!(error.contains("did you mean `enabled`?"), "{error}");
+}
+
+#[test]
+fn how_devices_are_used_is_said_for_all_and_changed_for_a_fleet() {
+    use vk_flightctl::fleet::{Nodes, OnLeave, Policy};
+    use vk_flightctl::place::Strategy;
+    let none = load(HEAD, &environment(), &[]).unwrap().rules;
+    assert_eq!(none.policy, Policy::default());
+    let body = format!(
+        "{HEAD}placement: pack\nonLeave: drain\nunplaceable: {{rejectAfter: 10m}}\nfleets:\n- {{name: paris, selector: site=paris, placement: spread, nodes: perDevice}}\n- {{name: rome, selector: site=rome, onLeave: keep, unplaceable: {{rejectAfter: 1h}}}}\n"
+    );
+    let rules = load(&body, &environment(), &[]).unwrap().rules;
+    let all = Policy {
+        nodes: Nodes::PerFleet,
+        placement: Strategy::Pack,
+        on_leave: OnLeave::Drain,
+        reject_after: Some(Duration::from_secs(600)),
+    };
+    assert_eq!(rules.policy, all);
+    assert_eq!(
+        rules.fleets[0].policy,
+        Policy {
+            nodes: Nodes::PerDevice,
+            placement: Strategy::Spread,
+            ..all
+        }
+    );
+    assert_eq!(
+        rules.fleets[1].policy,
+        Policy {
+            on_leave: OnLeave::Keep,
+            reject_after: Some(Duration::from_secs(3600)),
+            ..all
+        }
+    );
 }

@@ -472,6 +472,7 @@ async fn a_device_of_two_fleets_is_used_by_neither() {
             selector: vk_flightctl::select::parse("site=paris").unwrap(),
             sizes: sizes.clone(),
             taints: None,
+            policy: Default::default(),
         })
         .into();
     let spec = vk_sandbox::flightctl::DeviceSpec::new("device-1").label("site", "paris");

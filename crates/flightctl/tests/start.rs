@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use process::Watchdog;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use vk_sandbox::faults::{Effect, Rule};
-use vk_sandbox::flightctl::{FlightControl, Options};
+use vk_sandbox::flightctl::{DeviceSpec, FlightControl, Options};
 use vk_sandbox::kubernetes::Cluster;
 use vk_sandbox::transport;
 
@@ -207,4 +207,74 @@ async fn a_flight_control_with_the_wrong_certificate_is_told_with_the_remedy() {
     assert!(said.contains(&flightctl.url), "{said}");
     assert!(said.to_lowercase().contains("certificate"), "{said}");
     assert!(said.contains("caFile"), "the remedy: {said}");
+}
+
+/// `explain POD` at these two: its exit code, and what it printed to either stream.
+fn explained(kubernetes: &Served, flightctl: &Served, pod: &str) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("flightctl.pem");
+    std::fs::write(&ca, &flightctl.ca).unwrap();
+    // Its files are the ones that are needed.
+    let mut serving = provider(folder.path(), &kubernetes.url, &kubernetes.ca, NOWHERE);
+    serving.kill().unwrap();
+    serving.wait().unwrap();
+    let config = folder.path().join("config.yaml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let text = format!("{text}flightctl: {{caFile: '{}'}}\n", ca.display());
+    std::fs::write(&config, text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_vk-flightctl-provider"))
+        .args(["explain", pod, "-n", "default", "--config"])
+        .arg(config)
+        .arg("--kubeconfig")
+        .arg(folder.path().join("kubeconfig"))
+        .env("FLIGHTCTL_API_URL", &flightctl.url)
+        .env("FLIGHTCTL_AUTH_TOKEN", "t")
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_ends_with_a_code_for_fits_for_fits_nowhere_and_for_cannot_tell() {
+    let cluster = cluster();
+    let options = Options {
+        token: Some("t".into()),
+        ..Options::default()
+    };
+    let flightctl = FlightControl::new(vk_sandbox::clock::Clock::live(), options);
+    let _device = flightctl.add_device(DeviceSpec::new("device-1"));
+    for (name, cpu) in [("small", "1"), ("large", "100")] {
+        let pod = serde_json::json!({
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {"nodeName": "vk-flightctl-node", "containers": [{
+                "name": "app", "image": "app:1", "resources": {"requests": {"cpu": cpu}},
+            }]},
+        });
+        let pod: k8s_openapi::api::core::v1::Pod = serde_json::from_value(pod).unwrap();
+        cluster.create(&pod).unwrap();
+    }
+    let kubernetes = serve(cluster.endpoint()).await;
+    let served = serve(flightctl.endpoint()).await;
+    let all = tokio::task::spawn_blocking(move || {
+        let said = |pod| explained(&kubernetes, &served, pod);
+        // Flight Control saves the first sign of life of a device after a while.
+        let patience = Instant::now() + Duration::from_secs(60);
+        let mut small = said("small");
+        while small.0 != Some(0) && Instant::now() < patience {
+            small = said("small");
+        }
+        [small, said("large"), said("nobody")]
+    });
+    let [small, large, nobody] = all.await.unwrap();
+    assert_eq!(small.0, Some(0), "{}", small.1);
+    assert!(small.1.contains("It would go to device-1."), "{}", small.1);
+    assert_eq!(large.0, Some(2), "{}", large.1);
+    assert!(
+        large.1.contains("too small: cpu 3750m of 100"),
+        "{}",
+        large.1
+    );
+    assert_eq!(nobody.0, Some(1), "{}", nobody.1);
+    assert!(nobody.1.contains("there is no pod nobody"), "{}", nobody.1);
 }

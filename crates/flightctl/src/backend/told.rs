@@ -5,9 +5,10 @@ use vk_provider::{Change, PodFacts, Reach, Uid, Verdict};
 
 use super::FlightControl;
 use crate::device::DeviceView;
+use crate::fleet::OnLeave;
 use crate::place::{ALIAS_LABEL, DEVICE_KEY};
 use crate::placed::{Placed, Stage};
-use crate::report;
+use crate::report::{self, Told};
 use crate::select::is_label_value;
 use crate::world::World;
 
@@ -35,6 +36,17 @@ impl FlightControl {
                 });
             }
             Stage::Written { .. } | Stage::Withdrawn { .. } | Stage::Removed { .. } => {}
+        }
+        if matches!(
+            placed.stage,
+            Stage::Written { .. } | Stage::Withdrawn { .. }
+        ) && let Some(left) = world.left(placed)
+            && left.then == OnLeave::Drain
+        {
+            facts.verdict = Some(Verdict::Evict {
+                reason: "DeviceLeftFleet".into(),
+                message: left.message,
+            });
         }
         if let Some(device) = world.device(&placed.device) {
             let since = now.checked_sub(world.away_for(&placed.device));
@@ -77,7 +89,12 @@ impl FlightControl {
         let Some(seen) = report::containers(placed, device, applied, refusal) else {
             return;
         };
-        let news = report::events(placed, device, applied, &seen);
+        let mut news = report::events(placed, device, applied, &seen);
+        news.extend(world.left(placed).map(|left| Told {
+            reason: "DeviceLeftFleet",
+            message: left.message,
+            warning: left.then == OnLeave::Drain,
+        }));
         world.with_told(uid, |placed| {
             for event in news {
                 if let Some(events) = &placed.events

@@ -16,10 +16,10 @@ pub struct Cli {
     #[arg(long, value_name = "FILE", global = true)]
     pub kubeconfig: Option<PathBuf>,
     /// Node of the devices that belong to no fleet [env: NODE_NAME] [default: vk-flightctl-node].
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", global = true)]
     pub node_name: Option<String>,
     /// error, warn, info, debug or trace, or a filter such as info,vk_flightctl=debug [env: LOG_LEVEL] [default: info].
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", global = true)]
     pub log_level: Option<String>,
     /// What becomes of the nodes at the end: keep, or drain (evict their pods and remove them) [env: ON_SHUTDOWN] [default: keep].
     #[arg(long, value_name = "keep|drain")]
@@ -33,10 +33,22 @@ pub struct Cli {
 }
 
 /// What else there is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Look at everything that has to be right before pods run, and say what to do about the rest.
     ///
     /// Changes nothing. Ends with 0 if there is no problem; warnings are none.
     Doctor,
+    /// Say for each device of a pod's node why it would be chosen for the pod, or not.
+    ///
+    /// Reads Kubernetes and Flight Control, with the configuration of the provider.
+    /// Ends with 0 where a device can have the pod, with 2 where none can, and with 1
+    /// where that cannot be found out.
+    Explain {
+        /// The pod's name.
+        pod: String,
+        /// The pod's namespace.
+        #[arg(short, long, default_value = "default")]
+        namespace: String,
+    },
 }

@@ -38,6 +38,11 @@ pub struct File {
     pub(super) capacity: Amounts,
     #[serde(default)]
     pub(super) reserve: Amounts,
+    pub(super) nodes: Option<At<String>>,
+    pub(super) placement: Option<At<String>>,
+    pub(super) on_leave: Option<At<String>>,
+    #[serde(default)]
+    pub(super) unplaceable: Unplaceable,
     pub(super) status_poll_interval: Option<At<String>>,
     pub(super) cluster_agents: Option<ClusterAgents>,
     #[serde(default)]
@@ -118,6 +123,10 @@ pub(super) struct Fleet {
     pub(super) name: At<String>,
     pub(super) selector: At<String>,
     pub(super) nodes: Option<At<String>>,
+    pub(super) placement: Option<At<String>>,
+    pub(super) on_leave: Option<At<String>>,
+    #[serde(default)]
+    pub(super) unplaceable: Unplaceable,
     pub(super) taints: Option<Vec<At<String>>>,
     #[serde(default)]
     pub(super) capacity: Amounts,
@@ -125,6 +134,13 @@ pub(super) struct Fleet {
     pub(super) reserve: Amounts,
     #[serde(default)]
     pub(super) console: Console,
+}
+
+/// What becomes of a pod that no device has room for.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Unplaceable {
+    pub(super) reject_after: Option<At<String>>,
 }
 
 /// Whether consoles of devices may be used.
@@ -164,6 +180,10 @@ impl Default for File {
             taints: None,
             capacity: Amounts::new(),
             reserve: Amounts::new(),
+            nodes: None,
+            placement: None,
+            on_leave: None,
+            unplaceable: Unplaceable::default(),
             status_poll_interval: None,
             cluster_agents: None,
             workloads: Workloads::default(),

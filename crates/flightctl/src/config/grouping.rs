@@ -4,8 +4,9 @@ use k8s_openapi::api::core::v1::Taint;
 use vk_provider::quantity::{Amount, Resources};
 
 use super::file::{Amounts, At, File, Fleet, nearest};
+use super::policy::Keys;
 use super::{ConfigError, value};
-use crate::fleet::{self, FleetRule, Rules, Sizes};
+use crate::fleet::{self, FleetRule, Policy, Rules, Sizes};
 use crate::select;
 
 /// The node of devices that belong to no fleet.
@@ -42,6 +43,7 @@ pub fn default_rules() -> Rules {
             effect: "NoSchedule".into(),
             time_added: None,
         }],
+        policy: Policy::default(),
     }
 }
 
@@ -77,6 +79,7 @@ pub(super) fn rules(file: &File, node_name: Option<(&str, &str)>) -> Result<Rule
         }
         rules.fleet_label = label.value.clone();
     }
+    rules.policy = Keys::of_file(file).policy(&file.path, "", Policy::default())?;
     for (index, one) in file.fleets.iter().enumerate() {
         let rule = fleet_rule(file, index, one, &rules)?;
         rules.fleets.push(rule);
@@ -116,13 +119,6 @@ fn fleet_rule(
             format!("{name:?} is there twice; give each fleet its own name"),
         );
     }
-    if let Some(nodes) = one.nodes.as_ref().filter(|n| n.value != "perFleet") {
-        let why = match nodes.value.as_str() {
-            "perDevice" => "perDevice is not built yet; leave it out, or write perFleet".into(),
-            other => format!("{other:?} is unknown; leave it out, or write perFleet"),
-        };
-        return wrong("nodes", nodes, why);
-    }
     if text.is_empty() {
         return wrong(
             "selector",
@@ -160,6 +156,11 @@ fn fleet_rule(
             .as_ref()
             .map(|list| taints(&file.path, &key("taints"), list))
             .transpose()?,
+        policy: Keys::of_fleet(one).policy(
+            &file.path,
+            &format!("fleets[{index}]."),
+            rules.policy,
+        )?,
     })
 }
 

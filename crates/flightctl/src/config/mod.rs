@@ -9,6 +9,7 @@ mod duration;
 mod file;
 mod grouping;
 mod kubelet_api;
+mod policy;
 mod shutdown;
 mod workloads;
 

@@ -8,12 +8,16 @@ use vk_provider::node::ConditionFact;
 use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{NodeFacts, NodeInfo};
 
-use super::{FLEET_LABEL, Sizes};
+use super::{FLEET_LABEL, Sizes, conditions};
 use crate::device::DeviceView;
+use crate::place::{ALIAS_LABEL, DEVICE_KEY};
 use crate::select::{is_label_key, is_label_value};
 
-/// Label keys that set the size of one device that does not report it.
+/// Label keys that set one resource of one device. An extended resource's `/` is
+/// written `_`, which no domain has: `flightctl.io/capacity-example.com_camera`.
 const CAPACITY_LABEL_PREFIX: &str = "flightctl.io/capacity-";
+/// On a node that is one device, while that takes no pods.
+const CLOSED_TAINT: &str = "flightctl.io/unavailable";
 
 /// A node's facts, and what each of its devices can hold for pods.
 pub(super) fn facts(
@@ -67,7 +71,29 @@ pub(super) fn facts(
     }
     facts.conditions.push(fleet_managed(devices.len(), owned));
     facts.conditions.push(capacity_assumed(&assumed));
+    facts.conditions.extend(conditions::of(devices));
     (facts, each)
+}
+
+/// What a node has beside that when it is one device: its names as labels, its own
+/// conditions, and a taint while it takes nothing.
+pub(super) fn of_one(facts: &mut NodeFacts, device: &DeviceView) {
+    for (key, value) in [
+        (DEVICE_KEY, Some(&device.name)),
+        (ALIAS_LABEL, device.alias.as_ref()),
+    ] {
+        if let Some(value) = value.filter(|v| is_label_value(v)) {
+            facts.labels.insert(key.into(), value.clone());
+        }
+    }
+    facts.conditions.extend(conditions::of_one(device));
+    if device.closed().is_some() {
+        facts.taints.push(Taint {
+            key: CLOSED_TAINT.into(),
+            effect: "NoSchedule".into(),
+            ..Default::default()
+        });
+    }
 }
 
 fn fleet_managed(devices: usize, owned: usize) -> ConditionFact {
@@ -165,30 +191,40 @@ pub(super) fn reachability(facts: &mut NodeFacts, reachable: &Result<(), String>
     }
 }
 
-/// What one device has, and whether that had to be assumed.
+/// What one device has, and whether its cpu or memory had to be assumed: a label goes
+/// before what it reports, and that before the configuration.
 fn capacity(device: &DeviceView, assumed: &Resources) -> (Resources, bool) {
     let mut result = assumed.clone();
-    let mut guessed = false;
-    for (name, reported) in [
+    let memory = |kb: i64| Some(Amount::units(kb.checked_mul(1024)?));
+    let reported = [
         ("cpu", device.cpu_cores.map(Amount::units)),
-        (
-            "memory",
-            device
-                .memory_kb
-                .and_then(|kb| Some(Amount::units(kb.checked_mul(1024)?))),
-        ),
-    ] {
-        let labelled = device
-            .labels
-            .get(&format!("{CAPACITY_LABEL_PREFIX}{name}"))
-            .and_then(|text| Amount::parse(text).ok())
-            .filter(|amount| *amount > Amount::ZERO);
-        match labelled.or(reported) {
-            Some(amount) => result.set(name, amount),
-            None => guessed = true,
-        }
+        ("memory", device.memory_kb.and_then(memory)),
+    ];
+    let mut known = BTreeSet::new();
+    let reported = reported
+        .into_iter()
+        .filter_map(|(n, amount)| Some((n.to_owned(), amount?)));
+    for (name, amount) in reported.chain(labelled(device)) {
+        result.set(&name, amount);
+        known.insert(name);
     }
+    let guessed = ["cpu", "memory"].iter().any(|name| !known.contains(*name));
     (result, guessed)
+}
+
+/// What a device's labels say that it has.
+fn labelled(device: &DeviceView) -> impl Iterator<Item = (String, Amount)> + '_ {
+    device.labels.iter().filter_map(|(key, text)| {
+        let name = key
+            .strip_prefix(CAPACITY_LABEL_PREFIX)?
+            .replacen('_', "/", 1);
+        let plain = ["cpu", "memory", "pods", "ephemeral-storage"].contains(&name.as_str());
+        let amount = Amount::parse(text).ok().filter(|a| *a > Amount::ZERO)?;
+        // The API server takes whole ones.
+        let whole = amount.ceil_milli() == amount.ceil_units() * 1000;
+        let fits = plain || (name.contains('/') && is_label_key(&name));
+        (fits && (whole || name == "cpu")).then_some((name, amount))
+    })
 }
 
 /// Labels that every device carries with the same value, where Kubernetes takes
@@ -208,6 +244,7 @@ fn shared_labels(devices: &[&DeviceView]) -> BTreeMap<String, String> {
                 && !domain.ends_with("k8s.io")
                 && *key != "alias"
                 && !key.starts_with("vk.flightctl.io/")
+                && !key.starts_with(CAPACITY_LABEL_PREFIX)
         })
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect()

@@ -17,6 +17,7 @@ pub(crate) fn rules() -> Rules {
             reserve: cpu_memory(250, 512),
         },
         taints: Vec::new(),
+        policy: Policy::default(),
     }
 }
 
@@ -26,6 +27,7 @@ fn rule(name: &str, selector: &str) -> FleetRule {
         selector: crate::select::parse(selector).unwrap(),
         sizes: rules().defaults,
         taints: None,
+        policy: Policy::default(),
     }
 }
 
@@ -245,4 +247,172 @@ fn only_labels_that_all_devices_share_and_that_are_theirs_are_the_nodes() {
     let labels = &grouping.nodes["vk-flightctl-node"].labels;
     let keys: Vec<&String> = labels.keys().collect();
     assert_eq!(keys, ["site"]);
+}
+
+fn per_device() -> Rules {
+    let policy = Policy {
+        nodes: Nodes::PerDevice,
+        ..Policy::default()
+    };
+    Rules { policy, ..rules() }
+}
+
+#[test]
+fn each_device_may_be_a_node_of_its_own_with_its_names_as_labels() {
+    let long = "a".repeat(52);
+    let mut arm = arch(&long, "edge", Some("arm64"));
+    arm.alias = Some("left".into());
+    let devices = [arch("a", "edge", Some("amd64")), arm, device("c", &[])];
+    let grouping = group(&per_device(), devices.iter(), &Ok(()));
+    let short = format!("vk-{long}");
+    let names: Vec<&str> = grouping.nodes.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        [
+            &*short,
+            "vk-flightctl-a",
+            "vk-flightctl-c",
+            "vk-flightctl-node"
+        ]
+    );
+    let node = &grouping.nodes[&short];
+    assert_eq!(node.labels["flightctl.io/device"], long);
+    assert_eq!(node.labels["flightctl.io/device-alias"], "left");
+    assert_eq!(node.labels[FLEET_LABEL], "edge");
+    assert_eq!(node.info.architecture, "arm64");
+    assert_eq!(node.allocatable.get("cpu").show("cpu"), "3750m");
+    assert_eq!(&*grouping.node_of[&long], short);
+}
+
+#[test]
+fn a_node_that_is_one_device_says_how_that_is() {
+    let status = |device: DeviceView| {
+        let grouping = group(&per_device(), [device].iter(), &Ok(()));
+        let node = grouping.nodes["vk-flightctl-a"].clone();
+        let taints: Vec<String> = node.taints.iter().map(|t| t.key.clone()).collect();
+        let conditions = node.conditions.iter();
+        let conditions =
+            conditions.filter(|c| ["DeviceConnected", "MemoryPressure"].contains(&&*c.kind));
+        let conditions: Vec<Option<bool>> = conditions.map(|c| c.status).collect();
+        (taints, conditions)
+    };
+    let well = device("a", &[]);
+    assert_eq!(status(well.clone()), (vec![], vec![Some(true)]));
+    let mut away = well.clone();
+    away.summary = "Unknown".into();
+    let tainted = vec!["flightctl.io/unavailable".to_owned()];
+    assert_eq!(status(away), (tainted.clone(), vec![Some(false)]));
+    let mut full = well;
+    full.critical.memory = true;
+    assert_eq!(status(full), (tainted, vec![Some(true), Some(true)]));
+}
+
+#[test]
+fn labels_give_a_device_resources_that_nobody_reports() {
+    let labels = [
+        ("flightctl.io/capacity-ephemeral-storage", "64Gi"),
+        ("flightctl.io/capacity-pods", "20"),
+        ("flightctl.io/capacity-example.com_camera", "2"),
+        ("flightctl.io/capacity-example.com_odd", "500m"),
+        ("flightctl.io/capacity-nothing", "3"),
+    ];
+    let grouping = group(
+        &rules(),
+        [device("a", &labels), device("b", &labels)].iter(),
+        &Ok(()),
+    );
+    let node = &grouping.nodes["vk-flightctl-node"];
+    for (name, sum) in [
+        ("ephemeral-storage", "128Gi"),
+        ("pods", "40"),
+        ("example.com/camera", "4"),
+        ("example.com/odd", "0"),
+        ("nothing", "0"),
+    ] {
+        assert_eq!(node.capacity.get(name).show(name), sum, "{name}");
+        assert_eq!(node.allocatable.get(name).show(name), sum, "{name}");
+    }
+    assert!(!node.labels.keys().any(|key| key.contains("capacity")));
+}
+
+#[test]
+fn a_node_adds_up_to_its_devices() {
+    let mut devices: Vec<DeviceView> = (0..5).map(|n| device(&format!("d{n}"), &[])).collect();
+    for (n, device) in devices.iter_mut().enumerate() {
+        device.cpu_cores = Some(i64::try_from(n).unwrap() + 1);
+    }
+    devices[4].summary = "Unknown".into();
+    let grouping = group(&rules(), devices.iter(), &Ok(()));
+    let node = &grouping.nodes["vk-flightctl-node"];
+    let sum = |names: &[&str]| {
+        names.iter().fold(Amount::ZERO, |sum, name| {
+            sum + grouping.allocatable[*name].get("cpu")
+        })
+    };
+    assert_eq!(node.capacity.get("cpu"), Amount::units(15));
+    assert_eq!(node.allocatable.get("cpu"), sum(&["d0", "d1", "d2", "d3"]));
+}
+
+#[test]
+fn what_devices_are_in_is_a_condition_of_their_node_that_names_them() {
+    let condition = |change: &dyn Fn(&mut DeviceView), kind: &str| {
+        let mut one = device("a", &[]);
+        change(&mut one);
+        let grouping = group(&rules(), [one, device("b", &[])].iter(), &Ok(()));
+        let node = &grouping.nodes["vk-flightctl-node"];
+        let found = node.conditions.iter().find(|c| c.kind == kind);
+        let found = found.unwrap_or_else(|| panic!("no condition {kind}"));
+        (found.status, found.message.clone())
+    };
+    let summary = |text: &'static str| move |d: &mut DeviceView| d.summary = text.into();
+    type Change = Box<dyn Fn(&mut DeviceView)>;
+    let cases: [(&str, Change, &str); 7] = [
+        ("DevicesAway", Box::new(summary("Unknown")), "a offline"),
+        ("DevicesAway", Box::new(summary("Rebooting")), "a rebooting"),
+        (
+            "DevicesPaused",
+            Box::new(summary("AwaitingReconnect")),
+            "a paused (AwaitingReconnect)",
+        ),
+        (
+            "DevicesDecommissioned",
+            Box::new(|d| d.lifecycle = "Decommissioning".into()),
+            "a decommissioned",
+        ),
+        (
+            "DevicesAlerting",
+            Box::new(|d| d.critical.cpu = true),
+            "a critical alert of cpu",
+        ),
+        (
+            "DevicesUpdatingOS",
+            Box::new(|d| d.os_update = Some("os:2".into())),
+            "to os:2",
+        ),
+        (
+            "DevicesWithUpdateWindow",
+            Box::new(|d| {
+                d.window = Some(crate::device::UpdateWindow {
+                    at: "0 2 * * *".into(),
+                    zone: "Local".into(),
+                    grace: "1h".into(),
+                });
+            }),
+            "0 2 * * *",
+        ),
+    ];
+    for (kind, change, words) in cases {
+        let (status, message) = condition(&*change, kind);
+        assert_eq!(status, Some(true), "{kind}");
+        assert!(
+            message.starts_with("1 of 2 devices: a ") && message.contains(words),
+            "{message}"
+        );
+        let (status, message) = condition(&|_| {}, kind);
+        assert_eq!(
+            (status, &*message),
+            (Some(false), "none of 2 devices"),
+            "{kind}"
+        );
+    }
 }

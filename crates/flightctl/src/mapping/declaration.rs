@@ -68,9 +68,19 @@ pub static POD_SPEC: Declaration = Declaration::new(&[
     ),
     // Where it runs.
     no_meaning(
-        "spec.{affinity,preemptionPolicy,priority,priorityClassName,schedulerName,schedulingGates,schedulingGroup,tolerations,topologySpreadConstraints}",
+        "spec.{preemptionPolicy,priority,priorityClassName,schedulerName,schedulingGates,schedulingGroup,tolerations}",
         SCHEDULER,
     ),
+    honoured(
+        "spec.affinity",
+        "pods_that_must_not_share_a_device_do_not",
+    )
+    .note("Required pod anti-affinity with the topology key `flightctl.io/device` holds between the devices of a node, within the pod's namespace; what cannot be kept there is refused by path. All else is for the scheduler, which has decided"),
+    honoured(
+        "spec.topologySpreadConstraints",
+        "a_spread_that_must_be_kept_is_kept_over_the_devices_that_take_pods",
+    )
+    .note("`DoNotSchedule` with the topology key `flightctl.io/device`, likewise. The scheduler binds no such pod to a node of several devices: use the annotation `flightctl.io/max-skew`"),
     honoured(
         "spec.nodeSelector",
         "devices_are_chosen_by_name_alias_or_label",
@@ -276,7 +286,7 @@ pub static POD_SPEC: Declaration = Declaration::new(&[
         "spec.{containers,initContainers}[].resources.{limits,requests}",
         "quantities_become_bytes_cores_and_shares_exactly",
     )
-    .note("`cpu` and `memory`; other limits are refused"),
+    .note("`cpu` and `memory`; extended resources are counted and nothing is handed to the container; other limits are refused"),
     refused(
         "spec.{containers,initContainers}[].resources.claims",
         NO_CLAIMS,

@@ -27,6 +27,9 @@ pub(super) fn check(resources: &ResourceRequirements, path: &str, refusals: &mut
                 // Requests of storage count for nobody but the scheduler.
                 Ok(_) if name == "ephemeral-storage" && kind == "requests" => {}
                 Ok(Amount::ZERO) => {}
+                // Counted, as Kubernetes counts what nothing hands out: which device
+                // has it, its label says.
+                Ok(_) if is_extended(name) => {}
                 Ok(amount) if matches!(name.as_str(), "cpu" | "memory") => refusals.unless(
                     amount > Amount::ZERO && amount.ceil_units() <= i128::from(i64::MAX),
                     path,
@@ -36,6 +39,12 @@ pub(super) fn check(resources: &ResourceRequirements, path: &str, refusals: &mut
             }
         }
     }
+}
+
+/// A resource with a domain that is not Kubernetes' own.
+fn is_extended(name: &str) -> bool {
+    let domain = name.split_once('/').map(|(domain, _)| domain);
+    domain.is_some_and(|domain| domain != "kubernetes.io" && !domain.ends_with(".kubernetes.io"))
 }
 
 /// `--memory=…` and so on; nothing where nothing is asked for. A device whose
@@ -140,7 +149,7 @@ mod tests {
         let mut refusals = Refusals::default();
         let odd = container(
             &[
-                ("nvidia.com/gpu", "1"),
+                ("example.com/camera", "1"),
                 ("ephemeral-storage", "1Gi"),
                 ("cpu", "-1"),
             ],
@@ -157,7 +166,6 @@ mod tests {
             [
                 "r.limits.cpu",
                 "r.limits.ephemeral-storage",
-                "r.limits.nvidia.com/gpu",
                 "r.requests.hugepages-2Mi",
                 "r.requests.memory"
             ]

@@ -1,6 +1,6 @@
 use super::*;
 use crate::device::tests::request;
-use std::sync::Arc;
+use vk_provider::quantity::Amount;
 
 fn candidate(name: &str, cpu: i64, free: i64) -> Candidate {
     let amounts = |cpu: i64| {
@@ -17,8 +17,10 @@ fn candidate(name: &str, cpu: i64, free: i64) -> Candidate {
         free: amounts(free),
         unheard: false,
         closed: None,
+        hindered: None,
         siblings: 0,
         pods: 0,
+        residents: Vec::new(),
         ports: Vec::new(),
     }
 }
@@ -47,16 +49,24 @@ fn none() -> BTreeMap<String, String> {
 fn spreads_over_the_devices() {
     let pod = request("a", "1", "100m", "128Mi");
     let mut devices = [candidate("a", 4000, 4000), candidate("b", 4000, 4000)];
-    assert_eq!(place(&pod, &none(), &devices).unwrap(), "a");
+    assert_eq!(
+        place(&pod, &none(), Strategy::Spread, &devices).unwrap(),
+        "a"
+    );
     devices[0].siblings = 1;
-    assert_eq!(place(&pod, &none(), &devices).unwrap(), "b");
+    assert_eq!(
+        place(&pod, &none(), Strategy::Spread, &devices).unwrap(),
+        "b"
+    );
 }
 
 #[test]
 fn larger_than_any_device_says_what_the_user_expects() {
     let pod = request("a", "1", "100", "1000Gi");
     let devices = [candidate("a", 7500, 100), candidate("b", 4000, 100)];
-    let Err(NoPlace::TooBig { resource, message }) = place(&pod, &none(), &devices) else {
+    let Err(NoPlace::TooBig { resource, message }) =
+        place(&pod, &none(), Strategy::Spread, &devices)
+    else {
         panic!()
     };
     assert_eq!(resource, "cpu");
@@ -73,7 +83,7 @@ fn nothing_is_too_big_for_a_device_that_has_not_reported() {
     devices[1].unheard = true;
     devices[1].closed = Some("has not reported yet".into());
     assert!(matches!(
-        place(&pod, &none(), &devices),
+        place(&pod, &none(), Strategy::Spread, &devices),
         Err(NoPlace::NotNow(_))
     ));
 }
@@ -82,7 +92,7 @@ fn nothing_is_too_big_for_a_device_that_has_not_reported() {
 fn what_fits_later_waits_and_names_the_largest_slot() {
     let pod = request("a", "1", "2", "128Mi");
     let devices = [candidate("a", 4000, 500), candidate("b", 4000, 900)];
-    let Err(NoPlace::NotNow(message)) = place(&pod, &none(), &devices) else {
+    let Err(NoPlace::NotNow(message)) = place(&pod, &none(), Strategy::Spread, &devices) else {
         panic!()
     };
     assert!(message.contains("requested cpu=2"), "{message}");
@@ -103,7 +113,10 @@ fn devices_are_chosen_by_name_alias_or_label() {
         selecting("flightctl.io/device-id", "b"),
         selecting("zone", "b"),
     ] {
-        assert_eq!(place(&pod, &none(), &devices).unwrap(), "b");
+        assert_eq!(
+            place(&pod, &none(), Strategy::Spread, &devices).unwrap(),
+            "b"
+        );
     }
 }
 
@@ -113,9 +126,12 @@ fn an_ambiguous_alias_is_refused_by_naming_the_candidates() {
     devices
         .iter_mut()
         .for_each(|d| d.alias = Some("left".into()));
-    let Err(NoPlace::BadSelector(message)) =
-        place(&annotated(DEVICE_KEY, "left"), &none(), &devices)
-    else {
+    let Err(NoPlace::BadSelector(message)) = place(
+        &annotated(DEVICE_KEY, "left"),
+        &none(),
+        Strategy::Spread,
+        &devices,
+    ) else {
         panic!()
     };
     assert!(message.contains("a, b"), "{message}");
@@ -125,7 +141,15 @@ fn an_ambiguous_alias_is_refused_by_naming_the_candidates() {
 fn a_selector_entry_of_the_node_does_not_speak_of_devices() {
     let labels = [("flightctl.io/fleet".to_owned(), "one".to_owned())].into();
     let pod = selecting("flightctl.io/fleet", "one");
-    assert!(place(&pod, &labels, &[candidate("a", 4000, 4000)]).is_ok());
+    assert!(
+        place(
+            &pod,
+            &labels,
+            Strategy::Spread,
+            &[candidate("a", 4000, 4000)]
+        )
+        .is_ok()
+    );
 }
 
 #[test]
@@ -133,12 +157,18 @@ fn a_closed_device_and_a_taken_port_are_avoided() {
     let mut devices = [candidate("a", 4000, 4000), candidate("b", 4000, 4000)];
     devices[0].closed = Some("offline".into());
     assert_eq!(
-        place(&request("a", "1", "1", "1Mi"), &none(), &devices).unwrap(),
+        place(
+            &request("a", "1", "1", "1Mi"),
+            &none(),
+            Strategy::Spread,
+            &devices
+        )
+        .unwrap(),
         "b"
     );
     devices[1].closed = Some("offline".into());
     assert!(matches!(
-        place(&request("a", "1", "1", "1Mi"), &none(), &devices),
+        place(&request("a", "1", "1", "1Mi"), &none(), Strategy::Spread, &devices),
         Err(NoPlace::NotNow(m)) if m.contains("a: offline")
     ));
 }
@@ -146,7 +176,7 @@ fn a_closed_device_and_a_taken_port_are_avoided() {
 #[test]
 fn a_bad_selector_names_its_annotation() {
     assert!(matches!(
-        place(&annotated(SELECTOR_ANNOTATION, "zone in"), &none(), &[candidate("a", 1, 1)]),
+        place(&annotated(SELECTOR_ANNOTATION, "zone in"), &none(), Strategy::Spread, &[candidate("a", 1, 1)]),
         Err(NoPlace::BadSelector(m)) if m.contains(SELECTOR_ANNOTATION)
     ));
 }
@@ -174,16 +204,24 @@ fn a_host_port_is_given_to_one_pod_of_a_device() {
         }]
     };
     devices[0].ports = used("TCP", None);
-    assert_eq!(place(&publishing(8080), &none(), &devices).unwrap(), "b");
-    assert_eq!(place(&publishing(8081), &none(), &devices).unwrap(), "a");
+    assert_eq!(
+        place(&publishing(8080), &none(), Strategy::Spread, &devices).unwrap(),
+        "b"
+    );
+    assert_eq!(
+        place(&publishing(8081), &none(), Strategy::Spread, &devices).unwrap(),
+        "a"
+    );
     devices[1].ports = used("UDP", None);
     assert_eq!(
-        place(&publishing(8080), &none(), &devices).unwrap(),
+        place(&publishing(8080), &none(), Strategy::Spread, &devices).unwrap(),
         "b",
         "another protocol"
     );
     devices[1].ports = used("TCP", Some("web"));
-    let Err(NoPlace::NotNow(message)) = place(&publishing(8080), &none(), &devices) else {
+    let Err(NoPlace::NotNow(message)) =
+        place(&publishing(8080), &none(), Strategy::Spread, &devices)
+    else {
         panic!()
     };
     let each = "(a: 8080/TCP, by another pod; b: 8080/TCP, by the application web)";
@@ -194,15 +232,38 @@ fn a_host_port_is_given_to_one_pod_of_a_device() {
 fn spreads_by_pods_and_then_by_free_cpu() {
     let pod = request("a", "1", "100m", "128Mi");
     let mut devices = [candidate("a", 4000, 1000), candidate("b", 4000, 4000)];
-    assert_eq!(place(&pod, &none(), &devices).unwrap(), "b", "more cpu");
+    assert_eq!(
+        place(&pod, &none(), Strategy::Spread, &devices).unwrap(),
+        "b",
+        "more cpu"
+    );
     devices[1].pods = 1;
-    assert_eq!(place(&pod, &none(), &devices).unwrap(), "a", "fewer pods");
+    assert_eq!(
+        place(&pod, &none(), Strategy::Spread, &devices).unwrap(),
+        "a",
+        "fewer pods"
+    );
     devices[0].siblings = 1;
-    assert_eq!(place(&pod, &none(), &devices).unwrap(), "b", "no sibling");
+    assert_eq!(
+        place(&pod, &none(), Strategy::Spread, &devices).unwrap(),
+        "b",
+        "no sibling"
+    );
 }
 
 #[test]
 fn a_selector_of_kubernetes_own_keys_does_not_speak_of_devices() {
     let pod = selecting("kubernetes.io/os", "linux");
-    assert!(place(&pod, &none(), &[candidate("a", 4000, 4000)]).is_ok());
+    assert!(
+        place(
+            &pod,
+            &none(),
+            Strategy::Spread,
+            &[candidate("a", 4000, 4000)]
+        )
+        .is_ok()
+    );
 }
+
+mod apart;
+mod properties;

@@ -4,21 +4,38 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use vk_provider::environment::Placement;
 use vk_provider::quantity::{Amount, Resources, pod_requests};
-use vk_provider::{PodEvents, PodKey, PodRequest};
+use vk_provider::{PodEvents, PodKey, PodRequest, Uid};
 
 use super::World;
 use crate::device::DeviceView;
+use crate::fleet::Policy;
 use crate::hold::Hold;
 use crate::mapping::app_name;
 use crate::marker::Marker;
-use crate::place::{Candidate, DEVICE_KEY, NoPlace, Taken, host_ports, place};
+use crate::place::{
+    Candidate, DEVICE_KEY, NoPlace, Resident, Taken, Weighed, choose, host_ports, place, weigh,
+};
 use crate::placed::{Placed, Stage};
 
 /// After a start, devices that hold pods whose requests are not known yet take
 /// no new ones for this long: the framework names every living pod well within.
-const ADOPTION: Duration = Duration::from_secs(10);
+pub(super) const ADOPTION: Duration = Duration::from_secs(10);
+
+/// A pod that waits for room.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    key: PodKey,
+    pub(super) node: Arc<str>,
+    /// In this process.
+    since: Instant,
+    /// Refused then, if ever.
+    until: Option<Instant>,
+    /// It was looked at again for that.
+    marked: bool,
+}
 
 impl World {
     /// Where a pod would go now. `remember` lets it be told when that changes.
@@ -30,21 +47,90 @@ impl World {
             self.waiting.remove(&pod.key.uid);
             return Ok(device);
         }
-        let candidates = self.candidates(pod);
-        let none = BTreeMap::new();
-        let labels = self
-            .grouping
-            .nodes
-            .get(&*pod.node)
-            .map_or(&none, |n| &n.labels);
-        let chosen = place(pod, labels, &candidates);
-        if remember && chosen.is_err() {
-            let waits = (pod.key.clone(), pod.node.clone());
-            self.waiting.insert(pod.key.uid.clone(), waits);
-        } else {
-            self.waiting.remove(&pod.key.uid);
+        let policy = self.policy(&pod.node);
+        let chosen = place(
+            pod,
+            self.node_labels(&pod.node),
+            policy.placement,
+            &self.candidates(pod),
+        );
+        let why = match chosen {
+            Err(why) if remember => why,
+            other => {
+                self.waiting.remove(&pod.key.uid);
+                return other;
+            }
+        };
+        let now = Instant::now();
+        let waiting = self.waiting.entry(pod.key.uid.clone());
+        let waiting = waiting.or_insert_with(|| Waiting {
+            key: pod.key.clone(),
+            node: pod.node.clone(),
+            since: now,
+            until: policy.reject_after.map(|after| now + after),
+            marked: false,
+        });
+        let overdue = waiting.until.is_some_and(|until| until <= now);
+        match why {
+            NoPlace::NotNow(message) if overdue => Err(NoPlace::Overdue(format!(
+                "{message}; that for {} s (unplaceable.rejectAfter)",
+                waiting.since.elapsed().as_secs()
+            ))),
+            why => Err(why),
         }
-        chosen
+    }
+
+    /// What stands against each device of a pod's node, and what comes of it.
+    ///
+    /// # Errors
+    /// What the pod says about devices cannot be understood.
+    pub(crate) fn explain(
+        &self,
+        pod: &PodRequest,
+        tell: impl FnOnce(&[Weighed<'_>], &Result<String, NoPlace>),
+    ) -> Result<(), NoPlace> {
+        let candidates = self.candidates(pod);
+        let weighed = weigh(pod, self.node_labels(&pod.node), &candidates)?;
+        let chosen = choose(pod, self.policy(&pod.node).placement, &weighed);
+        tell(&weighed, &chosen);
+        Ok(())
+    }
+
+    /// Kubernetes has named every pod that there is.
+    pub(crate) fn knows_its_pods(&mut self) {
+        self.counting_until = Instant::now();
+    }
+
+    fn policy(&self, node: &str) -> Policy {
+        let rule = self.grouping.rules.get(node);
+        rule.map_or(self.rules.policy, |rule| rule.policy)
+    }
+
+    fn node_labels(&self, node: &str) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        self.grouping.nodes.get(node).map_or(&NONE, |n| &n.labels)
+    }
+
+    /// Pods that wait for room are looked at again.
+    pub fn mark_waiting(&mut self) {
+        self.dirty.extend(self.waiting.keys().cloned());
+    }
+
+    /// So are those that have waited for too long.
+    pub(crate) fn mark_overdue(&mut self) {
+        let now = Instant::now();
+        for (uid, waiting) in &mut self.waiting {
+            // Told once: what becomes of it is the framework's.
+            if waiting.until.is_some_and(|until| until <= now) && !waiting.marked {
+                waiting.marked = true;
+                self.dirty.insert(uid.clone());
+            }
+        }
+    }
+
+    /// Whether a pod is only marked because it waits for room.
+    pub fn is_waiting(&self, uid: &Uid) -> Option<PodKey> {
+        self.waiting.get(uid).map(|waiting| waiting.key.clone())
     }
 
     /// Reserves a device for a pod, before anything is written.
@@ -184,9 +270,14 @@ impl World {
         let mut used = Resources::new();
         let (mut siblings, mut unknown) = (0, 0);
         let mut ports = taken_by_others(device, pods, own);
+        let mut residents = Vec::new();
         for placed in pods {
             match &placed.request {
                 Some(request) => {
+                    residents.push(Resident {
+                        pod: request.clone(),
+                        leaving: matches!(placed.stage, Stage::Removed { .. }),
+                    });
                     used.add(&pod_requests(request.spec()));
                     ports.extend(
                         host_ports(request)
@@ -202,7 +293,7 @@ impl World {
                 }
             }
         }
-        let learning = unknown > 0 && self.started.elapsed() < ADOPTION;
+        let learning = unknown > 0 && Instant::now() < self.counting_until;
         Candidate {
             name: device.name.clone(),
             alias: device.alias.clone(),
@@ -213,8 +304,10 @@ impl World {
             closed: device
                 .closed()
                 .or_else(|| learning.then(|| "its pods are still being counted".into())),
+            hindered: device.hindered(),
             siblings,
             pods: pods.len(),
+            residents,
             ports,
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use vk_provider::quantity::Resources;
 
 use super::World;
+use crate::device::State;
 use crate::fleet::FLEET_LABEL;
 
 /// One fleet's devices.
@@ -12,6 +13,8 @@ use crate::fleet::FLEET_LABEL;
 pub(crate) struct FleetSummary {
     /// Devices by `status.summary.status`.
     pub(crate) statuses: BTreeMap<String, usize>,
+    /// Devices by what they are in, under the name of the node's condition.
+    pub(crate) states: BTreeMap<&'static str, usize>,
     /// Devices that take pods.
     pub(crate) usable: usize,
     /// What all of them have.
@@ -49,6 +52,12 @@ impl World {
         // A fleet of two architectures has two nodes.
         for (name, node) in &self.grouping.nodes {
             let fleet = summary.entry(self.fleet_of_node(name).into()).or_default();
+            // Zero is told too, so that alerts have something to look at.
+            for state in State::ALL {
+                fleet.states.entry(state.names().condition).or_default();
+            }
+            let left = self.left_of.get(name.as_str()).copied();
+            *fleet.states.entry("DevicesLeft").or_default() += left.unwrap_or_default();
             fleet.capacity.add(&node.capacity);
             fleet.allocatable.add(&node.allocatable);
         }
@@ -59,14 +68,17 @@ impl World {
                 status => status,
             };
             *fleet.statuses.entry(status.into()).or_default() += 1;
-            fleet.usable += usize::from(device.usable());
+            for state in device.states().into_keys() {
+                *fleet.states.entry(state.names().condition).or_default() += 1;
+            }
+            fleet.usable += usize::from(device.closed().is_none());
         }
         for placed in self.pods.values().filter(|p| p.holds_room()) {
             let fleet = summary.entry(self.fleet_of(&placed.device).into());
             fleet.or_default().pods += 1;
         }
-        for (_, node) in self.waiting.values() {
-            let fleet = summary.entry(self.fleet_of_node(node).into());
+        for waiting in self.waiting.values() {
+            let fleet = summary.entry(self.fleet_of_node(&waiting.node).into());
             fleet.or_default().waiting += 1;
         }
         for (fleet, placements) in &self.placements {

@@ -194,6 +194,7 @@ async fn a_problem_of_grouping_is_told_when_it_is_new() {
         selector: crate::select::parse("site=paris").unwrap(),
         sizes: rules.defaults.clone(),
         taints: None,
+        policy: Default::default(),
     };
     rules.fleets = vec![fleet("one"), fleet("two")];
     let mut world = World::new("cluster", rules);

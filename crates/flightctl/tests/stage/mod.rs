@@ -1,9 +1,10 @@
 //! A whole world on the stepped clock: a cluster with its controllers, Flight
 //! Control with devices, and the provider between them.
 
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,6 +45,8 @@ pub struct Stage {
     /// Devices read as `ConflictPaused`, as after Flight Control's database was put
     /// back: it renders nothing for them until someone resumes them.
     pub paused: Arc<AtomicBool>,
+    /// What devices of these names read as besides, by a merge into their documents.
+    pub twists: Arc<Mutex<BTreeMap<String, Value>>>,
     start: Timestamp,
     begun: tokio::time::Instant,
     _controllers: Controllers,
@@ -95,24 +98,28 @@ impl Stage {
             metrics: metrics(),
             late: Arc::default(),
             paused: Arc::default(),
+            twists: Arc::default(),
             start,
             begun: tokio::time::Instant::now(),
             provider: None,
         }
     }
 
-    pub async fn start_provider(&mut self) {
-        self.metrics = metrics();
+    /// A client of the cluster.
+    pub fn kube(&self) -> kube::Client {
         let base = BaseUriLayer::new(http::Uri::from_static("http://cluster.test/"));
-        let http =
-            || Http::builder(TokioExecutor::new()).build(self.cluster.endpoint().connector());
-        let kube = || kube::Client::new(base.layer(http()), "default");
+        let http = Http::builder(TokioExecutor::new()).build(self.cluster.endpoint().connector());
+        kube::Client::new(base.layer(http), "default")
+    }
+
+    /// A client of Flight Control, with what the tests put between.
+    pub fn client(&self) -> Client {
         let flightctl =
             Http::builder(TokioExecutor::new()).build(self.flightctl.endpoint().connector());
-        let (late, paused) = (self.late.clone(), self.paused.clone());
+        let (late, paused, twists) = (self.late.clone(), self.paused.clone(), self.twists.clone());
         let flightctl = tower::service_fn(move |request: http::Request<Full<Bytes>>| {
             let flightctl: Http<_, _> = flightctl.clone();
-            let (late, paused) = (late.clone(), paused.clone());
+            let (late, paused, twists) = (late.clone(), paused.clone(), twists.clone());
             async move {
                 let write = request.method() == http::Method::PATCH;
                 if write && late.swap(false, Ordering::SeqCst) {
@@ -127,19 +134,28 @@ impl Stage {
                 if paused.load(Ordering::SeqCst) {
                     body = as_paused(&body);
                 }
+                let twists = twists.lock().unwrap().clone();
+                if !twists.is_empty() {
+                    body = twisted(&body, &twists);
+                }
                 let answer = http::Response::from_parts(parts, Full::new(body));
                 Ok::<_, tower::BoxError>(answer)
             }
         });
+        Client::new(
+            flightctl,
+            &http::Uri::from_static("http://flightctl.test/"),
+            self.token.clone(),
+        )
+    }
+
+    pub async fn start_provider(&mut self) {
+        self.metrics = metrics();
         let parts = Parts {
-            kube: kube(),
-            lease: kube(),
+            kube: self.kube(),
+            lease: self.kube(),
             metrics: self.metrics.clone(),
-            flightctl: Client::new(
-                flightctl,
-                &http::Uri::from_static("http://flightctl.test/"),
-                self.token.clone(),
-            ),
+            flightctl: self.client(),
             rules: self.rules.clone(),
             poll: Duration::from_secs(30),
             cluster_agents: ClusterAgents::default(),
@@ -335,6 +351,40 @@ fn as_paused(body: &Bytes) -> Bytes {
     let listed = answer["items"].as_array_mut();
     listed.into_iter().flatten().for_each(pause);
     answer.to_string().into()
+}
+
+/// An answer in which devices read otherwise.
+fn twisted(body: &Bytes, twists: &BTreeMap<String, Value>) -> Bytes {
+    let Ok(mut answer) = serde_json::from_slice::<Value>(body) else {
+        return body.clone();
+    };
+    let twist = |device: &mut Value| {
+        let name = device["metadata"]["name"].as_str().unwrap_or_default();
+        if let Some(twist) = twists.get(name).cloned() {
+            merge(device, twist);
+        }
+    };
+    if answer["items"].is_array() {
+        answer["items"]
+            .as_array_mut()
+            .into_iter()
+            .flatten()
+            .for_each(twist);
+    } else {
+        twist(&mut answer);
+    }
+    answer.to_string().into()
+}
+
+fn merge(into: &mut Value, from: Value) {
+    match from {
+        Value::Object(from) => {
+            for (key, value) in from {
+                merge(&mut into[key], value);
+            }
+        }
+        other => *into = other,
+    }
 }
 
 pub fn condition<'a>(object: &'a Value, kind: &str) -> &'a str {

@@ -17,6 +17,8 @@ mod bad;
 mod devices;
 mod echo;
 mod edits;
+mod estate;
+mod explain;
 mod pace;
 mod ports;
 mod refusals;

@@ -112,8 +112,8 @@ fn every_field_that_is_not_honoured_is_refused_by_its_path() {
             "ports[0].hostIP",
         ),
         (
-            json!({"resources": {"limits": {"nvidia.com/gpu": "1"}}}),
-            "resources.limits.nvidia.com/gpu",
+            json!({"resources": {"limits": {"hugepages-2Mi": "4Mi"}}}),
+            "resources.limits.hugepages-2Mi",
         ),
     ] {
         assert_eq!(
