@@ -1,12 +1,13 @@
 //! The Flight Control backend: pods as quadlet applications of devices.
 
+mod absent;
 mod heal;
 mod offers;
 mod put;
 mod tidy;
 mod told;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,19 +23,24 @@ use vk_provider::{
     Listing, Logs, NodeSet, NodeUse, PodCx, PodKey, PodRequest, Uid,
 };
 
+use crate::away::outcome::{LOST_ANNOTATION, ONCE_ANNOTATION, TIMEOUT_ANNOTATION};
+use crate::away::storm::RESUME_ANNOTATION;
 use crate::client::Client;
 use crate::console::Console;
 use crate::device::DeviceView;
 use crate::follow::Follower;
 use crate::hold::Hold;
 use crate::mapping;
-use crate::place::{DEVICE_KEY, NoPlace};
-use crate::placed::Stage;
+use crate::place::{DEVICE_KEY, NoPlace, SELECTOR_ANNOTATION};
+use crate::placed::{Placed, Stage};
 use crate::world::{News, Summary, World};
 use crate::writer::{self, Writers};
 
 /// Before every device has been read once nothing can be placed; ask again soon.
 const SYNC_RETRY: Duration = Duration::from_secs(1);
+
+/// Why a pod whose device did not come back is placed anew, or nowhere.
+const TIMEOUT: &str = "DeviceTimeout";
 
 /// Someone else changed an application of ours.
 const CHANGED: &str = "ChangedByOthers";
@@ -62,7 +68,17 @@ static CAPABILITIES: Capabilities = Capabilities {
     name: "flightctl",
     grace: Grace::AtStart,
     restarts: true,
-    heeds: Heeds::NOTHING,
+    heeds: Heeds {
+        labels: &[],
+        annotations: &[
+            DEVICE_KEY,
+            SELECTOR_ANNOTATION,
+            LOST_ANNOTATION,
+            ONCE_ANNOTATION,
+            TIMEOUT_ANNOTATION,
+        ],
+        replaced: &[TIMEOUT],
+    },
     pod_spec: &mapping::POD_SPEC,
     inputs: InputNeeds {
         objects: true,
@@ -96,9 +112,14 @@ impl FlightControl {
     }
 
     /// Follows the devices, takes out what must not run there and what holds up its
-    /// neighbours, until the future is dropped.
+    /// neighbours, and gives up those that do not come back, until the future is dropped.
     pub async fn follow(&self) {
-        tokio::join!(self.follower.run(), self.tidy(), self.heal());
+        tokio::join!(
+            self.follower.run(),
+            self.tidy(),
+            self.heal(),
+            self.look_after_the_absent(),
+        );
     }
 
     /// What happens to devices from now on, for the events of their nodes.
@@ -161,6 +182,10 @@ impl Backend for FlightControl {
                 reason: "FailedScheduling".into(),
                 message,
             },
+            Err(NoPlace::Earlier(message)) => Admission::Wait {
+                reason: TIMEOUT.into(),
+                message,
+            },
             Err(NoPlace::Overdue(message)) => Admission::Reject {
                 reason: "Unplaceable".into(),
                 message,
@@ -192,7 +217,8 @@ impl Backend for FlightControl {
         }
         let (device, done, edit) = {
             let mut world = self.world();
-            if world.pod(&pod.key.uid).is_none() {
+            let displaced = |p: &Placed| p.stage == Stage::Displaced;
+            if world.pod(&pod.key.uid).is_none_or(displaced) {
                 let device = world
                     .reserve(pod, &app, cx.events.clone())
                     .map_err(no_place)?;
@@ -217,6 +243,7 @@ impl Backend for FlightControl {
                     placed.names(pod);
                     placed.events = Some(cx.events.clone());
                 });
+                world.learn_absence(pod);
                 let Some(placed) = world.pod(&pod.key.uid) else {
                     return Err(BackendError::Unavailable {
                         message: "placement lost".into(),
@@ -279,15 +306,18 @@ impl Backend for FlightControl {
             (p.device.clone(), p.app.clone(), p.stage.clone())
         };
         match stage {
-            Stage::Gone | Stage::DeviceDeleted => return Err(BackendError::NotFound),
+            // The device that it was on before may still run it.
+            Stage::Gone | Stage::Displaced if self.world().may_still_run(&pod.uid).is_some() => {
+                return Ok(());
+            }
+            Stage::Gone | Stage::Displaced | Stage::DeviceDeleted => {
+                return Err(BackendError::NotFound);
+            }
             Stage::Removed { .. } => return Ok(()),
             Stage::Reserved | Stage::Written { .. } | Stage::Withdrawn { .. } => {}
         }
-        let written = match self
-            .writers
-            .submit(&device, writer::Change::End(app.clone()))
-            .await
-        {
+        let end = self.world().end_of(&device, pod, &app);
+        let written = match self.writers.submit(&device, end).await {
             Err(BackendError::NotFound) => {
                 self.world().device_deleted(&device);
                 return Err(BackendError::NotFound);
@@ -308,7 +338,8 @@ impl Backend for FlightControl {
             .world()
             .taken_out(&pod.uid, &written.device, written.after);
         self.wrote(&written);
-        if never || gone {
+        let elsewhere = self.world().may_still_run(&pod.uid).is_some();
+        if (never || gone) && !elsewhere {
             Err(BackendError::NotFound)
         } else {
             Ok(())
@@ -360,6 +391,13 @@ impl Backend for FlightControl {
         })
     }
 
+    fn heed(&self, node: &str, annotations: &BTreeMap<String, String>) {
+        let resumed = annotations.get(RESUME_ANNOTATION);
+        if let Some(at) = resumed.and_then(|text| text.parse().ok()) {
+            self.world().resume(node, at);
+        }
+    }
+
     fn changes(&self) -> BoxStream<'static, Change> {
         stream::unfold(self.clone(), |backend| async move {
             loop {
@@ -400,6 +438,11 @@ fn no_place(no: NoPlace) -> BackendError {
         },
         NoPlace::NotNow(message) => BackendError::Waiting {
             reason: "FailedScheduling".into(),
+            message,
+            retry: None,
+        },
+        NoPlace::Earlier(message) => BackendError::Waiting {
+            reason: TIMEOUT.into(),
             message,
             retry: None,
         },

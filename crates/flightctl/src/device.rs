@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::away::silence::Away;
 use crate::items::{Seen, environment_item, volumes_item};
 use crate::ports::{Published, published};
 pub use states::{State, UpdateWindow};
@@ -67,6 +68,10 @@ pub struct DeviceView {
     pub memory_kb: Option<i64>,
     /// `systemInfo.netIpDefault` without its prefix length.
     pub address: Option<IpAddr>,
+    /// We have found it to be away; no part of a reading.
+    pub away: Option<Away>,
+    /// It came and went too often; no part of a reading.
+    pub flapping: bool,
     /// `status.resources`.
     pub critical: Critical,
     /// `spec.os.image` while the device is on its way to it.
@@ -177,6 +182,8 @@ impl DeviceView {
             memory_kb: number(&info["memoryTotalKb"]).filter(|n| *n > 0),
             address: text(&info["netIpDefault"])
                 .and_then(|a| a.split('/').next().and_then(|ip| ip.parse().ok())),
+            away: None,
+            flapping: false,
         })
     }
 
@@ -205,8 +212,15 @@ impl DeviceView {
         }
     }
 
-    /// Flight Control has not heard of it for five minutes.
-    pub fn disconnected(&self) -> bool {
+    /// Flight Control has not heard of it for five minutes, or we have found it to be
+    /// away.
+    pub fn offline(&self) -> bool {
+        self.is_unknown() || self.away.is_some()
+    }
+
+    /// Flight Control has not heard of it for five minutes. After an outage of its own
+    /// that is so of all devices.
+    pub fn is_unknown(&self) -> bool {
         self.summary == "Unknown" && !self.unseen
     }
 
@@ -214,6 +228,11 @@ impl DeviceView {
     /// it yet. One that has reported a version was, whatever is saved of that.
     pub fn not_yet_seen(&self) -> bool {
         self.unseen && self.reported == 0
+    }
+
+    /// Whether this is its name or alias.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.alias.as_deref() == Some(name)
     }
 
     /// It is on its way out, or gone but for its record: Flight Control refuses
@@ -439,7 +458,7 @@ pub(crate) mod tests {
                 "config": {"renderedVersion": version},
                 "systemInfo": {"architecture": "amd64"}}}))
             .unwrap();
-            (read.disconnected(), read.not_yet_seen(), read.usable())
+            (read.is_unknown(), read.not_yet_seen(), read.usable())
         };
         for went_silent in [json!("Unknown"), json!(""), json!(null)] {
             assert_eq!(of(went_silent.clone(), "3"), (true, false, false));

@@ -11,6 +11,7 @@ mod policy;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Taint;
 use kube::core::Selector;
@@ -19,8 +20,10 @@ use vk_provider::quantity::Resources;
 
 pub(crate) use conditions::left;
 pub use node::outage;
+pub(crate) use node::rescheduling;
 pub use policy::{Nodes, OnLeave, Policy};
 
+use crate::away::{outcome, silence};
 use crate::device::DeviceView;
 use crate::select::matches;
 
@@ -46,6 +49,8 @@ pub struct Rules {
     pub fleets: Vec<FleetRule>,
     /// For devices of no configured fleet.
     pub defaults: Sizes,
+    /// The same, for those that go away.
+    pub absence: AbsenceRule,
     /// Taints of every node.
     pub taints: Vec<Taint>,
     /// For devices of no configured fleet.
@@ -61,10 +66,39 @@ pub struct FleetRule {
     pub selector: Selector,
     /// Sizes of its devices.
     pub sizes: Sizes,
+    /// What is done when its devices go away.
+    pub absence: AbsenceRule,
     /// Taints of its node, instead of the common ones.
     pub taints: Option<Vec<Taint>>,
     /// How its devices are used.
     pub policy: Policy,
+}
+
+/// What is done when devices go away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AbsenceRule {
+    /// Without a sign of life for so long, a device is away.
+    pub disconnect_after: Duration,
+    /// For so long its pods wait for it.
+    pub reconnect_timeout: Duration,
+}
+
+impl Default for AbsenceRule {
+    fn default() -> Self {
+        Self {
+            disconnect_after: silence::WINDOW,
+            reconnect_timeout: outcome::RECONNECT_TIMEOUT,
+        }
+    }
+}
+
+impl Rules {
+    /// The rule for a device that goes away.
+    pub(crate) fn absence_of(&self, device: &DeviceView) -> AbsenceRule {
+        let mut fleets = self.fleets.iter();
+        let fleet = fleets.find(|f| matches(&f.selector, &device.labels));
+        fleet.map_or(self.absence, |f| f.absence)
+    }
 }
 
 /// What one device counts.

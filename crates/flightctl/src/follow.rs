@@ -47,6 +47,9 @@ const CONFIRM: usize = 50;
 /// may run only once: their long poll, which counts as one, takes two minutes.
 const SIGNS: Duration = Duration::from_secs(60);
 
+/// Between questions about devices that may be away: at most half of the budget goes
+/// into them.
+const ABSENT: Duration = Duration::from_secs(5);
 /// News that are kept for who tells them: many devices may go at once, and
 /// conditions say how things stand.
 const NEWS: usize = 256;
@@ -68,6 +71,8 @@ pub struct Follower {
     confirming: Arc<Mutex<Turns>>,
     /// Whose sign of life is looked for next.
     awaiting: Arc<Mutex<Turns>>,
+    /// Who is asked for next of those that may be away.
+    asking: Arc<Mutex<Turns>>,
 }
 
 impl Follower {
@@ -90,6 +95,7 @@ impl Follower {
             verifying: Arc::default(),
             confirming: Arc::default(),
             awaiting: Arc::default(),
+            asking: Arc::default(),
         }
     }
 
@@ -128,6 +134,7 @@ impl Follower {
         let mut sweep_at = Instant::now();
         let mut events_at = Instant::now() + EVENTS;
         let mut signs_at = Instant::now() + SIGNS;
+        let mut absent_at = Instant::now() + ABSENT;
         let mut cursor = None;
         let mut failing: Option<(Instant, Duration)> = None;
         loop {
@@ -135,6 +142,10 @@ impl Follower {
             if round.is_ok() && Instant::now() >= signs_at {
                 round = self.look_for_signs().await;
                 signs_at = Instant::now() + SIGNS;
+            }
+            if round.is_ok() && Instant::now() >= absent_at {
+                round = self.ask_for_the_absent().await;
+                absent_at = Instant::now() + ABSENT;
             }
             let wait = match round {
                 Ok(()) => {
@@ -145,7 +156,7 @@ impl Follower {
                     self.world().mark_overdue();
                     self.wake.notify_one();
                     if self.expecting().is_empty() {
-                        let next = sweep_at.min(events_at);
+                        let next = sweep_at.min(events_at).min(absent_at);
                         next.saturating_duration_since(Instant::now())
                     } else {
                         // Sweeps and events are at most that much late.
@@ -290,14 +301,7 @@ impl Follower {
 
     /// Looks up which rendered version holds what was written.
     async fn verify(&self) -> Result<(), ClientError> {
-        let names: BTreeSet<String> = {
-            let world = self.world();
-            world
-                .pods()
-                .filter(|p| world.device(&p.device).is_some_and(|d| p.unverified(d)))
-                .map(|p| p.device.clone())
-                .collect()
-        };
+        let names = self.world().unverified();
         let names = turns(&self.verifying).take(names, VERIFY);
         for name in names {
             let answer = self.client.rendered(&name).await;
@@ -324,9 +328,30 @@ impl Follower {
             if let Some(error) = turns(&self.awaiting).answered(&name, answer.as_ref().err()) {
                 return Err(error);
             }
-            if let Ok(Some(last_seen)) = answer {
-                self.world().seen(&name, &last_seen);
+            if let Ok(Some(seen)) = answer {
+                self.world().seen(&name, &seen.text);
                 self.wake.notify_one();
+            }
+        }
+        Ok(())
+    }
+
+    /// When devices were last seen that may be away, or back.
+    async fn ask_for_the_absent(&self) -> Result<(), ClientError> {
+        let names = self.world().in_question();
+        let share = self.client.requests_in(ABSENT) / 2;
+        let names = turns(&self.asking).take(names, share.max(1));
+        for name in names {
+            let asked = Instant::now();
+            let answer = self.client.last_seen(&name).await;
+            if let Some(error) = turns(&self.asking).answered(&name, answer.as_ref().err()) {
+                return Err(error);
+            }
+            match answer {
+                Ok(seen) => self
+                    .world()
+                    .heard_of(&name, asked, seen.and_then(|s| s.at())),
+                Err(error) => debug!(device = name, %error, "not told when it was last seen"),
             }
         }
         Ok(())
@@ -351,7 +376,7 @@ impl Follower {
                 // what was just written is looked for anyway.
                 world
                     .device(&p.device)
-                    .is_some_and(|d| p.unsettled(d) && (!d.disconnected() || !p.settled()))
+                    .is_some_and(|d| p.unsettled(d) && (!d.offline() || !p.settled()))
             })
             .map(|p| p.device.clone())
             .collect()

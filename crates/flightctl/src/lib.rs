@@ -12,7 +12,7 @@
 //! - Pure: [`device`] (reads a device), [`fleet`] (device to node), [`place`]
 //!   (pod to device), [`ports`] (what is published there), [`mapping`] and [`quadlet`] (pod to units), [`items`]
 //!   (its files), [`marker`] (whose application it is), [`facts`] and [`report`] (status to facts),
-//!   [`blame`] and [`search`] (who keeps a device from its version), [`contest`] (patience with
+//!   [`away`] (devices that go away), [`blame`] and [`search`] (who keeps a device from its version), [`contest`] (patience with
 //!   other writers).
 //! - State: [`world`], and in it each pod as [`placed`], which may be on [`hold`].
 //! - I/O: [`client`], [`follow`], [`writer`], [`console`] (logs and processes); [`backend`]
@@ -20,6 +20,7 @@
 //!   cluster's there are, [`doctor`] whether everything else is as it should be, and
 //!   [`explain`] why a pod goes where it goes.
 
+pub mod away;
 pub mod backend;
 pub mod blame;
 pub mod client;

@@ -154,6 +154,8 @@ pub enum NoPlace {
     },
     /// Some device could hold it, none can now.
     NotNow(String),
+    /// The same, of a pod that an earlier device may still run.
+    Earlier(String),
     /// None could for as long as the configuration lets it wait.
     Overdue(String),
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use vk_provider::{PodEvents, PodKey, PodRequest, Revision};
 
+use crate::away::outcome::Outcome;
 use crate::contest::Contest;
 use crate::device::DeviceView;
 use crate::echo::Heard;
@@ -72,6 +73,8 @@ pub struct Placed {
     pub refused: Option<(String, String)>,
     /// Why the device does not get it for now.
     pub hold: Option<Hold>,
+    /// Its device did not come back in time, and nothing of it is placed anew.
+    pub(crate) lost: Option<Outcome>,
     /// What its device ran of it when it was written last: the way back.
     before: Option<Value>,
     /// This process has written it: what it changed is not on the device yet.
@@ -113,6 +116,9 @@ pub enum Stage {
     /// The device runs a version without it and does not list it any more, and its
     /// spec has no file of it.
     Gone,
+    /// Its device is away, and its time is over: it was taken out of the spec, and is
+    /// to be placed anew.
+    Displaced,
     /// The device itself was deleted from Flight Control, or decommissioned.
     DeviceDeleted,
 }
@@ -144,6 +150,7 @@ impl Placed {
             events: None,
             refused: None,
             hold: None,
+            lost: None,
             before: None,
             written_here: false,
             contest: Contest::default(),
@@ -161,13 +168,24 @@ impl Placed {
 
     /// Whether it takes room on its device.
     pub(crate) fn holds_room(&self) -> bool {
-        !matches!(self.stage, Stage::Gone | Stage::DeviceDeleted)
+        !matches!(
+            self.stage,
+            Stage::Gone | Stage::DeviceDeleted | Stage::Displaced
+        )
+    }
+
+    /// Whether it is on its device, or about to be.
+    pub(crate) fn is_there(&self) -> bool {
+        matches!(
+            self.stage,
+            Stage::Reserved | Stage::Written { .. } | Stage::Withdrawn { .. }
+        )
     }
 
     /// Whether something about it is still expected of the device.
     pub fn unsettled(&self, device: &DeviceView) -> bool {
         match &self.stage {
-            Stage::Reserved | Stage::Gone | Stage::DeviceDeleted => false,
+            Stage::Reserved | Stage::Gone | Stage::DeviceDeleted | Stage::Displaced => false,
             Stage::Withdrawn { .. } if self.has_left(device) => false,
             // A device that is silent for longer is left to events and sweeps.
             Stage::Removed { .. } | Stage::Withdrawn { .. } => !self.settled(),
@@ -226,7 +244,7 @@ impl Placed {
 
     /// Its device is gone for good. What was not written yet goes elsewhere.
     pub(crate) fn device_gone(&mut self) {
-        if !matches!(self.stage, Stage::Reserved | Stage::Gone) {
+        if !matches!(self.stage, Stage::Reserved | Stage::Gone | Stage::Displaced) {
             self.stage = Stage::DeviceDeleted;
         }
     }
@@ -250,7 +268,7 @@ impl Placed {
             Stage::Removed { version, after } | Stage::Withdrawn { version, after } => {
                 (version, *after, held.is_none())
             }
-            Stage::Reserved | Stage::Gone | Stage::DeviceDeleted => return,
+            Stage::Reserved | Stage::Gone | Stage::DeviceDeleted | Stage::Displaced => return,
         };
         if shows && version > after && known.is_none_or(|known| version < known) {
             *known = Some(version);
@@ -316,7 +334,7 @@ impl Placed {
         matches!(&self.stage, Stage::Removed { version: Some(version), .. }
             | Stage::Withdrawn { version: Some(version), .. }
             if device.reported >= *version
-                && !device.disconnected()
+                && !device.offline()
                 && !device.app_status.contains_key(&self.app))
     }
 

@@ -42,13 +42,18 @@ pub fn containers(
     Some(facts(&expected, &sight))
 }
 
-/// Whether the device is heard of; where not, its last known states stand.
+/// Whether the device is heard of; where not, its last known states stand. `since` is
+/// when one was found that was never heard of.
 pub fn reach(device: &DeviceView, since: Timestamp) -> Reach {
-    let (reason, message) = if device.disconnected() {
+    let (since, reason, message) = if let Some(away) = device.away {
         let why = "is disconnected; the states shown are the last known ones";
-        (DISCONNECTED, why)
+        (away.since, DISCONNECTED, why)
     } else if device.not_yet_seen() {
-        (NOT_YET_SEEN, "has not been seen yet by Flight Control")
+        (
+            since,
+            NOT_YET_SEEN,
+            "has not been seen yet by Flight Control",
+        )
     } else {
         return Reach::Reachable;
     };
@@ -59,7 +64,7 @@ pub fn reach(device: &DeviceView, since: Timestamp) -> Reach {
     }
 }
 
-const DISCONNECTED: &str = "DeviceDisconnected";
+pub(crate) const DISCONNECTED: &str = "DeviceDisconnected";
 const NOT_YET_SEEN: &str = "DeviceNotYetSeen";
 
 /// One event of a pod.
@@ -126,13 +131,6 @@ pub fn events(placed: &Placed, device: &DeviceView, applied: bool, seen: &Seen) 
         told.push(Told {
             reason,
             message: message.clone(),
-            warning: true,
-        });
-    }
-    if device.disconnected() {
-        told.push(Told {
-            reason: DISCONNECTED,
-            message: format!("Device {} is disconnected", device.shown()),
             warning: true,
         });
     }

@@ -1,9 +1,11 @@
 //! What the provider knows: devices as last read, and its pods on them.
 //! Synchronous and without I/O; the follower and the writers feed it.
 
+mod absence;
 mod copies;
 mod course;
 mod files;
+mod ghosts;
 mod judge;
 mod leaving;
 mod news;
@@ -13,20 +15,23 @@ mod turn;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::Instant;
 use vk_provider::Uid;
 
+use crate::away::silence::Silence;
+use crate::away::storm::Storm;
 use crate::device::DeviceView;
 use crate::echo::Heard;
-use crate::fleet::{Grouping, NodeRule, Rules, group};
+use crate::fleet::{self, Grouping, NodeRule, Rules, group};
 use crate::marker::Marker;
 use crate::placed::{Placed, Stage};
+pub(crate) use absence::{Absence, Overdue};
 pub(crate) use judge::GivesWay;
 pub(crate) use news::News;
-pub(crate) use summary::{FleetSummary, Summary};
+pub(crate) use summary::{FleetSummary, Summary, Tally};
 
 /// All state.
 pub struct World {
@@ -36,8 +41,24 @@ pub struct World {
     devices: BTreeMap<String, DeviceView>,
     /// When each device's present reading came.
     received: HashMap<String, Instant>,
-    /// Since when each device that is not heard of is known to be so.
-    away: HashMap<String, Instant>,
+    /// Whether each device is there.
+    silences: HashMap<String, Silence>,
+    /// Since when Flight Control answers without a break.
+    answering: Instant,
+    /// What devices may still run that nobody wants there, by device and application.
+    ghosts: BTreeMap<(String, String), ghosts::Ghost>,
+    /// How many devices may vanish together, by node.
+    fleet_sizes: BTreeMap<Arc<str>, usize>,
+    /// Nodes of which nothing is rescheduled.
+    storms: BTreeMap<Arc<str>, Storm>,
+    /// When there was last a storm, by node.
+    stormed: HashMap<Arc<str>, Instant>,
+    /// What a human has looked at, by node.
+    resumed: HashMap<Arc<str>, Timestamp>,
+    /// When the next pod of a node may be placed anew.
+    next_reschedule: HashMap<Arc<str>, Instant>,
+    /// What happened so far, by fleet.
+    tallies: BTreeMap<String, Tally>,
     pods: HashMap<Uid, Placed>,
     copies: copies::Copies,
     /// How each device gets on with its versions.
@@ -94,7 +115,15 @@ impl World {
             rules,
             devices: BTreeMap::new(),
             received: HashMap::new(),
-            away: HashMap::new(),
+            silences: HashMap::new(),
+            answering: Instant::now(),
+            ghosts: BTreeMap::new(),
+            fleet_sizes: BTreeMap::new(),
+            storms: BTreeMap::new(),
+            stormed: HashMap::new(),
+            resumed: HashMap::new(),
+            next_reschedule: HashMap::new(),
+            tallies: BTreeMap::new(),
             pods: HashMap::new(),
             copies: copies::Copies::new(),
             courses: HashMap::new(),
@@ -127,11 +156,6 @@ impl World {
     /// A device as last read.
     pub fn device(&self, name: &str) -> Option<&DeviceView> {
         self.devices.get(name)
-    }
-
-    /// For how long a device has been known not to be heard of.
-    pub(crate) fn away_for(&self, name: &str) -> Duration {
-        self.away.get(name).map_or(Duration::ZERO, Instant::elapsed)
     }
 
     /// A pod on a device.
@@ -205,6 +229,20 @@ impl World {
             placed.arrived(view);
             self.dirty.insert(uid.clone());
         }
+        let view = view.clone();
+        self.ghosts_rendered(&view, rendered.rendered, &rendered.applications);
+    }
+
+    /// Devices whose rendered document has to be looked up.
+    pub(crate) fn unverified(&self) -> BTreeSet<String> {
+        let pods = self.pods.values().filter(|p| {
+            let device = self.devices.get(&p.device);
+            device.is_some_and(|d| p.unverified(d))
+        });
+        let pods = pods.map(|p| p.device.as_str());
+        pods.chain(self.ghosts_unverified())
+            .map(str::to_owned)
+            .collect()
     }
 
     /// All pods.
@@ -219,6 +257,10 @@ impl World {
         self.waiting.remove(uid);
         if let Some(forgotten) = forgotten {
             self.find_again(&forgotten);
+            // What it leaves to be confirmed is not forgotten.
+            if let Some(view) = self.devices.get(&forgotten.device).cloned() {
+                self.find_ghosts(&view);
+            }
         }
     }
 
@@ -278,6 +320,7 @@ impl World {
         let news = self.reachable.is_ok() != reachable.is_ok();
         self.reachable = reachable;
         if news {
+            self.answering = Instant::now();
             self.regroup();
         }
         news
@@ -311,7 +354,8 @@ impl World {
             self.note_deleted(&view);
         }
         self.received.remove(name);
-        self.away.remove(name);
+        self.silences.remove(name);
+        self.ghosts_gone(name);
         self.courses.remove(name);
         self.copies.retain(|(device, _), _| device != name);
         self.strays.retain(|(device, _), _| device != name);
@@ -325,9 +369,12 @@ impl World {
     }
 
     /// One device; returns whether it may take pods that it did not take before.
-    fn take_view(&mut self, view: DeviceView, asked: Instant) -> bool {
+    fn take_view(&mut self, mut view: DeviceView, asked: Instant) -> bool {
         let name = view.name.clone();
         let known = self.devices.get(&name);
+        if let Some(known) = known {
+            (view.away, view.flapping) = (known.away, known.flapping);
+        }
         let pods = self.pods.values_mut().filter(|p| p.device == name);
         if let Some(known) = known {
             // Readings cross on their way. One that was asked for after the known
@@ -337,12 +384,32 @@ impl World {
             if *known == view || (known.newer(&view) && crossed) {
                 return false;
             }
+            let silence = self.silences.get_mut(&name);
+            if let Some(silence) = silence.filter(|_| view.reported_since(known)) {
+                silence.sign();
+            }
             if view.made_anew(known) {
                 pods.for_each(Placed::device_made_anew);
+                self.silences.remove(&name);
+                (view.away, view.flapping) = (None, false);
             } else if known.newer(&view) {
                 pods.for_each(Placed::forget_versions);
             }
         }
+        let (anew, set_back) = known.map_or((false, false), |known| {
+            (view.made_anew(known), known.newer(&view))
+        });
+        if anew {
+            self.ghosts_gone(&name);
+        } else if set_back {
+            self.ghosts_set_back(&name);
+        }
+        let unknown = view.is_unknown();
+        let silence = self.silences.entry(name.clone());
+        silence
+            .or_insert_with(|| Silence::new(unknown))
+            .read(unknown);
+        let known = self.devices.get(&name);
         let takes = |view: &DeviceView| view.closed().is_none();
         let opened = takes(&view) && !known.is_some_and(takes);
         // A port of someone else may be free again.
@@ -365,8 +432,8 @@ impl World {
             freed |= placed.see(&view, &self.cluster);
             placed.hear(&view);
             placed.arrived(&view);
-            if matches!(placed.stage, Stage::Removed { .. }) && placed.application(&view).is_some()
-            {
+            let left = matches!(placed.stage, Stage::Removed { .. } | Stage::Displaced);
+            if left && placed.application(&view).is_some() {
                 let place = (name.clone(), placed.app.clone());
                 self.copies.insert(place, uid.clone());
             }
@@ -377,17 +444,28 @@ impl World {
                 .values_mut()
                 .filter(|p| p.device == name)
                 .for_each(Placed::device_gone);
-        }
-        if view.disconnected() || view.not_yet_seen() {
-            self.away.entry(name.clone()).or_insert_with(Instant::now);
-        } else {
-            self.away.remove(&name);
+            self.ghosts_gone(&name);
         }
         self.note_strays(&view);
         self.courses.entry(name.clone()).or_default().read(&view);
         self.received.insert(name.clone(), Instant::now());
-        self.devices.insert(name, view);
+        self.devices.insert(name.clone(), view.clone());
+        self.find_ghosts(&view);
         opened || freed
+    }
+
+    /// Reads a device's last reading again: it counts for more, or for less.
+    fn look_again(&mut self, device: &str) {
+        let Some(view) = self.devices.get(device).cloned() else {
+            return;
+        };
+        for placed in self.pods.values_mut().filter(|p| p.device == device) {
+            placed.see(&view, &self.cluster);
+            placed.hear(&view);
+            placed.arrived(&view);
+            self.dirty.insert(placed.key.uid.clone());
+        }
+        self.find_ghosts(&view);
     }
 
     /// Pods of ours that the device holds and we do not know: found again after
@@ -421,7 +499,11 @@ impl World {
     }
 
     fn regroup(&mut self) -> (bool, Vec<String>) {
-        let grouping = group(&self.rules, self.devices.values(), &self.reachable);
+        let mut grouping = group(&self.rules, self.devices.values(), &self.reachable);
+        for (name, node) in &mut grouping.nodes {
+            let storm = self.storms.get(name.as_str());
+            node.conditions.push(fleet::rescheduling(name, storm));
+        }
         let before = std::mem::replace(&mut self.grouping, grouping);
         self.note_left();
         let problems = self.grouping.problems.iter();

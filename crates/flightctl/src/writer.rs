@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 use vk_provider::BackendError;
 
+use crate::away::tomb::Tomb;
 use crate::client::{Client, ClientError};
 use crate::device::DeviceView;
 use crate::items::{Item, environment_item, volumes_item};
@@ -61,6 +62,10 @@ pub enum Change {
     Remove(String),
     /// Take ours of this name out and leave its files to its containers.
     End(String),
+    /// The same on a device that is away, with a label that remembers it.
+    Bury(Tomb),
+    /// Take that label away: the device has confirmed the end.
+    Unbury(Tomb),
     /// Take the files out of an application of ours that is not there any more.
     Clear(String),
 }
@@ -73,6 +78,7 @@ impl Change {
             Self::Refresh { app, .. } | Self::Remove(app) | Self::End(app) | Self::Clear(app) => {
                 app
             }
+            Self::Bury(tomb) | Self::Unbury(tomb) => &tomb.app,
         }
     }
 
@@ -86,7 +92,7 @@ impl Change {
             ],
             Self::Refresh { volumes: item, .. } => vec![(volumes, Some(item))],
             Self::Remove(_) | Self::Clear(_) => vec![(volumes, None), (environment, None)],
-            Self::End(_) | Self::Restore(_) => Vec::new(),
+            Self::End(_) | Self::Restore(_) | Self::Bury(_) | Self::Unbury(_) => Vec::new(),
         }
     }
 }
@@ -279,7 +285,8 @@ impl Writers {
             match self.client.patch_device(device, &patch).await {
                 Ok(json) => {
                     let view = DeviceView::of(&json).ok_or_else(|| no_device(device))?;
-                    let after = view.rendered;
+                    // Labels are no part of any version.
+                    let after = if plan.versioned { view.rendered } else { 0 };
                     let written = Written {
                         device: Arc::new(view),
                         asked,
@@ -366,9 +373,12 @@ fn refusal(device: &str, error: &ClientError, change: &Change) -> BackendError {
                 message: error.to_string(),
                 retry: None,
             },
-            Change::Restore(_) | Change::Remove(_) | Change::End(_) | Change::Clear(_) => {
-                unavailable(device, &error.to_string(), None)
-            }
+            Change::Restore(_)
+            | Change::Remove(_)
+            | Change::End(_)
+            | Change::Bury(_)
+            | Change::Unbury(_)
+            | Change::Clear(_) => unavailable(device, &error.to_string(), None),
         },
         ClientError::TestFailed { .. } => {
             unavailable(device, "other writers change it all the time", None)

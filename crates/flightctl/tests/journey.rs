@@ -471,6 +471,7 @@ async fn a_device_of_two_fleets_is_used_by_neither() {
             name: name.into(),
             selector: vk_flightctl::select::parse("site=paris").unwrap(),
             sizes: sizes.clone(),
+            absence: Default::default(),
             taints: None,
             policy: Default::default(),
         })

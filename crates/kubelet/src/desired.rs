@@ -59,6 +59,8 @@ pub struct Desired {
     pub heeded: Option<NonZeroU64>,
     /// `status.reason` of a pod that is Failed.
     pub failed_as: Option<Arc<str>>,
+    /// That is a reason by which its controller is to replace it.
+    pub replaced: bool,
     /// The journal.
     pub journal: Option<Arc<str>>,
 }
@@ -98,6 +100,7 @@ impl Desired {
             downward: inputs::downward(pod),
             heeded: None,
             failed_as: failed_as(pod),
+            replaced: false,
             journal: meta
                 .annotations
                 .as_ref()

@@ -196,6 +196,9 @@ pub struct Heeds {
     pub labels: &'static [&'static str],
     /// Annotations.
     pub annotations: &'static [&'static str],
+    /// Every `reason` of a [`crate::Verdict::Fail`] with `replace`. A pod that is
+    /// Failed with it is deleted, also by a process that did not see it fail.
+    pub replaced: &'static [&'static str],
 }
 
 impl Heeds {
@@ -203,6 +206,7 @@ impl Heeds {
     pub const NOTHING: Self = Self {
         labels: &[],
         annotations: &[],
+        replaced: &[],
     };
 }
 

@@ -189,8 +189,8 @@ pub enum Verdict {
         /// deleted with grace 0, without waiting for the end to be observed, as
         /// Kubernetes' pod garbage collector does it. So only where the workload
         /// cannot be reached and may run no more, or beside its replacement.
-        /// The backend says it again while it shows the pod: after a restart of the
-        /// process that is what the framework goes on by.
+        /// After a restart of the process the framework goes on by the reason
+        /// ([`crate::Heeds::replaced`]).
         replace: bool,
     },
     /// The pod has to leave, as by a kubelet's eviction: its containers get

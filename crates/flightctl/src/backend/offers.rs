@@ -18,7 +18,6 @@ impl FlightControl {
                 self.world.clone(),
                 self.writers.clone(),
                 self.follower.clone(),
-                self.clock.clone(),
             )
         });
         self

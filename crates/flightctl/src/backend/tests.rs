@@ -133,24 +133,32 @@ async fn a_pod_that_its_device_holds_as_wanted_is_not_written_again() {
     assert_eq!(again, Ok(()));
 }
 
-#[tokio::test]
+/// Time enough for a device that is not heard of to be taken for away.
+async fn goes_away(backend: &FlightControl) {
+    tokio::time::advance(crate::away::silence::WINDOW).await;
+    backend.world().note_absences(Timestamp::UNIX_EPOCH);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_has_not_ended_by_what_a_disconnected_device_said_last() {
     for (summary, ended) in [("Online", true), ("Unknown", false)] {
         let backend = unheard();
         verified(&backend, running("Completed", summary));
+        goes_away(&backend).await;
         let uid = completing().key.uid;
         let facts = FlightControl::facts(&mut backend.world(), &uid, Timestamp::UNIX_EPOCH);
         assert_eq!(facts.unwrap().ended, ended, "{summary}");
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_pod_on_a_device_that_was_never_heard_of_does_not_call_it_disconnected() {
     for (unseen, said) in [(true, "DeviceNotYetSeen"), (false, "DeviceDisconnected")] {
         let backend = unheard();
         let mut view = running("Running", "Unknown");
         (view.unseen, view.reported) = (unseen, 0);
         verified(&backend, view);
+        goes_away(&backend).await;
         let uid = completing().key.uid;
         let facts = FlightControl::facts(&mut backend.world(), &uid, Timestamp::UNIX_EPOCH);
         let reach = facts.unwrap().reach;

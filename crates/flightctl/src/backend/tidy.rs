@@ -82,7 +82,10 @@ impl FlightControl {
 
     async fn take_out(&self, device: String, app: String) {
         // One that came back while its pod leaves ends as pods do.
-        let leaves = self.world().leaving(&device, &app).is_some();
+        let leaves = {
+            let world = self.world();
+            world.leaving(&device, &app).is_some() || world.is_ghost(&device, &app)
+        };
         let change = if leaves {
             Change::End(app.clone())
         } else {

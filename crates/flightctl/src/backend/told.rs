@@ -1,9 +1,11 @@
 //! What the framework is told of a pod, and its story for people.
 
 use jiff::Timestamp;
-use vk_provider::{Change, PodFacts, Reach, Uid, Verdict};
+use k8s_openapi::api::core::v1::Container;
+use vk_provider::{Change, ContainerFact, ContainerState, PodFacts, Reach, Uid, Verdict};
 
-use super::FlightControl;
+use super::{FlightControl, TIMEOUT};
+use crate::away::outcome::{COPY_ANNOTATION, Outcome};
 use crate::device::DeviceView;
 use crate::fleet::OnLeave;
 use crate::place::{ALIAS_LABEL, DEVICE_KEY};
@@ -21,7 +23,7 @@ impl FlightControl {
         match &placed.stage {
             // Nothing is at the remote yet.
             Stage::Reserved => return None,
-            Stage::Gone => facts.ended = true,
+            Stage::Gone => facts.ended = world.may_still_run(uid).is_none(),
             Stage::DeviceDeleted => {
                 facts.ended = true;
                 let what = match world.device(&placed.device) {
@@ -35,6 +37,7 @@ impl FlightControl {
                     replace: false,
                 });
             }
+            Stage::Displaced => displaced(&mut facts, placed),
             Stage::Written { .. } | Stage::Withdrawn { .. } | Stage::Removed { .. } => {}
         }
         if matches!(
@@ -48,11 +51,18 @@ impl FlightControl {
                 message: left.message,
             });
         }
-        if let Some(device) = world.device(&placed.device) {
-            let since = now.checked_sub(world.away_for(&placed.device));
+        if let Some(device) = world.device(&placed.device)
+            && placed.stage != Stage::Displaced
+        {
+            let since = now.checked_sub(world.known_for(&placed.device));
             let refusal = world.refusal(&placed.device);
             describe(&mut facts, placed, device, (since.unwrap_or(now), refusal));
         }
+        if let Some(outcome) = placed.lost {
+            facts.verdict = Some(lost(outcome, &placed.device));
+        }
+        let copy = world.may_still_run(uid).map(|device| device.name.clone());
+        facts.annotations.insert(COPY_ANNOTATION.into(), copy);
         if facts.applied.is_some() && facts.reach == Reach::Reachable {
             let ended = facts.ended;
             world.with_told(uid, |placed| placed.heard.ended = ended);
@@ -111,8 +121,35 @@ impl FlightControl {
     }
 }
 
-/// Fills facts with what the device says; `since` is when it was found to be
-/// disconnected, if it is, and `refusal` what it refuses that is none of ours.
+/// It is to run elsewhere.
+fn displaced(facts: &mut PodFacts, placed: &Placed) {
+    let Some(request) = &placed.request else {
+        return;
+    };
+    let fact = |container: &Container| {
+        let state = ContainerState::Waiting {
+            reason: String::new(),
+            message: String::new(),
+        };
+        ContainerFact::new(&container.name, state)
+    };
+    let spec = request.spec();
+    facts.containers = spec.containers.iter().map(fact).collect();
+    facts.init = spec.init_containers.iter().flatten().map(fact).collect();
+}
+
+fn lost(outcome: Outcome, device: &str) -> Verdict {
+    let replace = outcome == Outcome::Replace;
+    Verdict::Fail {
+        reason: if replace { TIMEOUT } else { "DeviceLost" }.into(),
+        message: format!("Device {device} did not come back in time"),
+        disruption: Some(TIMEOUT.into()),
+        replace,
+    }
+}
+
+/// Fills facts with what the device says; `since` is when it was found, and `refusal`
+/// what it refuses that is none of ours.
 fn describe(
     facts: &mut PodFacts,
     placed: &Placed,

@@ -84,6 +84,12 @@ impl Budget {
         }
     }
 
+    /// How many requests it has for so long.
+    pub fn requests_in(&self, span: Duration) -> usize {
+        let steps = span.as_nanos() / self.step.as_nanos().max(1);
+        usize::try_from(steps).unwrap_or(usize::MAX)
+    }
+
     /// Nobody asks for so long.
     pub fn pause(&self, wait: Duration) {
         let mut state = self.state();

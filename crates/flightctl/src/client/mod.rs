@@ -20,6 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Uri, header};
 use http_body_util::{Full, LengthLimitError};
+use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -54,6 +55,25 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
+
+/// When a device was last seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastSeen {
+    /// In Flight Control's own words.
+    pub text: String,
+    /// Its own present.
+    now: Timestamp,
+}
+
+impl LastSeen {
+    /// When that was, and how long before the service's present.
+    pub fn at(&self) -> Option<(Timestamp, Duration)> {
+        let at: Timestamp = self.text.parse().ok()?;
+        // Its present has no fractions.
+        let age = Duration::try_from(self.now.duration_since(at)).unwrap_or_default();
+        Some((at, age))
+    }
+}
 
 type Observer = Arc<dyn Fn(&Call) + Send + Sync>;
 
@@ -239,17 +259,25 @@ impl Client {
         .await
     }
 
-    /// When the device was last heard of, in Flight Control's own words; `None`
-    /// for one that never was.
+    /// How many requests the budget has for so long.
+    pub(crate) fn requests_in(&self, span: Duration) -> usize {
+        self.budget.requests_in(span)
+    }
+
+    /// When the device was last heard of; `None` for one that never was.
     ///
     /// # Errors
     /// `NotFound` when it does not exist.
-    pub async fn last_seen(&self, name: &str) -> Result<Option<String>, ClientError> {
+    pub async fn last_seen(&self, name: &str) -> Result<Option<LastSeen>, ClientError> {
         let path = format!("/devices/{}/lastseen", encode(name));
-        let json = self
-            .call("last_seen", Method::GET, &path, None, name)
+        let (json, date) = self
+            .dated("last_seen", Method::GET, &path, None, name)
             .await?;
-        Ok(json["lastSeen"].as_str().map(str::to_owned))
+        let text = json["lastSeen"].as_str();
+        Ok(text.map(|text| LastSeen {
+            text: text.to_owned(),
+            now: date.unwrap_or_else(Timestamp::now),
+        }))
     }
 
     /// A JSON Patch; answers the device as it then is.
@@ -276,6 +304,19 @@ impl Client {
         body: Option<&Value>,
         object: &str,
     ) -> Result<Value, ClientError> {
+        let answer = self.dated(operation, method, path, body, object).await;
+        answer.map(|(json, _)| json)
+    }
+
+    /// An answer, and the service's own time.
+    async fn dated(
+        &self,
+        operation: &'static str,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        object: &str,
+    ) -> Result<(Value, Option<Timestamp>), ClientError> {
         let write = method != Method::GET;
         // Before the deadline of the request: at most `DEADLINE` where the service
         // has asked for a pause, and else the turns of the few that ask at once
@@ -286,12 +327,13 @@ impl Client {
         let request = self.request(method, path, body).await?;
         let answer = self.send(operation, request, object, DEADLINE).await?;
         if answer.status == http::StatusCode::NO_CONTENT {
-            return Ok(Value::Null);
+            return Ok((Value::Null, answer.date));
         }
-        serde_json::from_slice(&answer.body).map_err(|e| ClientError::Decode {
+        let json = serde_json::from_slice(&answer.body).map_err(|e| ClientError::Decode {
             object: object.into(),
             why: e.to_string(),
-        })
+        })?;
+        Ok((json, answer.date))
     }
 
     /// Sends one request; an answer that is a refusal becomes an error.

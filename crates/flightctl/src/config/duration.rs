@@ -7,7 +7,7 @@ const LONGEST: f64 = 1e8;
 
 /// Reads a duration; `None` for everything else, negative ones included.
 /// (`kube`'s own reader panics on numbers that are too large.)
-pub(super) fn parse(text: &str) -> Option<Duration> {
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }

@@ -38,6 +38,8 @@ pub struct File {
     pub(super) capacity: Amounts,
     #[serde(default)]
     pub(super) reserve: Amounts,
+    pub(super) disconnect_after: Option<At<String>>,
+    pub(super) reconnect_timeout: Option<At<String>>,
     pub(super) nodes: Option<At<String>>,
     pub(super) placement: Option<At<String>>,
     pub(super) on_leave: Option<At<String>>,
@@ -134,6 +136,8 @@ pub(super) struct Fleet {
     pub(super) reserve: Amounts,
     #[serde(default)]
     pub(super) console: Console,
+    pub(super) disconnect_after: Option<At<String>>,
+    pub(super) reconnect_timeout: Option<At<String>>,
 }
 
 /// What becomes of a pod that no device has room for.
@@ -180,6 +184,8 @@ impl Default for File {
             taints: None,
             capacity: Amounts::new(),
             reserve: Amounts::new(),
+            disconnect_after: None,
+            reconnect_timeout: None,
             nodes: None,
             placement: None,
             on_leave: None,

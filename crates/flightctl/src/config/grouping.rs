@@ -3,10 +3,11 @@
 use k8s_openapi::api::core::v1::Taint;
 use vk_provider::quantity::{Amount, Resources};
 
+use super::absence;
 use super::file::{Amounts, At, File, Fleet, nearest};
 use super::policy::Keys;
 use super::{ConfigError, value};
-use crate::fleet::{self, FleetRule, Policy, Rules, Sizes};
+use crate::fleet::{self, AbsenceRule, FleetRule, Policy, Rules, Sizes};
 use crate::select;
 
 /// The node of devices that belong to no fleet.
@@ -37,6 +38,7 @@ pub fn default_rules() -> Rules {
                 .with("cpu", Amount::milli(250))
                 .with("memory", Amount::units(512 << 20)),
         },
+        absence: AbsenceRule::default(),
         taints: vec![Taint {
             key: TAINT.0.into(),
             value: Some(TAINT.1.into()),
@@ -57,6 +59,12 @@ pub(super) fn rules(file: &File, node_name: Option<(&str, &str)>) -> Result<Rule
         &file.capacity,
         &file.reserve,
         &rules.defaults,
+    )?;
+    rules.absence = absence::rule(
+        &file.path,
+        "",
+        (&file.disconnect_after, &file.reconnect_timeout),
+        rules.absence,
     )?;
     if let Some(list) = &file.taints {
         rules.taints = taints(&file.path, "taints", list)?;
@@ -150,6 +158,12 @@ fn fleet_rule(
             &one.capacity,
             &one.reserve,
             &rules.defaults,
+        )?,
+        absence: absence::rule(
+            &file.path,
+            &format!("fleets[{index}]."),
+            (&one.disconnect_after, &one.reconnect_timeout),
+            rules.absence,
         )?,
         taints: one
             .taints

@@ -1,11 +1,12 @@
 //! Configuration: flags, environment, file, defaults, in that order, made into
 //! one validated value before anything starts.
 
+mod absence;
 pub mod cli;
 pub mod client_yaml;
 mod connection;
 mod credentials;
-mod duration;
+pub(crate) mod duration;
 mod file;
 mod grouping;
 mod kubelet_api;

@@ -38,7 +38,7 @@ mod turn;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vk_provider::{BackendError, Clock, PodKey};
+use vk_provider::{BackendError, PodKey};
 
 use crate::client::Client;
 use crate::follow::Follower;
@@ -76,7 +76,6 @@ pub(crate) struct Console {
     world: Arc<Mutex<World>>,
     writers: Writers,
     follower: Follower,
-    clock: Clock,
     turns: Turns,
 }
 
@@ -95,7 +94,6 @@ impl Console {
         world: Arc<Mutex<World>>,
         writers: Writers,
         follower: Follower,
-        clock: Clock,
     ) -> Self {
         Self {
             consoles: Arc::new(consoles),
@@ -103,7 +101,6 @@ impl Console {
             world,
             writers,
             follower,
-            clock,
             turns: Turns::default(),
         }
     }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyper_util::rt::TokioIo;
-use jiff::Timestamp;
 use kubelet_streams::io::{Handle, Reader, Writer, connect};
 use kubelet_streams::spdy::frame::StreamId;
 use kubelet_streams::websocket::{Channels, Direction, Encoding, Role};
@@ -137,11 +136,9 @@ impl Console {
         }
         let seen = self.client.last_seen(device).await;
         let seen = seen.map_err(|error| unavailable(device, error))?;
-        let seen: Option<Timestamp> = seen.and_then(|text| text.parse().ok());
-        let ago = seen.and_then(|at| Duration::try_from(self.clock.now().duration_since(at)).ok());
-        match (seen, ago) {
-            (None, _) => Err(unavailable(device, "it was never heard of")),
-            (Some(_), Some(ago)) if ago > SEEN_WITHIN => Err(unavailable(
+        match seen.and_then(|seen| seen.at()) {
+            None => Err(unavailable(device, "it was never heard of")),
+            Some((_, ago)) if ago > SEEN_WITHIN => Err(unavailable(
                 device,
                 format!("it was last heard of {} s ago", ago.as_secs()),
             )),

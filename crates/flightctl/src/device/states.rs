@@ -123,7 +123,7 @@ impl DeviceView {
             format!("owned by {owner}: Flight Control refuses pods on it; take it out of the Fleet's selector")
         });
         let away = match self.summary.as_str() {
-            "Unknown" if self.disconnected() => Some("offline"),
+            _ if self.offline() => Some("offline"),
             "Unknown" if self.not_yet_seen() => Some("not seen yet by Flight Control"),
             "PoweredOff" => Some("powered off"),
             "Rebooting" => Some("rebooting"),
@@ -209,6 +209,10 @@ impl DeviceView {
     pub fn closed(&self) -> Option<String> {
         self.out_of_service()
             .or_else(|| self.alerts().filter(|_| self.takes_no_update()))
+            .or_else(|| {
+                let often = "it came and went too often lately";
+                self.flapping.then(|| often.into())
+            })
     }
 
     /// Why a pod would wait there, if so.

@@ -56,6 +56,7 @@ pub(super) fn why(no: &NoPlace) -> &str {
         NoPlace::BadSelector(message)
         | NoPlace::NoMatch(message)
         | NoPlace::NotNow(message)
+        | NoPlace::Earlier(message)
         | NoPlace::Overdue(message)
         | NoPlace::TooBig { message, .. }
         | NoPlace::Unsupported { message, .. } => message,

@@ -72,7 +72,7 @@ pub(crate) fn left(devices: &BTreeSet<String>) -> ConditionFact {
 /// Of a node that is one device: whether Flight Control hears of it, and what its
 /// agent says of its memory and disk, in the kubelet's own conditions.
 pub(super) fn of_one(device: &DeviceView) -> Vec<ConditionFact> {
-    let connected = !device.disconnected();
+    let connected = !device.offline();
     let mut all = vec![ConditionFact {
         kind: "DeviceConnected".into(),
         status: Some(connected),
@@ -85,7 +85,8 @@ pub(super) fn of_one(device: &DeviceView) -> Vec<ConditionFact> {
         message: if connected {
             "Flight Control hears of the device".into()
         } else {
-            "Flight Control has not heard of the device for five minutes; states of its pods are the last known ones".into()
+            "Flight Control does not hear of the device; states of its pods are the last known ones"
+                .into()
         },
     }];
     for (kind, critical, what) in [

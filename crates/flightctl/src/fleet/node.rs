@@ -9,6 +9,7 @@ use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{NodeFacts, NodeInfo};
 
 use super::{FLEET_LABEL, Sizes, conditions};
+use crate::away::storm::{RESUME_ANNOTATION, Storm};
 use crate::device::DeviceView;
 use crate::place::{ALIAS_LABEL, DEVICE_KEY};
 use crate::select::{is_label_key, is_label_value};
@@ -149,6 +150,27 @@ fn capacity_assumed(devices: &BTreeSet<String>) -> ConditionFact {
             )
         } else {
             "every device reports its size".into()
+        },
+    }
+}
+
+/// Whether pods of devices that do not come back go elsewhere.
+pub(crate) fn rescheduling(node: &str, storm: Option<&Storm>) -> ConditionFact {
+    ConditionFact {
+        kind: "ReschedulingPaused".into(),
+        status: Some(storm.is_some()),
+        reason: if storm.is_some() {
+            "DevicesVanishedTogether"
+        } else {
+            "NoStorm"
+        }
+        .into(),
+        message: match storm {
+            None => "pods of devices that do not come back in time go elsewhere".into(),
+            Some(storm) => format!(
+                "{} of {} devices vanished together, so that it is their uplink that is taken for lost; their pods stay where they are. If they are lost: kubectl annotate node {node} --overwrite {RESUME_ANNOTATION}={}",
+                storm.vanished, storm.devices, storm.until
+            ),
         },
     }
 }

@@ -16,6 +16,7 @@ pub(crate) fn rules() -> Rules {
             assumed: cpu_memory(4000, 8192).with("pods", Amount::units(110)),
             reserve: cpu_memory(250, 512),
         },
+        absence: AbsenceRule::default(),
         taints: Vec::new(),
         policy: Policy::default(),
     }
@@ -26,6 +27,7 @@ fn rule(name: &str, selector: &str) -> FleetRule {
         name: name.into(),
         selector: crate::select::parse(selector).unwrap(),
         sizes: rules().defaults,
+        absence: AbsenceRule::default(),
         taints: None,
         policy: Policy::default(),
     }

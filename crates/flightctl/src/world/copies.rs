@@ -42,6 +42,12 @@ impl World {
             .map(|p| p.key.uid.clone())
     }
 
+    /// Whether the application of a device that was away is not wanted there any more.
+    pub(crate) fn is_ghost(&self, device: &str, app: &str) -> bool {
+        self.ghosts
+            .contains_key(&(device.to_owned(), app.to_owned()))
+    }
+
     /// Which copy of a pod that was found again stays: the one on the device
     /// that the pod's own label names, where there is one.
     pub fn settle_copies(&mut self, uid: &Uid, label: Option<&str>) {
@@ -73,7 +79,7 @@ impl World {
             return;
         };
         let runs = |device: &DeviceView| {
-            device.app_status.contains_key(app) && !device.disconnected() && device.owner.is_none()
+            device.app_status.contains_key(app) && !device.offline() && device.owner.is_none()
         };
         let better = placed.request.is_none()
             && runs(view)

@@ -40,7 +40,7 @@ impl World {
                 .devices
                 .get(&placed.device)
                 .is_some_and(|device| device.has_items_left_of(&placed.app)),
-            Stage::Gone | Stage::DeviceDeleted => false,
+            Stage::Gone | Stage::DeviceDeleted | Stage::Displaced => false,
         };
         left.then(|| (placed.device.clone(), placed.app.clone()))
     }
@@ -52,7 +52,7 @@ impl World {
             pods.any(|p| p.device == view.name && p.app == app)
         };
         // What a device that is behind or away still runs may need them.
-        let current = view.reported >= view.rendered && !view.disconnected() && view.usable();
+        let current = view.reported >= view.rendered && !view.offline() && view.usable();
         let items = view.items.iter().flatten().filter(|_| current);
         let found: Vec<_> = items
             .filter_map(|item| item.of.clone())

@@ -59,9 +59,8 @@ impl World {
     }
 
     fn judge_device(&mut self, device: &str, uids: &[Uid]) -> Vec<GivesWay> {
-        let out_of_reach = |view: &DeviceView| {
-            view.disconnected() || view.decommissioned() || view.owner.is_some()
-        };
+        let out_of_reach =
+            |view: &DeviceView| view.offline() || view.decommissioned() || view.owner.is_some();
         if self.devices.get(device).is_none_or(out_of_reach) {
             return Vec::new();
         }

@@ -10,6 +10,8 @@ use vk_provider::quantity::{Amount, Resources, pod_requests};
 use vk_provider::{PodEvents, PodKey, PodRequest, Uid};
 
 use super::World;
+use crate::away::outcome::{LOST_ANNOTATION, confirmed_lost, is_at_most_once};
+use crate::away::tomb::Tomb;
 use crate::device::DeviceView;
 use crate::fleet::Policy;
 use crate::hold::Hold;
@@ -47,6 +49,18 @@ impl World {
             self.waiting.remove(&pod.key.uid);
             return Ok(device);
         }
+        if let Some(device) = self.unconfirmed(pod) {
+            let why = format!(
+                "device {} may still run it: nothing is started elsewhere before it has confirmed the end, or a human has called it lost: kubectl annotate pod -n {} {} --overwrite {LOST_ANNOTATION}={}",
+                device.shown(),
+                pod.key.namespace,
+                pod.key.name,
+                device.name,
+            );
+            self.waits(pod);
+            return Err(NoPlace::Earlier(why));
+        }
+        let earlier = self.may_still_run(&pod.key.uid).map(DeviceView::shown);
         let policy = self.policy(&pod.node);
         let chosen = place(
             pod,
@@ -61,23 +75,35 @@ impl World {
                 return other;
             }
         };
-        let now = Instant::now();
-        let waiting = self.waiting.entry(pod.key.uid.clone());
-        let waiting = waiting.or_insert_with(|| Waiting {
-            key: pod.key.clone(),
-            node: pod.node.clone(),
-            since: now,
-            until: policy.reject_after.map(|after| now + after),
-            marked: false,
-        });
-        let overdue = waiting.until.is_some_and(|until| until <= now);
+        let waiting = self.waits(pod);
+        let overdue = waiting.until.is_some_and(|until| until <= Instant::now());
         match why {
             NoPlace::NotNow(message) if overdue => Err(NoPlace::Overdue(format!(
                 "{message}; that for {} s (unplaceable.rejectAfter)",
                 waiting.since.elapsed().as_secs()
             ))),
+            NoPlace::NotNow(message) => match earlier {
+                None => Err(NoPlace::NotNow(message)),
+                Some(device) => Err(NoPlace::Earlier(format!(
+                    "device {device} did not come back in time: {message}"
+                ))),
+            },
             why => Err(why),
         }
+    }
+
+    /// Notes that a pod waits for room.
+    fn waits(&mut self, pod: &PodRequest) -> &Waiting {
+        let now = Instant::now();
+        let after = self.policy(&pod.node).reject_after;
+        let waiting = self.waiting.entry(pod.key.uid.clone());
+        waiting.or_insert_with(|| Waiting {
+            key: pod.key.clone(),
+            node: pod.node.clone(),
+            since: now,
+            until: after.map(|after| now + after),
+            marked: false,
+        })
     }
 
     /// What stands against each device of a pod's node, and what comes of it.
@@ -217,6 +243,31 @@ impl World {
         (**node == *pod.node && device.usable()).then(|| device.name.clone())
     }
 
+    /// A device that may still run the pod, where that keeps it from others, unless a
+    /// human has called it lost.
+    fn unconfirmed(&self, pod: &PodRequest) -> Option<&DeviceView> {
+        let device = match self.may_still_run(&pod.key.uid) {
+            Some(given_up) if is_at_most_once(&pod.pod) => given_up,
+            Some(_) => return None,
+            None => self.last_shown_on(pod)?,
+        };
+        let lost = confirmed_lost(&pod.pod).is_some_and(|name| device.is_called(name));
+        (!lost).then_some(device)
+    }
+
+    /// The device that an earlier process had a pod on, which is in no spec any more
+    /// and was not given up: what it shows, or may show when it is back, is the pod.
+    fn last_shown_on(&self, pod: &PodRequest) -> Option<&DeviceView> {
+        if self.pods.contains_key(&pod.key.uid) {
+            return None;
+        }
+        let label = pod.pod.metadata.labels.as_ref()?.get(DEVICE_KEY)?;
+        let device = self.devices.get(label).filter(|d| !d.decommissioned())?;
+        let app = app_name(&pod.key.uid);
+        let shows = device.offline() || device.app_status.contains_key(&app);
+        (shows && !device.has_application(&app)).then_some(device)
+    }
+
     /// What is known of a device as a place for pods.
     pub(crate) fn placement(&self, device: &str) -> Placement {
         let address = self.device(device).and_then(|d| d.address);
@@ -249,7 +300,15 @@ impl World {
             })
             .map(|device| {
                 let pods = on.get(device.name.as_str()).map_or(&[][..], Vec::as_slice);
-                self.candidate(device, pods, &own, owner.as_deref())
+                let mut candidate = self.candidate(device, pods, &own, owner.as_deref());
+                let (namespace, name) = (&pod.key.namespace, &pod.key.name);
+                let ghost = self.is_ghost(&device.name, &app_name(&pod.key.uid))
+                    || Tomb::forbids(&self.cluster, &device.labels, namespace, name);
+                if ghost {
+                    let why = || "an earlier copy may still run there".into();
+                    candidate.closed.get_or_insert_with(why);
+                }
+                candidate
             })
             .collect()
     }

@@ -21,12 +21,31 @@ pub(crate) struct FleetSummary {
     pub(crate) capacity: Resources,
     /// What those that take pods can hold.
     pub(crate) allocatable: Resources,
+    /// Devices that are away.
+    pub(crate) away: usize,
+    /// Devices that came and went too often.
+    pub(crate) flapping: usize,
+    /// Nothing is rescheduled: too many devices vanished together.
+    pub(crate) paused: bool,
+    /// What happened since the start.
+    pub(crate) tally: Tally,
     /// Pods that have a place on them.
     pub(crate) pods: usize,
     /// Pods that wait for room on them.
     pub(crate) waiting: usize,
     /// How often a pod was given a place on them.
     pub(crate) placements: u64,
+}
+
+/// What happened to a fleet's devices and their pods since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Devices that went away.
+    pub(crate) left: u64,
+    /// Devices that came back.
+    pub(crate) returned: u64,
+    /// Pods whose device did not come back in time.
+    pub(crate) rescheduled: u64,
 }
 
 /// All fleets by name; devices without one are those of `""`.
@@ -60,6 +79,7 @@ impl World {
             *fleet.states.entry("DevicesLeft").or_default() += left.unwrap_or_default();
             fleet.capacity.add(&node.capacity);
             fleet.allocatable.add(&node.allocatable);
+            fleet.paused |= self.storms.contains_key(name.as_str());
         }
         for (name, device) in &self.devices {
             let fleet = summary.entry(self.fleet_of(name).into()).or_default();
@@ -72,6 +92,11 @@ impl World {
                 *fleet.states.entry(state.names().condition).or_default() += 1;
             }
             fleet.usable += usize::from(device.closed().is_none());
+            fleet.away += usize::from(device.away.is_some());
+            fleet.flapping += usize::from(device.flapping);
+        }
+        for (fleet, tally) in &self.tallies {
+            summary.entry(fleet.clone()).or_default().tally = *tally;
         }
         for placed in self.pods.values().filter(|p| p.holds_room()) {
             let fleet = summary.entry(self.fleet_of(&placed.device).into());

@@ -1,4 +1,6 @@
 use super::*;
+use std::time::Duration;
+
 use serde_json::json;
 use vk_provider::PodEvents;
 
@@ -135,26 +137,6 @@ async fn a_pod_that_is_gone_gives_its_room_back_and_one_that_leaves_does_not() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_device_is_away_since_it_was_first_seen_to_be() {
-    let mut world = world();
-    let mut view = device("a", &[]);
-    for (version, summary, away) in [
-        (1, "Online", 0),
-        (2, "Unknown", 0),
-        (3, "Unknown", 10),
-        (4, "Unknown", 20),
-        (5, "Online", 0),
-        (6, "Unknown", 0),
-    ] {
-        view.version = version;
-        view.summary = summary.into();
-        world.read(vec![view.clone()], Instant::now(), true);
-        assert_eq!(world.away_for("a"), Duration::from_secs(away), "{version}");
-        tokio::time::advance(Duration::from_secs(10)).await;
-    }
-}
-
 #[tokio::test]
 async fn pods_that_wait_are_looked_at_when_a_device_opens() {
     let mut world = world();
@@ -193,6 +175,7 @@ async fn a_problem_of_grouping_is_told_when_it_is_new() {
         name: name.into(),
         selector: crate::select::parse("site=paris").unwrap(),
         sizes: rules.defaults.clone(),
+        absence: rules.absence,
         taints: None,
         policy: Default::default(),
     };

@@ -74,7 +74,7 @@ impl World {
             Stage::Withdrawn { .. } => !tries(placed),
             Stage::Removed { version, .. } => version.is_some(),
             // It may wait for what it refers to, for ever.
-            Stage::Reserved | Stage::Gone | Stage::DeviceDeleted => true,
+            Stage::Reserved | Stage::Gone | Stage::DeviceDeleted | Stage::Displaced => true,
         };
         !is_invalid(view)
             && view.usable()
@@ -137,7 +137,7 @@ impl World {
         self.with_pod(uid, |placed| {
             placed.hold = Some(hold);
             placed.stage = Stage::Withdrawn {
-                version: Some(0),
+                version: None,
                 after: 0,
             };
         });

@@ -1,5 +1,7 @@
 //! What is written to a device for some changes of it: pure.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::Change;
@@ -14,6 +16,8 @@ pub(super) struct Plan {
     /// A JSON Patch for the device as it was read, and for no other; none if it is
     /// as it shall be.
     pub(super) patch: Option<Private>,
+    /// Whether it makes another version for the device.
+    pub(super) versioned: bool,
     /// For each change, why it is left out, if it is.
     pub(super) left: Vec<Option<String>>,
 }
@@ -25,12 +29,14 @@ pub(super) fn plan(view: &DeviceView, changes: &[&Change], cluster: &str) -> Pla
     let mut spec = Spec {
         apps: view.applications.clone(),
         items: view.items.clone(),
+        labels: view.labels.clone(),
         generation: view.generation,
         operations: Vec::new(),
     };
     let left = changes.iter().map(|c| spec.apply(c, cluster)).collect();
     let Spec {
         apps,
+        labels,
         mut operations,
         ..
     } = spec;
@@ -40,18 +46,43 @@ pub(super) fn plan(view: &DeviceView, changes: &[&Change], cluster: &str) -> Pla
             json!({"op": "add", "path": "/spec/applications", "value": apps}),
         );
     }
+    let versioned = !operations.is_empty();
+    operations.extend(relabel(&view.labels, &labels));
     let patch = (!operations.is_empty()).then(|| {
         let read = json!({"op": "test", "path": "/metadata/generation", "value": view.generation});
         operations.insert(0, read);
         Value::Array(operations).into()
     });
-    Plan { patch, left }
+    Plan {
+        patch,
+        versioned,
+        left,
+    }
+}
+
+/// The operations on labels: single ones, so that others may write theirs meanwhile.
+fn relabel(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<Value> {
+    let path = |key: &str| {
+        let key = key.replace('~', "~0").replace('/', "~1");
+        format!("/metadata/labels/{key}")
+    };
+    if before.is_empty() && !after.is_empty() {
+        return vec![json!({"op": "add", "path": "/metadata/labels", "value": after})];
+    }
+    let gone = before.keys().filter(|key| !after.contains_key(*key));
+    let gone = gone.map(|key| json!({"op": "remove", "path": path(key)}));
+    let new = after
+        .iter()
+        .filter(|(key, value)| before.get(*key) != Some(*value));
+    let new = new.map(|(key, value)| json!({"op": "add", "path": path(key), "value": value}));
+    gone.chain(new).collect()
 }
 
 /// A device's spec as it becomes.
 struct Spec {
     apps: Vec<Value>,
     items: Option<Vec<Seen>>,
+    labels: BTreeMap<String, String>,
     /// What it is written over.
     generation: i64,
     operations: Vec<Value>,
@@ -85,9 +116,10 @@ impl Spec {
             // files with it.
             (Change::Refresh { .. } | Change::Restore(_), None) => return None,
             (Change::Refresh { .. }, Some(_)) => {}
-            (Change::Remove(_) | Change::End(_), Some(_)) => {
+            (Change::Remove(_) | Change::End(_) | Change::Bury(_), Some(_)) => {
                 self.apps.retain(|app| !Marker::ours(app, name, cluster));
             }
+            (Change::Unbury(_), Some(_)) => {}
             // It was put back, and has its files.
             (Change::Clear(_), Some(_)) => return None,
             // Another cluster's application of this name has items of these names.
@@ -96,7 +128,24 @@ impl Spec {
             {
                 return None;
             }
-            (Change::Remove(_) | Change::End(_) | Change::Clear(_), None) => {}
+            (
+                Change::Remove(_)
+                | Change::End(_)
+                | Change::Clear(_)
+                | Change::Bury(_)
+                | Change::Unbury(_),
+                None,
+            ) => {}
+        }
+        match change {
+            Change::Bury(tomb) => {
+                self.labels
+                    .insert(tomb.label.clone(), tomb.value().to_owned());
+            }
+            Change::Unbury(tomb) => {
+                self.labels.remove(&tomb.label);
+            }
+            _ => {}
         }
         for (name, item) in change.items() {
             self.set(&name, item);
@@ -155,6 +204,7 @@ impl Spec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::away::tomb::Tomb;
     use crate::items::{File, environment_item};
     use crate::mapping::tests::{application, pod};
     use crate::mapping::{Workload, folder};
@@ -218,6 +268,52 @@ mod tests {
             }
         }
         doc["spec"].clone()
+    }
+
+    #[test]
+    fn a_tombstone_comes_with_the_end_and_makes_no_version_alone() {
+        let tomb = Tomb {
+            label: "vk.flightctl.io/gone-1".into(),
+            app: name(),
+        };
+        let of = |labels: Value, apps: Value, change: Change| {
+            let doc = json!({
+                "metadata": {"name": "a", "labels": labels},
+                "spec": {"applications": apps},
+            });
+            let plan = plan(&DeviceView::of(&doc).unwrap(), &[&change], "cluster");
+            let patch = plan.patch.iter().flat_map(|p| p.as_array().unwrap());
+            (plan.versioned, patch.skip(1).cloned().collect::<Vec<_>>())
+        };
+        let bury = || Change::Bury(tomb.clone());
+        let value = tomb.value();
+        let label = |op: &str| match op {
+            "remove" => json!({"op": op, "path": "/metadata/labels/vk.flightctl.io~1gone-1"}),
+            _ => {
+                json!({"op": op, "path": "/metadata/labels/vk.flightctl.io~1gone-1", "value": value})
+            }
+        };
+        let out = json!({"op": "add", "path": "/spec/applications", "value": []});
+        let (labels, laid) = (
+            json!({"a": "b"}),
+            json!({"a": "b", "vk.flightctl.io/gone-1": value}),
+        );
+        let with = json!([app("cluster")]);
+        assert_eq!(
+            of(labels.clone(), with.clone(), bury()),
+            (true, vec![out, label("add")])
+        );
+        assert_eq!(
+            of(labels.clone(), json!([]), bury()),
+            (false, vec![label("add")])
+        );
+        assert_eq!(of(laid.clone(), json!([]), bury()), (false, vec![]));
+        let unbury = || Change::Unbury(tomb.clone());
+        assert_eq!(
+            of(laid, with.clone(), unbury()),
+            (false, vec![label("remove")])
+        );
+        assert_eq!(of(labels, with, unbury()), (false, vec![]));
     }
 
     fn items(spec: &Value) -> Vec<&str> {

@@ -93,13 +93,8 @@ async fn ready_turned_unknown_when_the_device_was_lost_not_when_that_could_be_wr
     let rule = Rule::always("/pods/p/status", Effect::Status(503)).method("PATCH");
     stage.cluster.faults().add(rule);
     stage.devices[0].disconnect();
-    see(&stage, "the device is lost", || {
-        let device = stage.flightctl.device_value("device-1").unwrap();
-        device["status"]["summary"]["status"] == "Unknown"
-    })
-    .await;
-    let lost = begun.elapsed().as_secs();
-    pass(300).await;
+    let cut = begun.elapsed().as_secs();
+    pass(900).await;
     stage.cluster.faults().clear();
     let turned = stage
         .until("Ready=Unknown", |c| {
@@ -112,8 +107,8 @@ async fn ready_turned_unknown_when_the_device_was_lost_not_when_that_could_be_wr
     let turned: Timestamp = turned.as_str().unwrap().parse().unwrap();
     let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
     let turned = turned.duration_since(start).as_secs().unsigned_abs();
-    // The provider reads its devices every 30 s.
-    assert!((lost..=lost + 31).contains(&turned), "{lost} {turned}");
+    // Last seen up to two minutes before.
+    assert!((cut + 60..=cut + 200).contains(&turned), "{cut} {turned}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,6 +19,7 @@ mod echo;
 mod edits;
 mod estate;
 mod explain;
+mod gone;
 mod pace;
 mod ports;
 mod refusals;

@@ -408,6 +408,8 @@ impl Inner {
         let before = known.and_then(|r| r.desired.as_ref()).filter(|_| same_spec);
         let mut desired = Desired::after(&open, before)?;
         desired.heeded = heeded(&open, self.heeds);
+        let shown = desired.failed_as.as_deref();
+        desired.replaced = shown.is_some_and(|reason| self.heeds.replaced.contains(&reason));
         let record = self
             .records
             .entry(uid.clone())

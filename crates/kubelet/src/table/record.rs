@@ -332,9 +332,12 @@ impl Record {
     /// Whether its object is to go because Kubernetes shows by now why it failed
     /// and that its controller is to replace it.
     pub fn is_replaced(&self) -> bool {
-        let shown = self.desired.as_ref().and_then(|d| d.failed_as.as_deref());
+        let Some(desired) = &self.desired else {
+            return false;
+        };
+        let shown = desired.failed_as.as_deref();
         let failed = self.verdict.as_ref().filter(|failed| failed.replace);
-        failed.is_some_and(|failed| shown == Some(&*failed.reason))
+        desired.replaced || failed.is_some_and(|failed| shown == Some(&*failed.reason))
     }
 
     /// Whether its failure is not to be shown yet: its controller would make the

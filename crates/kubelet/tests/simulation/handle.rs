@@ -38,6 +38,7 @@ static CAPABILITIES: Capabilities = Capabilities {
     heeds: Heeds {
         labels: &[],
         annotations: &[HEEDED],
+        replaced: &[],
     },
     pod_spec: &POD_SPEC,
     inputs: InputNeeds::NOTHING,

@@ -94,6 +94,7 @@ static READS_METADATA: Capabilities = Capabilities {
     heeds: Heeds {
         labels: &[HEEDED],
         annotations: &[HEEDED],
+        replaced: &[],
     },
     ..capabilities(true, InputNeeds::NOTHING)
 };

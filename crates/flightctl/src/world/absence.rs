@@ -1,0 +1,336 @@
+//! Devices that leave and come back, and what is due for their pods then.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use tokio::time::Instant;
+use vk_provider::{PodEvents, PodKey, PodRequest, Uid};
+
+use super::World;
+use crate::away::outcome::{self, Outcome};
+use crate::away::silence::{Silence, Turn};
+use crate::away::storm::{self, Storm, storm};
+use crate::away::tomb::Tomb;
+use crate::device::DeviceView;
+use crate::placed::{Placed, Stage};
+use crate::report::DISCONNECTED;
+use crate::writer::Change;
+
+/// Between two pods of one fleet that are placed anew: a device of a hundred pods is
+/// moved within minutes, and a mistake is seen before all of them were.
+const RESCHEDULE_EVERY: Duration = Duration::from_secs(2);
+
+/// Devices that vanish together are found to be away one after the other, by as much as
+/// their last signs are apart: so long it is not known whether one is alone. Counts
+/// where a fleet is large enough for a storm, and its timeout is shorter.
+const SETTLED: Duration = Duration::from_secs(150);
+
+/// A device that left or came back.
+pub(crate) struct Absence {
+    pub(crate) device: String,
+    pub(crate) shown: String,
+    pub(crate) turn: Turn,
+    /// How long its pods wait for it, where they do not say otherwise.
+    pub(crate) timeout: Duration,
+    /// Those that are on it.
+    pub(crate) pods: Vec<(PodKey, Option<Arc<dyn PodEvents>>)>,
+}
+
+/// A pod whose device did not come back in time.
+pub(crate) struct Overdue {
+    pub(crate) uid: Uid,
+    pub(crate) key: PodKey,
+    pub(crate) device: String,
+    pub(crate) shown: String,
+    pub(crate) outcome: Outcome,
+    /// A human has called it lost.
+    pub(crate) confirmed: bool,
+    pub(crate) events: Option<Arc<dyn PodEvents>>,
+}
+
+impl World {
+    /// Devices that have left or come back since the last look.
+    pub(crate) fn note_absences(&mut self, now: Timestamp) -> Vec<Absence> {
+        if self.reachable.is_err() || !self.synced {
+            return Vec::new();
+        }
+        let mut turned = Vec::new();
+        for (name, silence) in &mut self.silences {
+            let Some(view) = self.devices.get_mut(name) else {
+                continue;
+            };
+            let rule = self.rules.absence_of(view);
+            if let Some(turn) = silence.turn(now, self.answering, rule.disconnect_after) {
+                turned.push((name.clone(), turn, rule.reconnect_timeout));
+            }
+            view.away = silence.away();
+            view.flapping = silence.is_flapping();
+        }
+        let absences: Vec<Absence> = turned
+            .into_iter()
+            .filter_map(|(device, turn, timeout)| self.absence(device, turn, timeout))
+            .collect();
+        let (sizes, mut storms) = self.storms();
+        self.fleet_sizes = sizes;
+        for node in storms.keys() {
+            self.stormed.insert(node.clone(), Instant::now());
+        }
+        // Not all come back in the same moment.
+        self.stormed.retain(|_, at| at.elapsed() < SETTLED);
+        for (node, storm) in &self.storms {
+            let resumed = self.resumed.get(node).is_some_and(|at| *at > storm.until);
+            if self.stormed.contains_key(node) && !resumed {
+                storms.entry(node.clone()).or_insert_with(|| storm.clone());
+            }
+        }
+        if !absences.is_empty() || storms != self.storms {
+            self.storms = storms;
+            self.regroup();
+            let turned: Vec<String> = absences.iter().map(|a| a.device.clone()).collect();
+            self.note_news(&turned, false);
+            self.mark_waiting();
+        }
+        absences
+    }
+
+    fn absence(&mut self, device: String, turn: Turn, timeout: Duration) -> Option<Absence> {
+        let shown = self.devices.get(&device)?.shown();
+        let fleet = self.fleet_of(&device).to_owned();
+        let tally = self.tallies.entry(fleet).or_default();
+        match turn {
+            Turn::Left => tally.left += 1,
+            Turn::Back(_) => tally.returned += 1,
+        }
+        self.look_again(&device);
+        let on = self
+            .pods
+            .values_mut()
+            .filter(|p| p.device == device && p.is_there());
+        let mut pods = Vec::new();
+        for placed in on {
+            placed.told.remove("DeviceDisconnected");
+            self.dirty.insert(placed.key.uid.clone());
+            pods.push((placed.key.clone(), placed.events.clone()));
+        }
+        Some(Absence {
+            device,
+            shown,
+            turn,
+            timeout,
+            pods,
+        })
+    }
+
+    /// For how long a device is known.
+    pub(crate) fn known_for(&self, device: &str) -> Duration {
+        self.silences
+            .get(device)
+            .map_or(Duration::ZERO, Silence::known_for)
+    }
+
+    /// Takes what stands in Kubernetes about the device of a pod.
+    pub(crate) fn learn_absence(&mut self, pod: &PodRequest) {
+        let Some(since) = told_away(&pod.pod) else {
+            return;
+        };
+        let Some(device) = self.pods.get(&pod.key.uid).map(|p| p.device.clone()) else {
+            return;
+        };
+        self.found_away(&device, since);
+    }
+
+    /// How a pod ends on its device: so that the next process knows of it where the
+    /// device does not show it, or is away.
+    pub(crate) fn end_of(&self, device: &str, pod: &PodKey, app: &str) -> Change {
+        let written = |p: &Placed| matches!(p.stage, Stage::Written { .. });
+        let written = self.pods.get(&pod.uid).is_some_and(written);
+        let unseen = self
+            .devices
+            .get(device)
+            .is_some_and(|d| d.offline() || (written && !d.app_status.contains_key(app)));
+        if unseen {
+            Change::Bury(Tomb::of(&self.cluster, pod))
+        } else {
+            Change::End(app.to_owned())
+        }
+    }
+
+    /// An earlier process has told Kubernetes that this pod's device is away.
+    fn found_away(&mut self, device: &str, since: Timestamp) {
+        if let (Some(silence), Some(view)) =
+            (self.silences.get_mut(device), self.devices.get_mut(device))
+        {
+            silence.found_away(since);
+            view.away = silence.away();
+        }
+    }
+
+    /// What Flight Control has to be asked about: devices of ours that are quiet, or
+    /// away; and once each other one that it calls `Unknown`, for the fleet's count.
+    pub(crate) fn in_question(&self) -> BTreeSet<String> {
+        let used: BTreeSet<&str> = self
+            .pods
+            .values()
+            .filter(|p| p.is_there() || matches!(p.stage, Stage::Removed { .. }))
+            .map(|p| p.device.as_str())
+            .collect();
+        let asked = self.silences.iter().filter(|(name, silence)| {
+            let Some(view) = self.devices.get(*name) else {
+                return false;
+            };
+            let window = self.rules.absence_of(view).disconnect_after;
+            let ours = used.contains(name.as_str()) || self.ghosts_on(name);
+            (ours && silence.is_in_question(self.answering, window))
+                || (view.away.is_some() && silence.is_unasked())
+        });
+        asked.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Flight Control was asked about a device at `asked`: it was last seen then, `age`
+    /// before.
+    pub(crate) fn heard_of(
+        &mut self,
+        device: &str,
+        asked: Instant,
+        last: Option<(Timestamp, Duration)>,
+    ) {
+        if let Some(silence) = self.silences.get_mut(device) {
+            silence.seen(asked, last);
+        }
+    }
+
+    /// A human has looked at the devices of a node that vanished up to then.
+    pub(crate) fn resume(&mut self, node: &str, at: Timestamp) {
+        self.resumed.insert(node.into(), at);
+    }
+
+    /// Fleets by node: their sizes, and those whose devices vanished together.
+    #[expect(clippy::type_complexity, reason = "two maps of the same keys")]
+    fn storms(&self) -> (BTreeMap<Arc<str>, usize>, BTreeMap<Arc<str>, Storm>) {
+        let mut fleets: BTreeMap<&Arc<str>, (usize, Vec<Timestamp>)> = BTreeMap::new();
+        for (name, view) in &self.devices {
+            let Some(node) = self.grouping.node_of.get(name) else {
+                continue;
+            };
+            if view.owner.is_some() || view.decommissioned() || view.architecture.is_none() {
+                continue;
+            }
+            let (devices, vanished) = fleets.entry(node).or_default();
+            *devices += 1;
+            if view.away.is_some() {
+                vanished.extend(self.silences.get(name).and_then(Silence::vanished));
+            }
+        }
+        let sizes = fleets
+            .iter()
+            .map(|(node, (devices, _))| ((*node).clone(), *devices));
+        let sizes = sizes.collect();
+        let storms = fleets
+            .into_iter()
+            .filter_map(|(node, (devices, vanished))| {
+                let storm = storm(devices, vanished, self.resumed.get(node).copied())?;
+                Some((node.clone(), storm))
+            });
+        (sizes, storms.collect())
+    }
+
+    /// Pods whose time is over, one of each fleet.
+    pub(crate) fn overdue(&mut self, now: Timestamp) -> Vec<Overdue> {
+        if self.reachable.is_err() {
+            return Vec::new();
+        }
+        let mut due: BTreeMap<Arc<str>, (Duration, Overdue)> = BTreeMap::new();
+        for placed in self.pods.values() {
+            let Some((waited, node, overdue)) = self.is_overdue(placed, now) else {
+                continue;
+            };
+            let longest = due.get(&node).map(|(longest, _)| *longest);
+            if longest.is_none_or(|longest| waited > longest) {
+                due.insert(node, (waited, overdue));
+            }
+        }
+        for node in due.keys() {
+            let next = Instant::now() + RESCHEDULE_EVERY;
+            self.next_reschedule.insert(node.clone(), next);
+        }
+        due.into_values().map(|(_, overdue)| overdue).collect()
+    }
+
+    fn is_overdue(&self, placed: &Placed, now: Timestamp) -> Option<(Duration, Arc<str>, Overdue)> {
+        let view = self.devices.get(&placed.device)?;
+        let away = view.away?;
+        let request = placed.request.as_deref()?;
+        let decided = placed.lost.is_some()
+            || !matches!(
+                placed.stage,
+                Stage::Written { .. } | Stage::Withdrawn { .. }
+            );
+        if decided || view.owner.is_some() || view.decommissioned() {
+            return None;
+        }
+        let node = self.grouping.node_of.get(&placed.device)?;
+        // Others of an earlier process's storm may be on their way back.
+        if self.answering.elapsed() < SETTLED && self.away_of(node) > 1 {
+            return None;
+        }
+        let held_up = self
+            .next_reschedule
+            .get(node)
+            .is_some_and(|at| *at > Instant::now());
+        if held_up || !self.silences.get(&placed.device)?.is_fresh(self.answering) {
+            return None;
+        }
+        let confirmed = outcome::confirmed_lost(&request.pod).is_some_and(|d| view.is_called(d));
+        let default = self.rules.absence_of(view).reconnect_timeout;
+        let timeout = outcome::timeout(&request.pod, default).unwrap_or(Some(default));
+        let waited = away.elapsed(now);
+        let several = self
+            .fleet_sizes
+            .get(node)
+            .is_some_and(|size| *size >= storm::LEAST);
+        let least = if several { SETTLED } else { Duration::ZERO };
+        let in_time = timeout.is_none_or(|timeout| waited < timeout.max(least));
+        if !confirmed && (in_time || self.storms.contains_key(node)) {
+            return None;
+        }
+        let overdue = Overdue {
+            uid: placed.key.uid.clone(),
+            key: placed.key.clone(),
+            device: placed.device.clone(),
+            shown: view.shown(),
+            outcome: outcome::outcome(&request.pod),
+            confirmed,
+            events: placed.events.clone(),
+        };
+        Some((waited, node.clone(), overdue))
+    }
+
+    /// How many devices of a node are away.
+    fn away_of(&self, node: &Arc<str>) -> usize {
+        let away = self.devices.values().filter(|d| d.away.is_some());
+        let on = |d: &&DeviceView| self.grouping.node_of.get(&d.name) == Some(node);
+        away.filter(on).count()
+    }
+
+    /// The pod is over: its controller makes another, or nobody does.
+    pub(crate) fn lose(&mut self, uid: &Uid, outcome: Outcome) {
+        self.with_pod(uid, |placed| placed.lost = Some(outcome));
+    }
+
+    /// Counts a pod that was given up on its device.
+    pub(crate) fn count_rescheduled(&mut self, device: &str) {
+        let fleet = self.fleet_of(device).to_owned();
+        self.tallies.entry(fleet).or_default().rescheduled += 1;
+    }
+}
+
+/// Since when Kubernetes is told that the device of a pod is away.
+fn told_away(pod: &Pod) -> Option<Timestamp> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let ready = conditions.iter().find(|c| c.type_ == "Ready")?;
+    let away = ready.status == "Unknown" && ready.reason.as_deref() == Some(DISCONNECTED);
+    away.then(|| ready.last_transition_time.as_ref().map(|time| time.0))?
+}
