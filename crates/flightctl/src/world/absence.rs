@@ -208,7 +208,6 @@ impl World {
     }
 
     /// Fleets by node: their sizes, and those whose devices vanished together.
-    #[expect(clippy::type_complexity, reason = "two maps of the same keys")]
     fn storms(&self) -> (BTreeMap<Arc<str>, usize>, BTreeMap<Arc<str>, Storm>) {
         let mut fleets: BTreeMap<&Arc<str>, (usize, Vec<Timestamp>)> = BTreeMap::new();
         for (name, view) in &self.devices {

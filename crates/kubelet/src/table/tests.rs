@@ -563,6 +563,7 @@ fn metadata_that_the_backend_reads_is_news_and_cuts_a_wait_short() {
     let table = Table::heeding(Heeds {
         labels: &["l"],
         annotations: &["a"],
+        replaced: &[],
     });
     let marked = |version: &str, label: Option<&str>, annotation: Option<&str>| {
         let mut marked = pod("a", "1");

@@ -41,8 +41,8 @@ fn last_code(pod: &Pod) -> Option<(i32, String)> {
 
 const UNKNOWN: (i32, &str) = (137, "ContainerStatusUnknown");
 
-fn is_unknown(end: Option<(i32, String)>) -> bool {
-    end == Some((UNKNOWN.0, UNKNOWN.1.to_owned()))
+fn is_unknown(end: Option<&(i32, String)>) -> bool {
+    end.is_some_and(|(code, reason)| (*code, reason.as_str()) == UNKNOWN)
 }
 
 fn away(mut facts: PodFacts) -> PodFacts {
@@ -65,7 +65,7 @@ fn a_pod_that_waits_for_another_place_says_so_and_runs_there_one_restart_later()
     // Taken from its place, no other one told yet.
     let taken = now(&lost, Some(&nowhere(&pod)), None);
     assert_eq!(phase(&taken), "Pending");
-    assert!(is_unknown(last_code(&taken)));
+    assert!(is_unknown(last_code(&taken).as_ref()));
     let why = ("DeviceTimeout", "no other device matches zone=a");
     let waiting = now(&taken, Some(&nowhere(&pod)), Some(why));
     assert_eq!(phase(&waiting), "Pending");
@@ -93,7 +93,7 @@ fn a_pod_that_waits_for_another_place_says_so_and_runs_there_one_restart_later()
         let again = now(&placed, Some(&there), None);
         assert_eq!(phase(&again), "Running");
         assert_eq!(first(shown(&again)).restart_count, 1);
-        assert!(is_unknown(last_code(&again)));
+        assert!(is_unknown(last_code(&again).as_ref()));
         let id = first(shown(&again)).container_id.as_deref();
         assert_eq!(id, Some("test://d2/a"));
         assert_eq!(condition(shown(&again), "Ready").status, "True");
@@ -109,7 +109,7 @@ fn a_container_that_is_made_elsewhere_is_counted_once() {
         let mut there = at_place(&pod, "d2", waits("ContainerCreating"));
         there.containers[0].restarts = counts;
         let made = now(&runs, Some(&there), None);
-        assert!(is_unknown(last_code(&made)));
+        assert!(is_unknown(last_code(&made).as_ref()));
         there.containers[0].state = running();
         let again = now(&made, Some(&there), None);
         assert_eq!(first(shown(&again)).restart_count, 1);
@@ -150,7 +150,7 @@ fn a_container_with_another_id_has_replaced_the_one_before() {
         there.containers[0].restarts = counts;
         let moved = now(&runs, Some(&there), None);
         assert_eq!(first(shown(&moved)).restart_count, wanted);
-        assert!(is_unknown(last_code(&moved)));
+        assert!(is_unknown(last_code(&moved).as_ref()));
     }
     let same = now(&runs, Some(&at_place(&pod, "d1", running())), None);
     assert_eq!(first(shown(&same)).restart_count, 0);
@@ -166,7 +166,7 @@ fn what_ran_and_is_nowhere_is_not_shown_running_while_it_waits() {
     assert_eq!(phase(&silent), "Running", "nothing is known yet");
     let waiting = now(&runs, None, Some(("DeviceTimeout", "none is free")));
     assert_eq!(phase(&waiting), "Pending");
-    assert!(is_unknown(last_code(&waiting)));
+    assert!(is_unknown(last_code(&waiting).as_ref()));
     assert_eq!(shown(&waiting).reason.as_deref(), Some("DeviceTimeout"));
 }
 
