@@ -1,0 +1,39 @@
+//! What is told of a pod, and kept from it, where it is not to blame.
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use vk_sandbox::faults::{Effect, Rule};
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_pod_that_cannot_be_made_any_more_gives_its_turn_back() {
+    let stage = stage().await;
+    let map: ConfigMap = serde_json::from_value(json!({
+        "metadata": {"name": "settings", "namespace": "default"}, "data": {"KEY": "value"},
+    }))
+    .unwrap();
+    stage.cluster.create(&map).unwrap();
+    for image in [BAD, "docker.io/library/worse:1"] {
+        stage.devices[0].script(Script::image(image).pull(Pull::NotFound));
+    }
+    let mut bad = pod("bad", NODE, "bad:1");
+    bad["spec"]["containers"][0]["envFrom"] = json!([{"configMapRef": {"name": "settings"}}]);
+    stage.create(bad);
+    twenty(&stage, &["worse"]);
+    all_run(&stage, 120).await;
+    see(&stage, "both are refused", || {
+        ["bad", "worse"]
+            .iter()
+            .all(|name| waits_for(&stage, name) == "ImagePullBackOff")
+    })
+    .await;
+    stage
+        .cluster
+        .delete::<ConfigMap>("default", "settings", None)
+        .unwrap();
+    pass(600).await;
+    let worse = Script::image("docker.io/library/worse:1");
+    stage.devices[0].script(worse.pull(Pull::Local));
+    stage.ready("worse").await;
+    undisturbed(&journal(&stage));
+}
