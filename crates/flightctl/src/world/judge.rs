@@ -59,9 +59,8 @@ impl World {
     }
 
     fn judge_device(&mut self, device: &str, uids: &[Uid]) -> Vec<GivesWay> {
-        let out_of_reach =
-            |view: &DeviceView| view.offline() || view.decommissioned() || view.owner.is_some();
-        if self.devices.get(device).is_none_or(out_of_reach) {
+        // What one says that is away, off or paused is not about its version.
+        if !self.devices.get(device).is_some_and(DeviceView::usable) {
             return Vec::new();
         }
         // Both come back below.

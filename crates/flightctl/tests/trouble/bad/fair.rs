@@ -37,3 +37,36 @@ async fn a_bad_pod_that_cannot_be_made_any_more_gives_its_turn_back() {
     stage.ready("worse").await;
     undisturbed(&journal(&stage));
 }
+
+#[tokio::test(start_paused = true)]
+async fn while_a_device_is_away_its_last_words_blame_nobody_else() {
+    // Flight Control calls it offline after five minutes.
+    for away in [200, 900] {
+        let stage = stage().await;
+        stage.devices[0].script(Script::image(BAD).generator_rejects());
+        twenty(&stage, &["bad"]);
+        see(&stage, "half of them are taken out", || {
+            stage.applications("device-1").len() == 10
+        })
+        .await;
+        stage.devices[0].disconnect();
+        for second in 0..away {
+            pass(1).await;
+            for name in good() {
+                let waits = waits_for(&stage, &name);
+                assert_ne!(waits, "CreateContainerError", "{name} after {second} s");
+            }
+            assert_eq!(stage.applications("device-1").len(), 10, "after {second} s");
+        }
+        stage.devices[0].reconnect();
+        all_run(&stage, 150).await;
+        see(&stage, "CreateContainerError", || {
+            waits_for(&stage, "bad") == "CreateContainerError"
+        })
+        .await;
+        for name in good() {
+            let warned = stage.events(&name, "Failed");
+            assert!(warned.is_empty(), "{warned:?}");
+        }
+    }
+}
