@@ -2,6 +2,7 @@
 //! Synchronous and without I/O; the follower and the writers feed it.
 
 mod absence;
+mod acquittal;
 mod copies;
 mod course;
 mod files;

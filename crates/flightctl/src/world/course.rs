@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use vk_provider::Uid;
 
+use super::acquittal::Acquittal;
 use super::judge::GivesWay;
 use crate::blame::{self, Obstacle};
 use crate::device::{DeviceView, Updating};
@@ -57,8 +58,8 @@ pub(super) struct Course {
     pub(super) back: Vec<Uid>,
     /// Since when.
     pub(super) back_since: Option<Instant>,
-    /// The version that it runs while it refuses others that nobody here is to blame for.
-    pub(super) not_ours: Option<u64>,
+    /// That nobody here is to blame for what it refuses.
+    pub(super) not_ours: Option<Acquittal>,
     /// What keeps it, as the event's reason and a sentence, where that is none of ours.
     pub(super) refusal: Option<(&'static str, String)>,
 }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use vk_provider::{Revision, Uid};
 
 use super::World;
+use super::acquittal::{Acquittal, Theirs};
 use super::course::Course;
 use crate::blame::{self, Judgement, Kind, Obstacle, OnItsWay};
 use crate::device::DeviceView;
@@ -140,11 +141,16 @@ impl World {
         uids: &[Uid],
         words: &str,
     ) -> Vec<GivesWay> {
-        if course.not_ours == Some(view.reported) {
+        let on_their_way: Vec<&Placed> = in_order(view, uids, &self.pods).collect();
+        let theirs = Theirs::of(view, &self.cluster);
+        if course
+            .not_ours
+            .as_ref()
+            .is_some_and(|acquittal| acquittal.holds(view, &theirs, &on_their_way))
+        {
             self.refuses(course, view, Some(refusal(view, words)));
             return Vec::new();
         }
-        let on_their_way: Vec<&Placed> = in_order(view, uids, &self.pods).collect();
         let judged: Option<Vec<(bool, &Placed)>> = on_their_way
             .into_iter()
             .map(|p| Some((p.is_suspect(view)?, p)))
@@ -157,7 +163,8 @@ impl World {
         let suspects: Vec<Uid> = suspects.map(|(_, p)| p.key.uid.clone()).collect();
         match course.search.failed(&suspects) {
             Step::Nobody => {
-                course.not_ours = Some(view.reported);
+                let known = uids.iter().filter_map(|uid| self.pods.get(uid));
+                course.not_ours = Some(Acquittal::of(view, theirs, known));
                 self.refuses(course, view, Some(refusal(view, words)));
                 let out = course.search.end();
                 self.release(out);

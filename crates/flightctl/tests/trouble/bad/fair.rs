@@ -70,3 +70,32 @@ async fn while_a_device_is_away_its_last_words_blame_nobody_else() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_pod_that_came_beside_others_trouble_is_found_when_theirs_is_over() {
+    let stage = stage().await;
+    twenty(&stage, &[]);
+    all_run(&stage, 60).await;
+    for image in [BAD, "quay.io/other/app:1"] {
+        stage.devices[0].script(Script::image(image).generator_rejects());
+    }
+    let mut apps = stage.spec_applications("device-1");
+    apps.as_array_mut().unwrap().push(foreign("theirs"));
+    stage.edit_applications("device-1", &apps).await;
+    pass(60).await;
+    stage.create(pod("new", NODE, "nginx:alpine"));
+    pass(300).await;
+    // Of the first one it is known by now that it is not to blame.
+    stage.create(pod("bad", NODE, "bad:1"));
+    pass(300).await;
+    let apps = stage.spec_applications("device-1");
+    let apps = apps.as_array().unwrap().iter();
+    let ours: Value = apps.filter(|a| a["name"] != "theirs").cloned().collect();
+    stage.edit_applications("device-1", &ours).await;
+    stage.ready("new").await;
+    see(&stage, "CreateContainerError", || {
+        waits_for(&stage, "bad") == "CreateContainerError"
+    })
+    .await;
+    undisturbed(&journal(&stage));
+}
