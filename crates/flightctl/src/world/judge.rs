@@ -28,6 +28,17 @@ pub(crate) struct GivesWay {
     why: Why,
 }
 
+impl GivesWay {
+    /// Whether the device's spec shows that it gave way.
+    fn is_done(&self, view: &DeviceView) -> bool {
+        let mut apps = view.applications.iter();
+        match &self.how {
+            WayBack::Restore(before) => apps.any(|app| app == before),
+            WayBack::End | WayBack::Remove => !view.has_application(&self.app),
+        }
+    }
+}
+
 impl World {
     /// Who gives way now, by device. Repeated until [`World::gave_way`].
     pub(crate) fn judge(&mut self) -> Vec<(String, Vec<GivesWay>)> {
@@ -167,7 +178,7 @@ impl World {
                 course.not_ours = Some(Acquittal::of(view, theirs, known));
                 self.refuses(course, view, Some(refusal(view, words)));
                 let out = course.search.end();
-                self.release(out);
+                self.let_back(out);
                 let acquitted: Vec<Uid> = uids
                     .iter()
                     .filter(|uid| {
@@ -219,11 +230,34 @@ impl World {
     /// The device's spec is without it, after this version.
     pub(crate) fn gave_way(&mut self, device: &str, one: &GivesWay, after: u64) {
         if let Some(course) = self.courses.get_mut(device) {
+            let before = course.todo.len();
             course.todo.retain(|other| other.uid != one.uid);
+            if course.todo.len() == before {
+                // It was read to be, before the answer came.
+                return;
+            }
         }
         self.with_pod(&one.uid, |placed| {
             placed.gave_way(&one.how, one.revision.clone(), one.why.clone(), after);
         });
+    }
+
+    /// Takes from a reading who has given way by a write whose answer was lost, or is
+    /// still to come: missed like after an edit of others it would be put back.
+    pub(super) fn gave_way_unheard(&mut self, view: &DeviceView) {
+        let Some(course) = self.courses.get(&view.name) else {
+            return;
+        };
+        let Some(acted) = course.acted else { return };
+        let out = |one: &&GivesWay| {
+            let placed = self.pods.get(&one.uid);
+            let written = |p: &Placed| matches!(&p.stage, Stage::Written { revision, .. } if *revision == one.revision);
+            placed.is_some_and(written) && one.is_done(view)
+        };
+        let out: Vec<GivesWay> = course.todo.iter().filter(out).cloned().collect();
+        for one in out {
+            self.gave_way(&view.name, &one, acted);
+        }
     }
 
     /// What keeps the device that is none of ours; those who wait for it say so.

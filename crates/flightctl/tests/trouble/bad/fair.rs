@@ -99,3 +99,28 @@ async fn a_bad_pod_that_came_beside_others_trouble_is_found_when_theirs_is_over(
     .await;
     undisturbed(&journal(&stage));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_pod_that_gave_way_without_an_answer_is_not_put_straight_back() {
+    let stage = stage().await;
+    stage.devices[0].script(Script::image(BAD).pull(Pull::NotFound));
+    twenty(&stage, &["bad"]);
+    see(&stage, "all are written", || {
+        stage.applications("device-1").len() == 20
+    })
+    .await;
+    pass(5).await;
+    let rule = Rule::always("/api/v1/devices/", Effect::LoseAnswer).method("PATCH");
+    stage.flightctl.faults().add(rule.times(1));
+    see(&stage, "it gave way", || {
+        stage.applications("device-1").len() == 19
+    })
+    .await;
+    for _ in 0..80 {
+        crate::pass_ms(100).await;
+        assert_eq!(stage.applications("device-1").len(), 19);
+    }
+    all_run(&stage, 20).await;
+    assert!(stage.events("bad", "ChangedByOthers").is_empty());
+    undisturbed(&journal(&stage));
+}
