@@ -33,7 +33,7 @@ impl GivesWay {
     fn is_done(&self, view: &DeviceView) -> bool {
         let mut apps = view.applications.iter();
         match &self.how {
-            WayBack::Restore(before) => apps.any(|app| app == before),
+            WayBack::Restore(before) => apps.any(|app| *app == before.app),
             WayBack::End | WayBack::Remove => !view.has_application(&self.app),
         }
     }

@@ -124,3 +124,39 @@ async fn a_bad_pod_that_gave_way_without_an_answer_is_not_put_straight_back() {
     assert!(stage.events("bad", "ChangedByOthers").is_empty());
     undisturbed(&journal(&stage));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_update_that_is_taken_back_leaves_the_old_one_its_variables() {
+    let stage = stage().await;
+    let map = |value: &str| -> ConfigMap {
+        serde_json::from_value(json!({
+            "metadata": {"name": "settings", "namespace": "default"}, "data": {"KEY": value},
+        }))
+        .unwrap()
+    };
+    // Too long for a line of a unit.
+    stage.cluster.create(&map(&"x".repeat(3000))).unwrap();
+    let mut one = pod("one", NODE, "nginx:alpine");
+    one["spec"]["containers"][0]["envFrom"] = json!([{"configMapRef": {"name": "settings"}}]);
+    stage.create(one);
+    stage.ready("one").await;
+    let config = || {
+        let device = stage.flightctl.device_value("device-1").unwrap();
+        device["spec"]["config"].clone()
+    };
+    let before = config();
+    let name = before[0]["name"].as_str().unwrap();
+    assert!(name.ends_with("-env"), "{name}");
+    let mut shorter: ConfigMap = stage.cluster.get("default", "settings").unwrap();
+    shorter.data = map("short").data;
+    stage.cluster.update(&shorter).unwrap();
+    stage.devices[0].script(Script::image(BAD).pull(Pull::NotFound));
+    set_image(&stage, "one", "bad:1");
+    see(&stage, "the new one has them in its unit", || {
+        config().as_array().is_none_or(Vec::is_empty)
+    })
+    .await;
+    stage.event("one", "BackOff").await;
+    pass(60).await;
+    assert_eq!(config(), before);
+}
