@@ -160,3 +160,17 @@ async fn a_bad_update_that_is_taken_back_leaves_the_old_one_its_variables() {
     pass(60).await;
     assert_eq!(config(), before);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_and_goes_keeps_nobody_out_that_may_not_be_to_blame() {
+    let stage = stage().await;
+    stage.devices[0].script(Script::image(BAD).generator_rejects());
+    twenty(&stage, &["bad"]);
+    for n in 0..75 {
+        let name = format!("passing-{n}");
+        stage.create(pod(&name, NODE, "nginx:alpine"));
+        pass(4).await;
+        delete(&stage, &name);
+    }
+    assert_eq!(running(&stage), 19);
+}
