@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use crate::device::DeviceView;
-use crate::items::{environment_item, volumes_item};
+use crate::items::{ROOT, environment_item, volumes_item};
 use crate::mapping::{app_id, folder};
 
 /// What an agent keeps of an element that is longer.
@@ -173,8 +173,12 @@ pub enum Judgement {
 /// Who of those on their way is to blame for what has stood in the way for so long.
 pub fn judge(obstacle: &Obstacle<'_>, on_their_way: &[OnItsWay<'_>], stood: Duration) -> Judgement {
     let words = obstacle.words();
-    let named = |one: &OnItsWay<'_>| {
-        names(words, one.app) || one.images.iter().any(|image| names_image(words, image))
+    let pulls = |one: &OnItsWay<'_>| one.images.iter().any(|image| names_image(words, image));
+    // An image may be called like another one's application.
+    let image = on_their_way.iter().any(pulls);
+    let named = |one: &OnItsWay<'_>| match image {
+        true => pulls(one),
+        false => names(words, one.app),
     };
     let (blamed, free): (Vec<usize>, Vec<usize>) =
         (0..on_their_way.len()).partition(|at| on_their_way.get(*at).is_some_and(named));
@@ -228,6 +232,25 @@ fn element(words: &str) -> Option<&str> {
     Some(element)
 }
 
+/// What words are about: the element that failed, the images that are looked for
+/// again, the items that cannot be rendered. The text behind may quote anything.
+fn subjects(words: &str) -> Vec<&str> {
+    if component(words).is_some() {
+        return element(words).into_iter().collect();
+    }
+    if let Some((_, images)) = words.split_once(" images complete, retrying: ") {
+        let images = images.split(", ");
+        return images
+            .filter_map(|image| image.split(": ").next())
+            .collect();
+    }
+    vec![
+        words
+            .split_once(". Error: ")
+            .map_or(words, |(items, _)| items),
+    ]
+}
+
 /// Whether words name an application: by its name or the agent's, one of its units,
 /// its files or its items.
 pub fn names(words: &str, app: &str) -> bool {
@@ -235,20 +258,26 @@ pub fn names(words: &str, app: &str) -> bool {
         return false;
     }
     let id = app_id(app);
+    let unit = format!("{id}-");
     let folder = format!("{}/", folder(app));
-    [app, &id, &volumes_item(app), &environment_item(app)]
-        .iter()
-        .any(|name| holds_word(words, name))
-        || words.contains(&format!("{id}-"))
-        || words.contains(&folder)
-        || cut(words)
-            .is_some_and(|end| ends_begin(&format!("{id}-"), end) || ends_begin(&folder, end))
+    let own = [app, &id, &volumes_item(app), &environment_item(app)];
+    let named = |subject: &str| {
+        own.iter().any(|name| holds_word(subject, name))
+            || begins(subject, &unit, |before| {
+                // In a folder of the system, and not one of another pod's files.
+                before.starts_with('/') && before.ends_with('/') && !before.starts_with(ROOT)
+            })
+            || begins(subject, &folder, |_| false)
+    };
+    subjects(words).into_iter().any(named)
+        || cut(words).is_some_and(|end| ends_begin(&unit, end) || ends_begin(&folder, end))
 }
 
 /// Whether words name an image, and not one whose name only begins alike.
 pub fn names_image(words: &str, image: &str) -> bool {
     let long = |end| image.len() > ELEMENT && image.ends_with(end);
-    holds_word(words, image) || cut(words).is_some_and(long)
+    let named = |subject: &str| holds_word(subject, image);
+    subjects(words).into_iter().any(named) || cut(words).is_some_and(long)
 }
 
 /// What is left of an element whose beginning was cut off.
@@ -265,8 +294,21 @@ fn ends_begin(name: &str, text: &str) -> bool {
         .any(|end| text.starts_with(end))
 }
 
+/// What names are made of.
+fn part(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "._-/@:".contains(c)
+}
+
+/// Whether a word begins with `name`, or has it behind what `may_precede`.
+fn begins(words: &str, name: &str, may_precede: impl Fn(&str) -> bool) -> bool {
+    words.match_indices(name).any(|(at, _)| {
+        let before = words.get(..at).unwrap_or_default();
+        let before = before.rsplit(|c| !part(c)).next().unwrap_or_default();
+        before.is_empty() || may_precede(before)
+    })
+}
+
 fn holds_word(words: &str, name: &str) -> bool {
-    let part = |c: char| c.is_ascii_alphanumeric() || "._-/@:".contains(c);
     !name.is_empty()
         && words.match_indices(name).any(|(at, _)| {
             let before = words.get(..at).and_then(|w| w.chars().next_back());

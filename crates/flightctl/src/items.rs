@@ -148,7 +148,7 @@ fn owner(id: i64) -> String {
 
 /// Tells whether two items hold the same. It lives in memory only: who reads it
 /// and knows the pod can try guesses at a short secret.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Seal([u8; 32]);
 
 impl fmt::Debug for Seal {
@@ -158,7 +158,7 @@ impl fmt::Debug for Seal {
 }
 
 /// An item as a device's spec holds it, without what is in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Seen {
     /// Its name.
     pub name: String,

@@ -20,7 +20,7 @@ use crate::hold::Hold;
 use crate::items::{Item, Seal, environment_item};
 use crate::mapping::{Expected, Policy};
 use crate::marker::{self, Marker};
-pub use giving_way::WayBack;
+pub use giving_way::{Before, WayBack};
 
 /// A status that stands this long is no passing one: agents report every 60 s
 /// by default, and two reports of it were seen then.
@@ -76,7 +76,9 @@ pub struct Placed {
     /// Its device did not come back in time, and nothing of it is placed anew.
     pub(crate) lost: Option<Outcome>,
     /// What its device ran of it when it was written last: the way back.
-    before: Option<Value>,
+    before: Option<Box<Before>>,
+    /// The variables that this process wrote for it and that are in no unit.
+    environment: Option<Item>,
     /// This process has written it: what it changed is not on the device yet.
     written_here: bool,
     /// How often it was restored after edits of others.
@@ -152,6 +154,7 @@ impl Placed {
             hold: None,
             lost: None,
             before: None,
+            environment: None,
             written_here: false,
             contest: Contest::default(),
             told: BTreeSet::new(),
@@ -468,7 +471,14 @@ impl Placed {
     pub(crate) fn wrote<'a>(&mut self, items: impl IntoIterator<Item = &'a Item>) {
         self.heard = Heard::default();
         self.items.clear();
-        items.into_iter().for_each(|item| self.keeps(item));
+        self.environment = None;
+        let environment = environment_item(&self.app);
+        for item in items {
+            self.keeps(item);
+            if item.name() == environment {
+                self.environment = Some(item.clone());
+            }
+        }
     }
 
     /// This item is in the device's spec.

@@ -2,6 +2,7 @@
 //! Synchronous and without I/O; the follower and the writers feed it.
 
 mod absence;
+mod acquittal;
 mod copies;
 mod course;
 mod files;
@@ -415,6 +416,7 @@ impl World {
         // A port of someone else may be free again.
         let opened = opened || known.is_some_and(|known| known.ports != view.ports);
         self.copies.retain(|(device, _), _| *device != name);
+        self.gave_way_unheard(&view);
         self.adopt(&view);
         let known = self.devices.get(&name);
         let mut freed = false;

@@ -13,7 +13,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -24,6 +23,7 @@ use crate::client::{Client, ClientError};
 use crate::device::DeviceView;
 use crate::items::{Item, environment_item, volumes_item};
 use crate::mapping::{self, Workload};
+use crate::placed::Before;
 use crate::world::World;
 pub use lane::Hold;
 use lane::{Lane, Next, Waiting};
@@ -48,8 +48,9 @@ const LATE: Duration = Duration::from_secs(120);
 pub enum Change {
     /// Put this application and its files, replacing ours of the same name.
     Put(Box<Workload>),
-    /// Put this application of ours back as it was, where there is one; files stay.
-    Restore(Value),
+    /// Put this application of ours back as it was, where there is one, with its
+    /// variables; the files of its volumes stay.
+    Restore(Box<Before>),
     /// Put these files of an application that is there; it stays as it is.
     Refresh {
         /// Its name.
@@ -74,7 +75,7 @@ impl Change {
     fn app(&self) -> &str {
         match self {
             Self::Put(workload) => workload.app["name"].as_str().unwrap_or_default(),
-            Self::Restore(app) => app["name"].as_str().unwrap_or_default(),
+            Self::Restore(before) => before.app["name"].as_str().unwrap_or_default(),
             Self::Refresh { app, .. } | Self::Remove(app) | Self::End(app) | Self::Clear(app) => {
                 app
             }
@@ -92,7 +93,13 @@ impl Change {
             ],
             Self::Refresh { volumes: item, .. } => vec![(volumes, Some(item))],
             Self::Remove(_) | Self::Clear(_) => vec![(volumes, None), (environment, None)],
-            Self::End(_) | Self::Restore(_) | Self::Bury(_) | Self::Unbury(_) => Vec::new(),
+            Self::Restore(before) => {
+                let item = before.environment.as_ref();
+                item.map(|item| (environment, Some(item)))
+                    .into_iter()
+                    .collect()
+            }
+            Self::End(_) | Self::Bury(_) | Self::Unbury(_) => Vec::new(),
         }
     }
 }
@@ -402,7 +409,7 @@ mod tests {
     mod served;
 
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     /// An application without files.
     fn change(app: Value) -> Change {

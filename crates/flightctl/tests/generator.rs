@@ -172,6 +172,38 @@ fn names_of_variables_reach_podman_unchanged() {
 }
 
 #[test]
+fn an_image_of_any_tag_that_is_taken_makes_a_unit() {
+    let Some(root) = device_root() else { return };
+    let endings = [
+        "build",
+        "container",
+        "image",
+        "kube",
+        "network",
+        "pod",
+        "service",
+        "socket",
+        "target",
+        "volume",
+    ];
+    let mut taken = Vec::new();
+    for (number, end) in endings.into_iter().enumerate() {
+        let image = format!("example.com/a:1.{end}");
+        let spec = json!({"containers": [{"name": "a", "image": image}]});
+        match application(&request(number, spec)) {
+            Ok(app) => taken.push((image, app)),
+            Err(why) => assert!(["build", "image"].contains(&end), "{image}: {why}"),
+        }
+    }
+    assert_eq!(taken.len(), 8);
+    let apps: Vec<Value> = taken.iter().map(|(_, app)| app.clone()).collect();
+    let units = generate(&root, &apps);
+    for (image, app) in &taken {
+        assert!(start(&units, app, "a").contains(image), "{image}");
+    }
+}
+
+#[test]
 fn every_shape_of_a_pod_is_accepted() {
     let Some(root) = device_root() else { return };
     let container = |name: &str| {

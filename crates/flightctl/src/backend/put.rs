@@ -74,8 +74,13 @@ impl FlightControl {
         cx: &PodCx,
     ) -> Result<(), BackendError> {
         let workload = {
-            let world = self.world();
-            mapping::workload(request, &world.placement(device), &world.cluster)?
+            let mut world = self.world();
+            let made = mapping::workload(request, &world.placement(device), &world.cluster);
+            if made.is_err() {
+                // It had its turn, and others wait for theirs.
+                world.with_pod(&request.key.uid, Placed::is_not_tried);
+            }
+            made?
         };
         let change = writer::Change::Put(Box::new(workload.clone()));
         self.world().about_to_write(&request.key.uid);

@@ -191,6 +191,7 @@ async fn who_only_stands_by_judges_nobody() {
     let mut view = running("Running", "Online");
     view.app_status.clear();
     view.rendered = 6;
+    view.architecture = Some("amd64".into());
     view.updating.reason = "Error".into();
     let image = "docker.io/library/nginx:latest";
     view.updating.message = format!("While Preparing: prefetch failed for {image}: x");

@@ -225,6 +225,44 @@ fn a_unit_or_file_whose_name_was_cut_is_known_by_what_is_left() {
 }
 
 #[test]
+fn nobody_is_blamed_for_what_others_call_their_images_and_files() {
+    let id = app_id(&app());
+    let evil = format!("docker.io/evil/{id}-x:1");
+    for words in [
+        format!("While Preparing: prefetch failed for {evil}: authentication failed"),
+        format!("0/2 images complete, retrying: {evil}: image not found, and 1 more pending"),
+        format!(
+            "While Preparing: prefetch failed for {evil}: no docker.io/library/one:1 for {id}-app.service"
+        ),
+        format!(
+            "0/2 images complete, retrying: {evil}: no docker.io/library/one:1 for {id}-app.service"
+        ),
+    ] {
+        let error = says(words.starts_with('0'), "Error", &words);
+        let of = |app: &str, image: &str| (app.to_owned(), vec![image.to_owned()]);
+        let both = [of(&app(), "docker.io/library/one:1"), of("vk-u2", &evil)];
+        let on_their_way = both.iter().map(|(app, images)| OnItsWay {
+            app,
+            images,
+            again: false,
+        });
+        let on_their_way: Vec<_> = on_their_way.collect();
+        let obstacle = Obstacle::of(&error).unwrap();
+        let judged = judge(&obstacle, &on_their_way, Duration::ZERO);
+        assert_eq!(judged, Judgement::Named(vec![1]), "{words}");
+    }
+    for words in [
+        format!("1 invalid configuration: g. Error: no {id}-app.service"),
+        format!(
+            "While ApplyingUpdate: config failed for /var/lib/virtual-kubelet/u2/v/{id}-x: odd"
+        ),
+        format!("While Preparing: prefetch failed for quay.io/theirs/{id}-x:1: odd"),
+    ] {
+        assert!(!names(&words, &app()), "{words}");
+    }
+}
+
+#[test]
 fn the_time_is_no_part_of_the_words() {
     assert_eq!(words("[2026-11-21 04:38:50] While x"), "While x");
     assert_eq!(

@@ -26,7 +26,9 @@ impl Story<'_> {
             self.kept_out(why, device);
             return;
         }
-        if let Some(why) = &device.spec_invalid {
+        // It may be about what others have there, or about one that gave way since.
+        let about_it = |why: &&String| names(why, sight.app);
+        if let Some(why) = device.spec_invalid.as_ref().filter(about_it) {
             self.all(&waiting(CONFIG_ERROR, why.as_str()));
             self.trouble = Some(("DeviceSpecInvalid", why.clone()));
             return;

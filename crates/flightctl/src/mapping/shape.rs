@@ -175,15 +175,15 @@ fn part<'a>(
     role: Role,
     path: String,
 ) -> Result<Part<'a>, BackendError> {
-    let image =
-        image::normalized(container.image.as_deref().unwrap_or_default()).map_err(|message| {
-            // An image can be changed in a pod that exists: the kubelet waits too.
-            BackendError::Waiting {
-                reason: "InvalidImageName".to_owned(),
-                message: format!("{path}.image: {message}"),
-                retry: None,
-            }
-        })?;
+    let image = image::normalized(container.image.as_deref().unwrap_or_default());
+    let image = image.and_then(no_unit).map_err(|message| {
+        // An image can be changed in a pod that exists: the kubelet waits too.
+        BackendError::Waiting {
+            reason: "InvalidImageName".to_owned(),
+            message: format!("{path}.image: {message}"),
+            retry: None,
+        }
+    })?;
     Ok(Part {
         container,
         given,
@@ -191,6 +191,16 @@ fn part<'a>(
         path,
         image,
     })
+}
+
+/// An image that Podman does not take for the unit of one: a tag may end so.
+fn no_unit(image: String) -> Result<String, String> {
+    match UNITS.iter().find(|end| image.ends_with(**end)) {
+        Some(end) => Err(format!(
+            "image {image:?} ends with {end:?}, which Podman takes for the name of a unit; name it by another tag or by its digest"
+        )),
+        None => Ok(image),
+    }
 }
 
 /// Pods, infra containers and containers share names, and so do units.
@@ -210,6 +220,9 @@ fn stem(parts: &[Part<'_>]) -> String {
     }
     stem
 }
+
+/// What `Image=` of a quadlet ends with where it names a unit (`podman-systemd.unit(5)`).
+const UNITS: [&str; 2] = [".image", ".build"];
 
 /// The kubelet's rule: the pod's name, cut to what a host name can be.
 fn hostname(own: Option<&str>, pod: &str) -> String {

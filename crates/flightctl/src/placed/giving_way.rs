@@ -7,13 +7,24 @@ use super::{Placed, Stage};
 use crate::device::DeviceView;
 use crate::echo::Heard;
 use crate::hold::{Hold, Why};
+use crate::items::Item;
 use crate::marker::Marker;
+
+/// What a device ran of a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Before {
+    /// Its application, as it stood in the device's spec.
+    pub app: Value,
+    /// The variables that its containers are started with, where this process wrote
+    /// them: what they were made from may be another by now.
+    pub environment: Option<Item>,
+}
 
 /// How a pod that its device does not take gives way.
 #[derive(Clone, Debug, PartialEq)]
 pub enum WayBack {
     /// What the device runs of it is put back, as it stood in its spec.
-    Restore(Value),
+    Restore(Box<Before>),
     /// It is taken out, and its files stay while its containers run.
     End,
     /// It is taken out.
@@ -74,7 +85,7 @@ impl Placed {
         self.hold = Some(hold);
         let version = None;
         let marker = match how {
-            WayBack::Restore(app) => Marker::of(app),
+            WayBack::Restore(before) => Marker::of(&before.app),
             WayBack::End | WayBack::Remove => None,
         };
         self.stage = match marker {
@@ -85,6 +96,12 @@ impl Placed {
             },
             None => Stage::Withdrawn { version, after },
         };
+        if let WayBack::Restore(before) = how {
+            self.environment = before.environment.clone();
+            if let Some(item) = &before.environment {
+                self.keeps(item);
+            }
+        }
         self.before = None;
         self.heard = Heard::default();
         self.shown_anew();
@@ -93,7 +110,13 @@ impl Placed {
     /// It is about to be written: what runs of it now is the way back.
     pub(crate) fn keeps_way_back(&mut self, device: &DeviceView) {
         if self.applied(device).is_some() && self.started(device).is_some() {
-            self.before = self.application(device).cloned();
+            let stands = |item: &&Item| {
+                let seen = device.item(item.name());
+                seen.is_some_and(|seen| seen.seal == *item.seal())
+            };
+            let environment = self.environment.as_ref().filter(stands).cloned();
+            let app = self.application(device).cloned();
+            self.before = app.map(|app| Box::new(Before { app, environment }));
         }
         self.written_here = true;
     }

@@ -1,10 +1,12 @@
 //! How a device gets on with the versions it is given. Without I/O.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use vk_provider::Uid;
 
+use super::acquittal::Acquittal;
 use super::judge::GivesWay;
 use crate::blame::{self, Obstacle};
 use crate::device::{DeviceView, Updating};
@@ -14,6 +16,10 @@ use crate::search::Search;
 /// Standing this long it is not: agents begin polls 5 s apart at most, and say at once
 /// that they begin.
 const STALE: Duration = Duration::from_secs(20);
+
+/// What it said of the version before it goes on saying until it has the next one:
+/// agents that were heard of meanwhile were seen to have one after 128 s.
+const FORGETS: Duration = Duration::from_secs(600);
 
 /// Updates of many pods with the usual grace periods were seen to take less.
 const BUSY: Duration = Duration::from_secs(120);
@@ -27,6 +33,15 @@ pub(super) struct Course {
     said: Option<Said>,
     /// The last of it that told how far it is.
     told: Option<Said>,
+    /// It was not to be reached when it was read last.
+    away: bool,
+    /// What its spec held when it failed, since it last ran all it was given: an agent
+    /// does not try the same again, nor say anything of it.
+    failed: Vec<u64>,
+    /// Its spec holds that once more.
+    dead: bool,
+    /// What it said, with the time, when this version was first read.
+    before: Option<String>,
     /// It has said something else since this version was first read.
     moved: bool,
     /// Since when it says this, of this version.
@@ -43,8 +58,8 @@ pub(super) struct Course {
     pub(super) back: Vec<Uid>,
     /// Since when.
     pub(super) back_since: Option<Instant>,
-    /// The version that it runs while it refuses others that nobody here is to blame for.
-    pub(super) not_ours: Option<u64>,
+    /// That nobody here is to blame for what it refuses.
+    pub(super) not_ours: Option<Acquittal>,
     /// What keeps it, as the event's reason and a sentence, where that is none of ours.
     pub(super) refusal: Option<(&'static str, String)>,
 }
@@ -66,8 +81,24 @@ impl Course {
         let now = Some(Instant::now());
         let anew = self.version != view.rendered || self.said.is_none();
         let other = self.said.as_ref() != Some(&said);
-        if anew || other {
+        let away = !view.usable();
+        if anew || other || away || self.away {
             self.says = now;
+        }
+        self.away = away;
+        if self.version != view.rendered {
+            let message = self.said.as_ref().map(|said| &said.updating.message);
+            self.before = message.filter(|m| blame::words(m) != m.as_str()).cloned();
+        }
+        if view.reported >= view.rendered {
+            self.failed.clear();
+        }
+        if anew {
+            self.dead = !self.failed.is_empty() && self.failed.contains(&of_spec(view));
+        }
+        let before = self.said.as_ref().map(|said| &said.updating);
+        if view.updating.failed() && before.is_some_and(|before| *before != view.updating) {
+            self.failed.push(of_spec(view));
         }
         if self.told.is_none() || !Obstacle::is_yet_to_show(view) {
             if !self.told.as_ref().is_some_and(|s| s.is_as_far_as(&said)) {
@@ -86,7 +117,20 @@ impl Course {
 
     /// Whether what the device says is about the version that is wanted.
     pub(super) fn is_about_it(&self) -> bool {
-        self.moved || self.says.is_some_and(|since| since.elapsed() >= STALE)
+        let stands = |least| self.says.is_some_and(|since| since.elapsed() >= least);
+        if self.repeats() && !self.dead {
+            return stands(FORGETS);
+        }
+        self.moved || stands(STALE)
+    }
+
+    /// An error of the very time of one that it said of the version before is that one.
+    fn repeats(&self) -> bool {
+        let said = self
+            .said
+            .as_ref()
+            .filter(|said| said.spec_invalid.is_none());
+        said.is_some_and(|said| self.before.as_ref() == Some(&said.updating.message))
     }
 
     /// It has been at it for long, and does nothing else meanwhile.
@@ -114,6 +158,16 @@ impl Course {
         };
         Obstacle::of(view).filter(|_| counts)
     }
+}
+
+/// What a spec holds, as far as pods and what is beside them go.
+fn of_spec(view: &DeviceView) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for app in &view.applications {
+        app.to_string().hash(&mut hasher);
+    }
+    view.items.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Said {

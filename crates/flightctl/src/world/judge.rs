@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use vk_provider::{Revision, Uid};
 
 use super::World;
+use super::acquittal::{Acquittal, Theirs};
 use super::course::Course;
 use crate::blame::{self, Judgement, Kind, Obstacle, OnItsWay};
 use crate::device::DeviceView;
@@ -25,6 +26,17 @@ pub(crate) struct GivesWay {
     /// The revision that does not get through.
     revision: Revision,
     why: Why,
+}
+
+impl GivesWay {
+    /// Whether the device's spec shows that it gave way.
+    fn is_done(&self, view: &DeviceView) -> bool {
+        let mut apps = view.applications.iter();
+        match &self.how {
+            WayBack::Restore(before) => apps.any(|app| *app == before.app),
+            WayBack::End | WayBack::Remove => !view.has_application(&self.app),
+        }
+    }
 }
 
 impl World {
@@ -59,9 +71,8 @@ impl World {
     }
 
     fn judge_device(&mut self, device: &str, uids: &[Uid]) -> Vec<GivesWay> {
-        let out_of_reach =
-            |view: &DeviceView| view.offline() || view.decommissioned() || view.owner.is_some();
-        if self.devices.get(device).is_none_or(out_of_reach) {
+        // What one says that is away, off or paused is not about its version.
+        if !self.devices.get(device).is_some_and(DeviceView::usable) {
             return Vec::new();
         }
         // Both come back below.
@@ -141,11 +152,16 @@ impl World {
         uids: &[Uid],
         words: &str,
     ) -> Vec<GivesWay> {
-        if course.not_ours == Some(view.reported) {
+        let on_their_way: Vec<&Placed> = in_order(view, uids, &self.pods).collect();
+        let theirs = Theirs::of(view, &self.cluster);
+        if course
+            .not_ours
+            .as_ref()
+            .is_some_and(|acquittal| acquittal.holds(view, &theirs, &on_their_way))
+        {
             self.refuses(course, view, Some(refusal(view, words)));
             return Vec::new();
         }
-        let on_their_way: Vec<&Placed> = in_order(view, uids, &self.pods).collect();
         let judged: Option<Vec<(bool, &Placed)>> = on_their_way
             .into_iter()
             .map(|p| Some((p.is_suspect(view)?, p)))
@@ -158,10 +174,11 @@ impl World {
         let suspects: Vec<Uid> = suspects.map(|(_, p)| p.key.uid.clone()).collect();
         match course.search.failed(&suspects) {
             Step::Nobody => {
-                course.not_ours = Some(view.reported);
+                let known = uids.iter().filter_map(|uid| self.pods.get(uid));
+                course.not_ours = Some(Acquittal::of(view, theirs, known));
                 self.refuses(course, view, Some(refusal(view, words)));
                 let out = course.search.end();
-                self.release(out);
+                self.let_back(out);
                 let acquitted: Vec<Uid> = uids
                     .iter()
                     .filter(|uid| {
@@ -213,11 +230,34 @@ impl World {
     /// The device's spec is without it, after this version.
     pub(crate) fn gave_way(&mut self, device: &str, one: &GivesWay, after: u64) {
         if let Some(course) = self.courses.get_mut(device) {
+            let before = course.todo.len();
             course.todo.retain(|other| other.uid != one.uid);
+            if course.todo.len() == before {
+                // It was read to be, before the answer came.
+                return;
+            }
         }
         self.with_pod(&one.uid, |placed| {
             placed.gave_way(&one.how, one.revision.clone(), one.why.clone(), after);
         });
+    }
+
+    /// Takes from a reading who has given way by a write whose answer was lost, or is
+    /// still to come: missed like after an edit of others it would be put back.
+    pub(super) fn gave_way_unheard(&mut self, view: &DeviceView) {
+        let Some(course) = self.courses.get(&view.name) else {
+            return;
+        };
+        let Some(acted) = course.acted else { return };
+        let out = |one: &&GivesWay| {
+            let placed = self.pods.get(&one.uid);
+            let written = |p: &Placed| matches!(&p.stage, Stage::Written { revision, .. } if *revision == one.revision);
+            placed.is_some_and(written) && one.is_done(view)
+        };
+        let out: Vec<GivesWay> = course.todo.iter().filter(out).cloned().collect();
+        for one in out {
+            self.gave_way(&view.name, &one, acted);
+        }
     }
 
     /// What keeps the device that is none of ours; those who wait for it say so.

@@ -9,7 +9,7 @@ use vk_provider::{BackendError, PodKey, Revision, Uid};
 use super::World;
 use super::course::{Course, is_invalid};
 use crate::device::DeviceView;
-use crate::hold::{Hold, images_of};
+use crate::hold::{Hold, Why, images_of};
 use crate::mapping::Expected;
 use crate::placed::{Placed, Stage};
 
@@ -42,7 +42,7 @@ impl World {
         if !course.search.is_over() {
             course.back = course.search.applied();
             course.back_since = Some(Instant::now());
-            self.release(course.back.clone());
+            self.let_back(course.back.clone());
             return;
         }
         let holds = uids.iter().filter_map(|uid| {
@@ -52,6 +52,15 @@ impl World {
         if let Some((_, uid)) = holds.min() {
             self.looks.insert(uid.clone());
         }
+    }
+
+    /// Those that a search took out; one that was refused by its name meanwhile waits on.
+    pub(super) fn let_back(&mut self, mut uids: Vec<Uid>) {
+        uids.retain(|uid| {
+            let hold = self.pods.get(uid).and_then(|p| p.hold.as_ref());
+            hold.is_none_or(|hold| matches!(hold.why, Why::Turn { .. }))
+        });
+        self.release(uids);
     }
 
     /// Nothing keeps them out any more.

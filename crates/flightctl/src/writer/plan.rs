@@ -106,7 +106,7 @@ impl Spec {
             }
             (Change::Restore(before), Some(place)) => {
                 if let Some(app) = self.apps.get_mut(place) {
-                    *app = before.clone();
+                    *app = before.app.clone();
                 }
             }
             (Change::Put(workload), None) => {
@@ -208,6 +208,7 @@ mod tests {
     use crate::items::{File, environment_item};
     use crate::mapping::tests::{application, pod};
     use crate::mapping::{Workload, folder};
+    use crate::placed::Before;
 
     fn app(cluster: &str) -> Value {
         let pod = pod(json!({"containers": [{"name": "app", "image": "nginx"}]}));
@@ -241,6 +242,11 @@ mod tests {
             environment: Some(item(&environment_item(&name()), "secret")),
             skipped: Vec::new(),
         }))
+    }
+
+    fn restore(app: &Value, environment: Option<Item>) -> Change {
+        let app = app.clone();
+        Change::Restore(Box::new(Before { app, environment }))
     }
 
     fn foreign(name: &str) -> Value {
@@ -327,7 +333,7 @@ mod tests {
         let other = json!({"name": "x", "appType": "quadlet", "inline": []});
         let spec = json!({"applications": [theirs, other], "config": [foreign(&name())]});
         let remove = Change::Remove(name());
-        let restore = Change::Restore(ours.clone());
+        let restore = restore(&ours, None);
         for change in [
             &remove,
             &restore,
@@ -424,11 +430,20 @@ mod tests {
         let mut newer = after(&before, &[&put("newer")]);
         newer["applications"][0]["inline"] = json!([]);
         let ran = before["applications"][0].clone();
-        let restored = after(&newer, &[&Change::Restore(ran)]);
+        let restored = after(&newer, &[&restore(&ran, None)]);
         assert_eq!(restored["applications"], before["applications"]);
         assert_eq!(restored["config"], newer["config"], "its files are newer");
+        let variables = item(&environment_item(&name()), "older");
+        let restored = after(&newer, &[&restore(&ran, Some(variables.clone()))]);
+        assert_eq!(restored["config"][0], newer["config"][0]);
+        assert_eq!(
+            restored["config"][1],
+            *variables.value(),
+            "what it is started with"
+        );
         let none = json!({"applications": [], "config": []});
-        assert_eq!(after(&none, &[&Change::Restore(app("cluster"))]), none);
+        let restore = restore(&app("cluster"), Some(variables));
+        assert_eq!(after(&none, &[&restore]), none);
     }
 
     #[test]

@@ -66,18 +66,28 @@ fn an_update_that_names_our_image_says_how_the_pull_goes() {
 }
 
 #[test]
-fn an_invalid_spec_is_a_configuration_error() {
-    let device = DeviceView {
-        spec_invalid: Some("1 invalid configuration".into()),
-        ..DeviceView::default()
-    };
-    let seen = see(
-        &expected(Policy::Always, &[Role::App]),
-        &device,
-        false,
-        false,
-    );
-    assert_eq!(told(&seen), "|CreateContainerConfigError");
+fn an_invalid_spec_is_the_configuration_error_of_those_it_names_alone() {
+    let one = expected(Policy::Always, &[Role::App]);
+    let another = APP.replace("u1", "u2");
+    for (name, want, trouble) in [
+        (
+            APP,
+            "|CreateContainerConfigError",
+            Some("DeviceSpecInvalid"),
+        ),
+        // Of others, or of one that gave way since: it is said until something else
+        // is rendered.
+        ("g", "|ContainerCreating", None),
+        (&another, "|ContainerCreating", None),
+    ] {
+        let device = DeviceView {
+            spec_invalid: Some(format!("1 invalid configuration: {name}. Error: of {APP}")),
+            ..DeviceView::default()
+        };
+        let seen = see(&one, &device, false, false);
+        assert_eq!(told(&seen), want, "{name}");
+        assert_eq!(seen.trouble.map(|(reason, _)| reason), trouble, "{name}");
+    }
 }
 
 #[test]

@@ -204,13 +204,24 @@ fn a_refusal_names_all_fields_at_once() {
 
 #[test]
 fn an_image_that_is_none_waits_as_with_the_kubelet() {
-    for image in ["Nginx", "a b", "x\nExec=evil", "a%n", "$A"] {
+    let units = ["a:1.build", "example.com/a:1.image"];
+    for image in ["Nginx", "a b", "x\nExec=evil", "a%n", "$A"]
+        .into_iter()
+        .chain(units)
+    {
         let mut spec = one(json!({}));
         spec["containers"][0]["image"] = json!(image);
-        let Err(BackendError::Waiting { reason, .. }) = check(&pod(spec)) else {
+        let Err(BackendError::Waiting {
+            reason, message, ..
+        }) = check(&pod(spec))
+        else {
             panic!("{image}")
         };
         assert_eq!(reason, "InvalidImageName");
+        assert!(
+            message.starts_with("spec.containers[0].image: "),
+            "{message}"
+        );
     }
 }
 

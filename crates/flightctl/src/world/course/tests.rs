@@ -41,6 +41,48 @@ async fn what_a_device_said_before_is_not_about_its_next_version_until_it_stands
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_error_that_a_device_said_of_a_version_is_never_about_the_next_one() {
+    let failed = |rendered| {
+        let words = "[2026-11-21 04:38:50] While Rebooting: unknown failed: x";
+        says(rendered, false, "Error", words)
+    };
+    let mut course = Course::default();
+    course.read(&says(2, true, "Preparing", "preparing"));
+    course.read(&failed(2));
+    assert!(course.is_about_it());
+    for version in [3, 4] {
+        let mut next = failed(version);
+        next.applications.push(version.into());
+        course.read(&next);
+        advance(STALE * 2).await;
+        assert!(!course.is_about_it(), "it was about version 2");
+    }
+    // What has failed it does not try again, and says nothing of it.
+    let mut other = failed(5);
+    other.applications.push("x".into());
+    course.read(&other);
+    assert!(!course.is_about_it());
+    course.read(&failed(6));
+    advance(STALE).await;
+    assert!(course.is_about_it(), "as version 2");
+    other.rendered = 7;
+    course.read(&other);
+    // It is heard of, has the version for long, and says nothing else.
+    advance(FORGETS).await;
+    assert!(course.is_about_it());
+    let mut away = other.clone();
+    away.summary = "Unknown".into();
+    course.read(&away);
+    advance(FORGETS).await;
+    course.read(&other);
+    assert!(!course.is_about_it(), "it could not have the version yet");
+    let anew = "[2026-11-21 04:39:20] While Rebooting: unknown failed: x";
+    other.updating = says(7, false, "Error", anew).updating;
+    course.read(&other);
+    assert!(course.is_about_it(), "another time is another failure");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_image_that_comes_is_progress_and_a_newcomers_version_is_none() {
     let minute = Duration::from_secs(60);
     let pulls = |rendered, message: &str| says(rendered, true, "Preparing", message);

@@ -2,6 +2,7 @@
 //! What happened there is asserted from the device's own journal of starts and stops.
 
 mod anew;
+mod fair;
 mod others;
 
 use std::collections::BTreeSet;

@@ -79,6 +79,9 @@ async fn a_config_of_others_that_cannot_be_rendered_is_told_and_left_alone() {
         message(&stage, "new").contains("1 invalid configuration: g.")
     })
     .await;
+    assert_eq!(waits_for(&stage, "new"), "ContainerCreating");
+    stage.event("new", "DeviceUpdateFailed").await;
+    assert!(stage.events("new", "DeviceSpecInvalid").is_empty());
     pass(600).await;
     assert_eq!(stage.applications("device-1").len(), 20);
     let patch = json!([{"op": "remove", "path": "/spec/config"}]);
