@@ -126,8 +126,12 @@ impl Machine {
     pub fn reboot(&mut self) {
         // It ends while it answers.
         let _ = self.run(&["systemctl", "poweroff"]);
+        self.boot_again();
+    }
+
+    /// Boots it again when somebody has shut it down, or is about to.
+    pub fn boot_again(&mut self) {
         let mut process = self.process.take().expect("it runs");
-        self.outermost.store(0, Ordering::Relaxed);
         let begun = Instant::now();
         while process.ended().is_none() {
             assert!(
@@ -137,6 +141,7 @@ impl Machine {
             );
             std::thread::sleep(Duration::from_millis(100));
         }
+        self.outermost.store(0, Ordering::Relaxed);
         self.start();
     }
 

@@ -287,10 +287,13 @@ impl Edge {
 
     /// Boots the machine anew, and with it the agent.
     pub fn reboot(&mut self) {
-        if let Some(backed) = &self.world.flightctl.backed {
-            backed.reboot();
+        match &self.world.flightctl.backed {
+            Some(backed) => {
+                backed.reboot();
+                self.machine.boot_again();
+            }
+            None => self.machine.reboot(),
         }
-        self.machine.reboot();
     }
 
     /// The agent alone starts anew.

@@ -272,8 +272,9 @@ impl BackedDevice {
         let _ = self.commands.try_send(Command::RestartAgent);
     }
 
-    /// Its machine is shut down. The agent starts when whoever runs the machine has
-    /// booted it again.
+    /// Its machine is shut down, and no command of the agent is left in it: those of
+    /// others may keep it from ending. The agent starts when whoever runs the machine
+    /// has booted it again.
     pub fn reboot(&self) {
         let _ = self.commands.try_send(Command::Reboot);
     }

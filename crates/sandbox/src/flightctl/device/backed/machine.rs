@@ -47,9 +47,15 @@ pub(super) enum Trouble {
 impl Machine {
     /// `entrance` gives the words before a command that run it in the machine as root,
     /// with the machine's own environment (`nsenter --target 42 … env -i …`); `None`
-    /// while the machine is off. It is asked before every command and must not block.
+    /// while the machine is off or has begun its last steps. It is asked before every
+    /// command and must not block.
     pub fn new(entrance: impl Fn() -> Option<Vec<String>> + Send + Sync + 'static) -> Self {
         Self(Arc::new(entrance))
+    }
+
+    /// Whether one can get in.
+    pub(super) fn is_on(&self) -> bool {
+        (self.0)().is_some()
     }
 
     /// A command in it, with no input. What was started here ends with its handle, not

@@ -25,6 +25,7 @@ use tracing::warn;
 
 pub use self::machine::Machine;
 use self::machine::Trouble;
+use self::watch::Watch;
 use super::files::{Disk, Files};
 use super::host::{Seen, status};
 use super::journal::{Journal, JournalEntry};
@@ -61,8 +62,9 @@ struct Inner {
     apps: Mutex<BTreeMap<String, Known>>,
     /// What the agent keeps from the device's config.
     disk: Mutex<Disk>,
-    /// Of the tasks that watch Podman for the present agent.
-    watching: Mutex<CancellationToken>,
+    /// Who hears Podman for the present agent, and systemd for the journal.
+    events: Mutex<Option<Watch>>,
+    stops: Mutex<Option<Watch>>,
     /// What happened last in each unit.
     units: Mutex<BTreeMap<String, JournalEntry>>,
     stop: CancellationToken,
@@ -90,20 +92,26 @@ impl Backed {
             journal,
             apps: Mutex::default(),
             disk: Mutex::default(),
-            watching: Mutex::new(stop.child_token()),
+            events: Mutex::default(),
+            stops: Mutex::default(),
             units: Mutex::default(),
             stop,
         }));
-        backed.watch();
-        tokio::spawn(watch::stops(backed.clone()));
+        backed.hear_events();
+        backed.hear_stops();
         backed
     }
 
     /// Hears Podman's events from the boot on, in place of who did so far.
-    fn watch(&self) {
-        let token = self.0.stop.child_token();
-        std::mem::replace(&mut *lock(&self.0.watching), token.clone()).cancel();
-        tokio::spawn(watch::events(self.clone(), token));
+    fn hear_events(&self) {
+        let before = lock(&self.0.events).replace(Watch::events(self.clone()));
+        if let Some(before) = before {
+            before.cancel();
+        }
+    }
+
+    fn hear_stops(&self) {
+        *lock(&self.0.stops) = Some(Watch::stops(self.clone()));
     }
 
     /// The applications that are to run, as prefixes.
@@ -137,10 +145,9 @@ impl Backed {
         }
     }
 
-    async fn is_off(&self) -> bool {
+    async fn has_booted(&self) -> bool {
         let basic = ["systemctl", "is-active", "--quiet", "basic.target"];
-        let run = self.0.machine.run(&basic).await;
-        run.is_err()
+        self.0.machine.run(&basic).await.is_ok()
     }
 
     /// Writes files and takes others away.
@@ -280,20 +287,25 @@ impl Runtime for Backed {
         for known in lock(&self.0.apps).values_mut() {
             known.containers.clear();
         }
-        self.watch();
+        self.hear_events();
         self.start_all();
     }
 
     /// Shuts the machine down; whoever runs it boots it again.
     async fn reboot(&self) {
+        let watches = [&self.0.events, &self.0.stops].map(|watch| lock(watch).take());
+        for watch in watches.into_iter().flatten() {
+            watch.end().await;
+        }
         // It ends while it answers.
         let _ = self.0.machine.run(&["systemctl", "poweroff"]).await;
-        while !self.is_off().await {
+        while self.0.machine.is_on() {
             sleep(LOOK).await;
         }
-        while self.is_off().await {
+        while !self.has_booted().await {
             sleep(LOOK).await;
         }
+        self.hear_stops();
         self.agent_restarted();
     }
 

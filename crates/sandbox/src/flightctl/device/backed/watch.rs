@@ -1,10 +1,13 @@
 //! Who listens to Podman and systemd, as long as the machine is there to be heard.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::time::sleep;
+use tokio::process::{Child, ChildStdout};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::events::{self, Event, Happened};
@@ -12,47 +15,86 @@ use super::machine::{Machine, Trouble};
 use super::{Backed, Container, LOOK, lock};
 use crate::flightctl::device::journal::{JournalEntry, Occurrence};
 
-/// Podman's events from the boot on, until another agent listens.
-pub(super) async fn events(backed: Backed, token: CancellationToken) {
-    let listening = async {
-        let mut since = None;
-        loop {
-            let from = match since {
-                None => boot(&backed.0.machine).await,
-                Some(at) => Ok(at),
-            };
-            if let Ok(from) = from {
-                since = Some(from);
-                let words = events::podman(from);
-                let mut lines = lines(&backed.0.machine, &words);
-                while let Some(line) = next(&mut lines).await {
-                    if let Some(event) = Event::read(&line) {
-                        since = Some(event.at);
-                        hear(&backed, event).await;
-                    }
-                }
-            }
-            sleep(LOOK).await;
-        }
-    };
-    tokio::select! { () = token.cancelled() => {}, () = listening => {} }
+/// Ends a command with its input. Who enters a machine must have left it when it shuts
+/// down: systemd stops all processes there for a moment, and nsenter stops with its own
+/// and never sees it end.
+const UNTIL_TOLD: &str = "\"$@\" & exec >&-; read -r _; kill $!";
+
+/// A command that is told to end does so within this.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// A task that listens.
+#[derive(Debug)]
+pub(super) struct Watch {
+    token: CancellationToken,
+    task: JoinHandle<()>,
 }
 
-/// systemd's stops, for the journal.
-pub(super) async fn stops(backed: Backed) {
-    let stop = backed.0.stop.clone();
-    let listening = async {
-        loop {
-            let mut lines = lines(&backed.0.machine, &events::stops());
-            while let Some(line) = next(&mut lines).await {
-                if let Some((at, unit)) = events::stop(&line) {
-                    note_stop(&backed, at, &unit);
+impl Watch {
+    /// Podman's events from the boot on.
+    pub(super) fn events(backed: Backed) -> Self {
+        Self::start(backed, |backed, token| async move {
+            let mut since = None;
+            while !token.is_cancelled() {
+                let from = match since {
+                    None => boot(&backed.0.machine).await,
+                    Some(at) => Ok(at),
+                };
+                if let Ok(from) = from {
+                    since = Some(from);
+                    let mut lines = Lines::of(&backed.0.machine, &events::podman(from));
+                    while let Some(line) = lines.next(&token).await {
+                        if let Some(event) = Event::read(&line) {
+                            since = Some(event.at);
+                            hear(&backed, event).await;
+                        }
+                    }
+                    lines.end().await;
                 }
+                pause(&token).await;
             }
-            sleep(LOOK).await;
-        }
-    };
-    tokio::select! { () = stop.cancelled() => {}, () = listening => {} }
+        })
+    }
+
+    /// systemd's stops, for the journal.
+    pub(super) fn stops(backed: Backed) -> Self {
+        Self::start(backed, |backed, token| async move {
+            while !token.is_cancelled() {
+                let mut lines = Lines::of(&backed.0.machine, &events::stops());
+                while let Some(line) = lines.next(&token).await {
+                    if let Some((at, unit)) = events::stop(&line) {
+                        note_stop(&backed, at, &unit);
+                    }
+                }
+                lines.end().await;
+                pause(&token).await;
+            }
+        })
+    }
+
+    fn start<F: Future<Output = ()> + Send + 'static>(
+        backed: Backed,
+        listen: impl FnOnce(Backed, CancellationToken) -> F,
+    ) -> Self {
+        let token = backed.0.stop.child_token();
+        let task = tokio::spawn(listen(backed, token.clone()));
+        Self { token, task }
+    }
+
+    /// It is to end, and will by itself.
+    pub(super) fn cancel(&self) {
+        self.token.cancel();
+    }
+
+    /// Completes when it has ended and left the machine.
+    pub(super) async fn end(self) {
+        self.cancel();
+        let _ = self.task.await;
+    }
+}
+
+async fn pause(token: &CancellationToken) {
+    tokio::select! { () = token.cancelled() => {}, () = sleep(LOOK) => {} }
 }
 
 /// When the machine booted, as the agent asks it.
@@ -62,25 +104,47 @@ async fn boot(machine: &Machine) -> Result<Timestamp, Trouble> {
     Ok(said.trim().parse().unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
-/// A command that prints lines and does not end; nothing while the machine is off.
-struct Lines {
-    _child: tokio::process::Child,
-    lines: tokio::io::Lines<BufReader<tokio::process::ChildStdout>>,
-}
+/// A command that prints lines and does not end; none while the machine is off.
+struct Lines(Option<(Child, tokio::io::Lines<BufReader<ChildStdout>>)>);
 
-fn lines(machine: &Machine, words: &[String]) -> Option<Lines> {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let mut command = machine.command(&words).ok()?;
-    let mut child = command.stderr(Stdio::null()).spawn().ok()?;
-    let lines = BufReader::new(child.stdout.take()?).lines();
-    Some(Lines {
-        _child: child,
-        lines,
-    })
-}
+impl Lines {
+    fn of(machine: &Machine, words: &[String]) -> Self {
+        Self(Self::started(machine, words))
+    }
 
-async fn next(lines: &mut Option<Lines>) -> Option<String> {
-    lines.as_mut()?.lines.next_line().await.ok().flatten()
+    fn started(
+        machine: &Machine,
+        words: &[String],
+    ) -> Option<(Child, tokio::io::Lines<BufReader<ChildStdout>>)> {
+        let before = ["sh", "-c", UNTIL_TOLD, "sh"].into_iter();
+        let words: Vec<&str> = before.chain(words.iter().map(String::as_str)).collect();
+        let mut command = machine.command(&words).ok()?;
+        // Ended by its input: killed, nsenter would leave what it started behind.
+        command.stdin(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.kill_on_drop(false).spawn().ok()?;
+        let lines = BufReader::new(child.stdout.take()?).lines();
+        Some((child, lines))
+    }
+
+    /// `None` when there are no more, or nobody wants them.
+    async fn next(&mut self, token: &CancellationToken) -> Option<String> {
+        let (_, lines) = self.0.as_mut()?;
+        tokio::select! {
+            biased;
+            () = token.cancelled() => None,
+            line = lines.next_line() => line.ok().flatten(),
+        }
+    }
+
+    async fn end(self) {
+        if let Some((mut child, _)) = self.0 {
+            drop(child.stdin.take());
+            if timeout(FAREWELL, child.wait()).await.is_err() {
+                // Nobody is left to tell.
+                let _ = child.kill().await;
+            }
+        }
+    }
 }
 
 /// The agent's own way with an event: it asks systemd about the unit.
