@@ -20,14 +20,15 @@ use tokio_stream::wrappers::WatchStream;
 use tracing::info;
 use vk_provider::{
     Admission, Backend, BackendError, Capabilities, Change, Clock, Exec, Grace, Heeds, InputNeeds,
-    Listing, Logs, NodeSet, NodeUse, PodCx, PodKey, PodRequest, Uid,
+    Listing, Logs, NodeSet, NodeUse, PodChange, PodCx, PodKey, PodRequest, Uid,
 };
 
-use crate::away::outcome::{LOST_ANNOTATION, ONCE_ANNOTATION, TIMEOUT_ANNOTATION};
+use crate::away::outcome::{
+    LOST_ANNOTATION, ONCE_ANNOTATION, RECONNECT_TIMEOUT, TIMEOUT_ANNOTATION, timeout,
+};
 use crate::away::storm::RESUME_ANNOTATION;
 use crate::client::Client;
 use crate::console::Console;
-use crate::device::DeviceView;
 use crate::follow::Follower;
 use crate::hold::Hold;
 use crate::mapping;
@@ -219,19 +220,24 @@ impl Backend for FlightControl {
             let mut world = self.world();
             let displaced = |p: &Placed| p.stage == Stage::Displaced;
             if world.pod(&pod.key.uid).is_none_or(displaced) {
+                let from = world.pod(&pod.key.uid).map(|placed| placed.device.clone());
+                let from = from.map(|name| world.shown(&name));
                 let device = world
                     .reserve(pod, &app, cx.events.clone())
                     .map_err(no_place)?;
-                let shown = world
-                    .device(&device)
-                    .map_or(device.clone(), DeviceView::shown);
+                let shown = world.shown(&device);
                 info!(operation = "place", pod = %pod.key, node = &*pod.node, fleet = world.fleet_of(&device), device, "Device selected");
                 cx.events
                     .normal("DeviceSelected", &format!("Selected device {shown}"));
                 for (reason, message) in mapping::warnings(pod) {
                     cx.events.warning(reason, &message);
                 }
-                if let Some(hold) = Hold::found(&pod.pod, &pod.spec_revision) {
+                warn_of_timeout(pod, cx);
+                let hold = Hold::found(&pod.pod, &pod.spec_revision);
+                if let Some(from) = from {
+                    let moved = format!("Moved from device {from} to device {shown}");
+                    cx.events.normal("Rescheduled", &moved);
+                } else if let Some(hold) = hold {
                     world.keep_out(&pod.key.uid, hold);
                 }
                 (device, false, None)
@@ -244,6 +250,9 @@ impl Backend for FlightControl {
                     placed.events = Some(cx.events.clone());
                 });
                 world.learn_absence(pod);
+                if pod.change == PodChange::Metadata {
+                    warn_of_timeout(pod, cx);
+                }
                 let Some(placed) = world.pod(&pod.key.uid) else {
                     return Err(BackendError::Unavailable {
                         message: "placement lost".into(),
@@ -338,6 +347,7 @@ impl Backend for FlightControl {
             .world()
             .taken_out(&pod.uid, &written.device, written.after);
         self.wrote(&written);
+        self.say_why_it_stays(&pod.uid);
         let elsewhere = self.world().may_still_run(&pod.uid).is_some();
         if (never || gone) && !elsewhere {
             Err(BackendError::NotFound)
@@ -417,6 +427,13 @@ impl Backend for FlightControl {
 
     fn exec(&self) -> Option<&dyn Exec> {
         self.console.as_ref().map(|console| console as &dyn Exec)
+    }
+}
+
+/// A pod may say how long it waits for its device; what it says may be no time.
+fn warn_of_timeout(pod: &PodRequest, cx: &PodCx) {
+    if let Err(why) = timeout(&pod.pod, RECONNECT_TIMEOUT) {
+        cx.events.warning("InvalidReconnectTimeout", &why);
     }
 }
 

@@ -21,7 +21,7 @@ use vk_provider::quantity::Resources;
 pub(crate) use conditions::left;
 pub use node::outage;
 pub(crate) use node::rescheduling;
-pub use policy::{Nodes, OnLeave, Policy};
+pub use policy::{Eviction, Nodes, OnLeave, Policy};
 
 use crate::away::{outcome, silence};
 use crate::device::DeviceView;
@@ -351,7 +351,7 @@ impl Group<'_> {
             .and_then(|f| f.taints.clone())
             .unwrap_or_else(|| rules.taints.clone());
         if let (Nodes::PerDevice, [device]) = (policy.nodes, &*self.devices) {
-            node::of_one(&mut facts, device);
+            node::of_one(&mut facts, device, policy.eviction);
         }
         node::reachability(&mut facts, reachable);
         let fleet = self.fleet.clone();

@@ -126,15 +126,12 @@ impl<F: Fn() -> Summary + Send + Sync + 'static> Collector for Devices<F> {
                 ConstGauge::new(value(summary)).encode(gauge.encode_family(&labels)?)?;
             }
         }
-        let mut placements = encoder.encode_descriptor(
-            "flightctl_placements",
-            "How often a pod was given a place on a device of a fleet, by this process",
-            None,
-            MetricType::Counter,
-        )?;
-        for (fleet, summary) in &fleets {
-            let labels = [("fleet", fleet.as_str())];
-            ConstCounter::new(summary.placements).encode(placements.encode_family(&labels)?)?;
+        for (name, help, value) in COUNTED {
+            let mut counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (fleet, summary) in &fleets {
+                let labels = [("fleet", fleet.as_str())];
+                ConstCounter::new(value(summary)).encode(counter.encode_family(&labels)?)?;
+            }
         }
         Ok(())
     }
@@ -143,8 +140,50 @@ impl<F: Fn() -> Summary + Send + Sync + 'static> Collector for Devices<F> {
 /// A name, its explanation, and its value of one fleet.
 type Shown = (&'static str, &'static str, fn(&FleetSummary) -> f64);
 
+/// The same of a count that only grows.
+type Counted = (&'static str, &'static str, fn(&FleetSummary) -> u64);
+
+/// What is counted of each fleet.
+const COUNTED: [Counted; 4] = [
+    (
+        "flightctl_placements",
+        "How often a pod was given a place on a device of a fleet, by this process",
+        |fleet| fleet.placements,
+    ),
+    (
+        "flightctl_device_disconnects",
+        "How often a device of a fleet was found to be away, by this process",
+        |fleet| fleet.tally.left,
+    ),
+    (
+        "flightctl_device_reconnects",
+        "How often a device of a fleet came back, by this process",
+        |fleet| fleet.tally.returned,
+    ),
+    (
+        "flightctl_reschedules",
+        "Pods that were given up because their device did not come back in time, by this process",
+        |fleet| fleet.tally.rescheduled,
+    ),
+];
+
 /// What is shown of each fleet.
-const SHOWN: [Shown; 9] = [
+const SHOWN: [Shown; 12] = [
+    (
+        "flightctl_devices_away",
+        "Devices of a fleet that are found to be away",
+        |fleet| count(fleet.away),
+    ),
+    (
+        "flightctl_devices_flapping",
+        "Devices of a fleet that came and went too often, and take no new pods for a while",
+        |fleet| count(fleet.flapping),
+    ),
+    (
+        "flightctl_rescheduling_paused",
+        "1 while nothing of a fleet is rescheduled because devices vanished together",
+        |fleet| count(usize::from(fleet.paused)),
+    ),
     (
         "flightctl_pods",
         "Pods that have a place on a device of a fleet",

@@ -26,7 +26,7 @@ use crate::away::silence::Silence;
 use crate::away::storm::Storm;
 use crate::device::DeviceView;
 use crate::echo::Heard;
-use crate::fleet::{self, Grouping, NodeRule, Rules, group};
+use crate::fleet::{self, FLEET_LABEL, Grouping, NodeRule, Rules, group};
 use crate::marker::Marker;
 use crate::placed::{Placed, Stage};
 pub(crate) use absence::{Absence, Overdue};
@@ -48,16 +48,16 @@ pub struct World {
     answering: Instant,
     /// What devices may still run that nobody wants there, by device and application.
     ghosts: BTreeMap<(String, String), ghosts::Ghost>,
-    /// How many devices may vanish together, by node.
-    fleet_sizes: BTreeMap<Arc<str>, usize>,
-    /// Nodes of which nothing is rescheduled.
-    storms: BTreeMap<Arc<str>, Storm>,
-    /// When there was last a storm, by node.
-    stormed: HashMap<Arc<str>, Instant>,
-    /// What a human has looked at, by node.
-    resumed: HashMap<Arc<str>, Timestamp>,
-    /// When the next pod of a node may be placed anew.
-    next_reschedule: HashMap<Arc<str>, Instant>,
+    /// How many devices may vanish together, by fleet.
+    fleet_sizes: BTreeMap<String, usize>,
+    /// Fleets of which nothing is rescheduled.
+    storms: BTreeMap<String, Storm>,
+    /// When there was last a storm, by fleet.
+    stormed: HashMap<String, Instant>,
+    /// What a human has looked at, by fleet.
+    resumed: HashMap<String, Timestamp>,
+    /// When the next pod of a fleet may be placed anew.
+    next_reschedule: HashMap<String, Instant>,
     /// What happened so far, by fleet.
     tallies: BTreeMap<String, Tally>,
     pods: HashMap<Uid, Placed>,
@@ -503,7 +503,8 @@ impl World {
     fn regroup(&mut self) -> (bool, Vec<String>) {
         let mut grouping = group(&self.rules, self.devices.values(), &self.reachable);
         for (name, node) in &mut grouping.nodes {
-            let storm = self.storms.get(name.as_str());
+            let fleet = node.labels.get(FLEET_LABEL).map_or("", String::as_str);
+            let storm = self.storms.get(fleet);
             node.conditions.push(fleet::rescheduling(name, storm));
         }
         let before = std::mem::replace(&mut self.grouping, grouping);

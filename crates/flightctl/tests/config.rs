@@ -535,7 +535,7 @@ fn consoles_are_off_unless_the_file_switches_them_on_for_all_or_a_fleet() {
 
 #[test]
 fn how_devices_are_used_is_said_for_all_and_changed_for_a_fleet() {
-    use vk_flightctl::fleet::{Nodes, OnLeave, Policy};
+    use vk_flightctl::fleet::{Eviction, Nodes, OnLeave, Policy};
     use vk_flightctl::place::Strategy;
     let none = load(HEAD, &environment(), &[]).unwrap().rules;
     assert_eq!(none.policy, Policy::default());
@@ -547,6 +547,7 @@ fn how_devices_are_used_is_said_for_all_and_changed_for_a_fleet() {
         nodes: Nodes::PerFleet,
         placement: Strategy::Pack,
         on_leave: OnLeave::Drain,
+        eviction: Eviction::Provider,
         reject_after: Some(Duration::from_secs(600)),
     };
     assert_eq!(rules.policy, all);

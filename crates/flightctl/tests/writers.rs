@@ -253,7 +253,7 @@ async fn an_update_whose_device_a_fleet_takes_meanwhile_says_so_and_comes_when_i
             (condition(&pod, "Ready") == "False").then_some(pod)
         })
         .await;
-    assert_eq!(shown["status"]["phase"], "Running", "it may be seen again");
+    assert_eq!(shown["status"]["phase"], "Pending", "the Fleet took it out");
     stage.event("p", "FleetManaged").await;
     pass(120).await;
     assert_eq!(starts(&stage, NEW), 0);

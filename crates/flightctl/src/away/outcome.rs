@@ -58,7 +58,7 @@ pub fn timeout(pod: &Pod, default: Duration) -> Result<Option<Duration>, String>
         Some("never") => Ok(None),
         Some(text) => duration::parse(text).map(Some).ok_or_else(|| {
             format!(
-                "metadata.annotations[{TIMEOUT_ANNOTATION}]: {text:?} is no duration; write for example 10m, or never; until then it is {default:?}"
+                "metadata.annotations[{TIMEOUT_ANNOTATION}]: {text:?} is no duration; write for example 10m, or never; until then the fleet's reconnectTimeout counts"
             )
         }),
     }

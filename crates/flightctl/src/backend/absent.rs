@@ -10,17 +10,20 @@ use futures::StreamExt;
 use futures::stream;
 use tokio::time::sleep;
 use tracing::{info, warn};
-use vk_provider::BackendError;
+use vk_provider::{BackendError, Uid};
 
 use super::{FlightControl, TIMEOUT};
 use crate::away::outcome::Outcome;
 use crate::away::silence::Turn;
 use crate::away::tomb::Tomb;
+use crate::placed::Stage;
 use crate::world::{Absence, Changes, Overdue};
 use crate::writer::Change;
 
 /// Between looks at who is away.
 const LOOK: Duration = Duration::from_secs(1);
+/// A deleted pod waits for its device.
+const WAITS: &str = "WaitingForDevice";
 /// Writes at once; the writers bound what reaches the service.
 const AT_ONCE: usize = 32;
 
@@ -54,10 +57,37 @@ impl FlightControl {
         let absences = self.world().note_absences(self.clock.now());
         for absence in &absences {
             tell(absence);
+            for uid in &absence.leaving {
+                self.say_why_it_stays(uid);
+            }
         }
         self.follower.publish(&Changes {
             nodes: self.nodes_changed(),
             problems: Vec::new(),
+        });
+    }
+
+    /// A pod that is to go stays until its device, which is away, has confirmed the end.
+    pub(super) fn say_why_it_stays(&self, uid: &Uid) {
+        let mut world = self.world();
+        let Some(placed) = world.pod(uid) else { return };
+        let removed = matches!(placed.stage, Stage::Removed { .. });
+        let (name, key) = (placed.device.clone(), placed.key.clone());
+        if !removed || world.device(&name).is_none_or(|d| d.away.is_none()) {
+            return;
+        }
+        let why = format!(
+            "Device {} is away: the pod is there until the device has confirmed the end of its containers; kubectl delete pod -n {} {} --force gives it up at once, and the device ends them when it is back",
+            world.shown(&name),
+            key.namespace,
+            key.name
+        );
+        world.with_told(uid, |placed| {
+            if let Some(events) = &placed.events
+                && placed.told.insert(WAITS)
+            {
+                events.warning(WAITS, &why);
+            }
         });
     }
 

@@ -14,6 +14,7 @@ use super::*;
 use crate::client::TokenSource;
 use crate::config::default_rules;
 use crate::device::AppStatus;
+use crate::device::DeviceView;
 use crate::mapping::tests::pod;
 
 /// A backend whose Flight Control never answers.

@@ -43,6 +43,7 @@ pub struct File {
     pub(super) nodes: Option<At<String>>,
     pub(super) placement: Option<At<String>>,
     pub(super) on_leave: Option<At<String>>,
+    pub(super) eviction: Option<At<String>>,
     #[serde(default)]
     pub(super) unplaceable: Unplaceable,
     pub(super) status_poll_interval: Option<At<String>>,
@@ -127,6 +128,7 @@ pub(super) struct Fleet {
     pub(super) nodes: Option<At<String>>,
     pub(super) placement: Option<At<String>>,
     pub(super) on_leave: Option<At<String>>,
+    pub(super) eviction: Option<At<String>>,
     #[serde(default)]
     pub(super) unplaceable: Unplaceable,
     pub(super) taints: Option<Vec<At<String>>>,
@@ -189,6 +191,7 @@ impl Default for File {
             nodes: None,
             placement: None,
             on_leave: None,
+            eviction: None,
             unplaceable: Unplaceable::default(),
             status_poll_interval: None,
             cluster_agents: None,

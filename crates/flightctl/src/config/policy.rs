@@ -2,7 +2,7 @@
 
 use super::file::{At, File, Fleet, Unplaceable, nearest};
 use super::{ConfigError, duration, value};
-use crate::fleet::{Nodes, OnLeave, Policy};
+use crate::fleet::{Eviction, Nodes, OnLeave, Policy};
 use crate::place::Strategy;
 
 /// The keys, as far as they are written.
@@ -10,6 +10,7 @@ pub(super) struct Keys<'a> {
     nodes: Option<&'a At<String>>,
     placement: Option<&'a At<String>>,
     on_leave: Option<&'a At<String>>,
+    eviction: Option<&'a At<String>>,
     unplaceable: &'a Unplaceable,
 }
 
@@ -19,6 +20,7 @@ impl<'a> Keys<'a> {
             nodes: file.nodes.as_ref(),
             placement: file.placement.as_ref(),
             on_leave: file.on_leave.as_ref(),
+            eviction: file.eviction.as_ref(),
             unplaceable: &file.unplaceable,
         }
     }
@@ -28,6 +30,7 @@ impl<'a> Keys<'a> {
             nodes: fleet.nodes.as_ref(),
             placement: fleet.placement.as_ref(),
             on_leave: fleet.on_leave.as_ref(),
+            eviction: fleet.eviction.as_ref(),
             unplaceable: &fleet.unplaceable,
         }
     }
@@ -50,17 +53,32 @@ impl<'a> Keys<'a> {
                 }
             },
         };
+        let nodes = [
+            ("perFleet", Nodes::PerFleet),
+            ("perDevice", Nodes::PerDevice),
+        ];
+        let nodes = word(path, &key("nodes"), self.nodes, base.nodes, &nodes)?;
+        let evictions = [
+            ("provider", Eviction::Provider),
+            ("kubernetes", Eviction::Kubernetes),
+        ];
+        let eviction = word(
+            path,
+            &key("eviction"),
+            self.eviction,
+            base.eviction,
+            &evictions,
+        )?;
+        if let Some(text) = self.eviction
+            && eviction == Eviction::Kubernetes
+            && nodes == Nodes::PerFleet
+        {
+            let why = "\"kubernetes\" evicts all pods of a node, and a node of a fleet is more than the device that is away; write nodes: perDevice, or leave it out";
+            return Err(value(key("eviction"), why.to_owned()).at(path, text));
+        }
         Ok(Policy {
-            nodes: word(
-                path,
-                &key("nodes"),
-                self.nodes,
-                base.nodes,
-                &[
-                    ("perFleet", Nodes::PerFleet),
-                    ("perDevice", Nodes::PerDevice),
-                ],
-            )?,
+            nodes,
+            eviction,
             placement: word(
                 path,
                 &key("placement"),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vk_provider::node::ConditionFact;
 
 use crate::device::{DeviceView, State};
+use crate::report::DISCONNECTED;
 
 /// How many devices a message names; a condition is read by people.
 const NAMED: usize = 5;
@@ -103,4 +104,14 @@ pub(super) fn of_one(device: &DeviceView) -> Vec<ConditionFact> {
         }
     }
     all
+}
+
+/// In place of the kubelet's own: Kubernetes' controllers evict the pods of such a node.
+pub(super) fn not_known_ready() -> ConditionFact {
+    ConditionFact {
+        kind: "Ready".into(),
+        status: None,
+        reason: DISCONNECTED.into(),
+        message: "Flight Control does not hear of the device (eviction: kubernetes)".into(),
+    }
 }

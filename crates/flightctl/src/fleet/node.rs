@@ -8,7 +8,7 @@ use vk_provider::node::ConditionFact;
 use vk_provider::quantity::{Amount, Resources};
 use vk_provider::{NodeFacts, NodeInfo};
 
-use super::{FLEET_LABEL, Sizes, conditions};
+use super::{Eviction, FLEET_LABEL, Sizes, conditions};
 use crate::away::storm::{RESUME_ANNOTATION, Storm};
 use crate::device::DeviceView;
 use crate::place::{ALIAS_LABEL, DEVICE_KEY};
@@ -78,7 +78,7 @@ pub(super) fn facts(
 
 /// What a node has beside that when it is one device: its names as labels, its own
 /// conditions, and a taint while it takes nothing.
-pub(super) fn of_one(facts: &mut NodeFacts, device: &DeviceView) {
+pub(super) fn of_one(facts: &mut NodeFacts, device: &DeviceView, eviction: Eviction) {
     for (key, value) in [
         (DEVICE_KEY, Some(&device.name)),
         (ALIAS_LABEL, device.alias.as_ref()),
@@ -88,6 +88,9 @@ pub(super) fn of_one(facts: &mut NodeFacts, device: &DeviceView) {
         }
     }
     facts.conditions.extend(conditions::of_one(device));
+    if eviction == Eviction::Kubernetes && device.away.is_some() {
+        facts.conditions.push(conditions::not_known_ready());
+    }
     if device.closed().is_some() {
         facts.taints.push(Taint {
             key: CLOSED_TAINT.into(),

@@ -13,6 +13,8 @@ pub struct Policy {
     pub placement: Strategy,
     /// What becomes of pods on a device that leaves the fleet.
     pub on_leave: OnLeave,
+    /// Who gives up the pods of a node's device that is away.
+    pub eviction: Eviction,
     /// A pod that no device has room for is refused after so long; without it it
     /// waits.
     pub reject_after: Option<Duration>,
@@ -26,6 +28,17 @@ pub enum Nodes {
     PerFleet,
     /// One device: the Kubernetes scheduler does all the choosing.
     PerDevice,
+}
+
+/// Who gives up the pods of a node that is one device, when that is away. Never both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Eviction {
+    /// We do, after `reconnectTimeout`; the node stays Ready.
+    #[default]
+    Provider,
+    /// Kubernetes does: the node is not known to be Ready, and its controllers evict
+    /// the pods by their tolerations.
+    Kubernetes,
 }
 
 /// What becomes of pods on a device that leaves the fleet.

@@ -15,6 +15,7 @@ use crate::away::silence::{Silence, Turn};
 use crate::away::storm::{self, Storm, storm};
 use crate::away::tomb::Tomb;
 use crate::device::DeviceView;
+use crate::fleet::Eviction;
 use crate::placed::{Placed, Stage};
 use crate::report::DISCONNECTED;
 use crate::writer::Change;
@@ -37,6 +38,8 @@ pub(crate) struct Absence {
     pub(crate) timeout: Duration,
     /// Those that are on it.
     pub(crate) pods: Vec<(PodKey, Option<Arc<dyn PodEvents>>)>,
+    /// Those that are to leave it.
+    pub(crate) leaving: Vec<Uid>,
 }
 
 /// A pod whose device did not come back in time.
@@ -75,20 +78,21 @@ impl World {
             .collect();
         let (sizes, mut storms) = self.storms();
         self.fleet_sizes = sizes;
-        for node in storms.keys() {
-            self.stormed.insert(node.clone(), Instant::now());
+        for fleet in storms.keys() {
+            self.stormed.insert(fleet.clone(), Instant::now());
         }
         // Not all come back in the same moment.
         self.stormed.retain(|_, at| at.elapsed() < SETTLED);
-        for (node, storm) in &self.storms {
-            let resumed = self.resumed.get(node).is_some_and(|at| *at > storm.until);
-            if self.stormed.contains_key(node) && !resumed {
-                storms.entry(node.clone()).or_insert_with(|| storm.clone());
+        for (fleet, storm) in &self.storms {
+            let resumed = self.resumed.get(fleet).is_some_and(|at| *at > storm.until);
+            if self.stormed.contains_key(fleet) && !resumed {
+                storms.entry(fleet.clone()).or_insert_with(|| storm.clone());
             }
         }
         if !absences.is_empty() || storms != self.storms {
-            self.storms = storms;
+            let before = std::mem::replace(&mut self.storms, storms);
             self.regroup();
+            self.note_storms(&before);
             let turned: Vec<String> = absences.iter().map(|a| a.device.clone()).collect();
             self.note_news(&turned, false);
             self.mark_waiting();
@@ -105,15 +109,15 @@ impl World {
             Turn::Back(_) => tally.returned += 1,
         }
         self.look_again(&device);
-        let on = self
-            .pods
-            .values_mut()
-            .filter(|p| p.device == device && p.is_there());
         let mut pods = Vec::new();
-        for placed in on {
-            placed.told.remove("DeviceDisconnected");
+        let mut leaving = Vec::new();
+        for placed in self.pods.values_mut().filter(|p| p.device == device) {
             self.dirty.insert(placed.key.uid.clone());
-            pods.push((placed.key.clone(), placed.events.clone()));
+            if placed.is_there() {
+                pods.push((placed.key.clone(), placed.events.clone()));
+            } else if matches!(placed.stage, Stage::Removed { .. }) {
+                leaving.push(placed.key.uid.clone());
+            }
         }
         Some(Absence {
             device,
@@ -121,7 +125,14 @@ impl World {
             turn,
             timeout,
             pods,
+            leaving,
         })
+    }
+
+    /// A device as people know it.
+    pub(crate) fn shown(&self, device: &str) -> String {
+        let view = self.devices.get(device);
+        view.map_or_else(|| device.to_owned(), DeviceView::shown)
     }
 
     /// For how long a device is known.
@@ -202,22 +213,23 @@ impl World {
         }
     }
 
-    /// A human has looked at the devices of a node that vanished up to then.
+    /// A human has looked at the devices of a node's fleet that vanished up to then.
     pub(crate) fn resume(&mut self, node: &str, at: Timestamp) {
-        self.resumed.insert(node.into(), at);
+        let fleet = self.fleet_of_node(node).to_owned();
+        self.resumed.insert(fleet, at);
     }
 
-    /// Fleets by node: their sizes, and those whose devices vanished together.
-    fn storms(&self) -> (BTreeMap<Arc<str>, usize>, BTreeMap<Arc<str>, Storm>) {
-        let mut fleets: BTreeMap<&Arc<str>, (usize, Vec<Timestamp>)> = BTreeMap::new();
+    /// Fleets: their sizes, and those whose devices vanished together.
+    fn storms(&self) -> (BTreeMap<String, usize>, BTreeMap<String, Storm>) {
+        let mut fleets: BTreeMap<&str, (usize, Vec<Timestamp>)> = BTreeMap::new();
         for (name, view) in &self.devices {
-            let Some(node) = self.grouping.node_of.get(name) else {
+            if !self.grouping.node_of.contains_key(name) {
                 continue;
-            };
+            }
             if view.owner.is_some() || view.decommissioned() || view.architecture.is_none() {
                 continue;
             }
-            let (devices, vanished) = fleets.entry(node).or_default();
+            let (devices, vanished) = fleets.entry(self.fleet_of(name)).or_default();
             *devices += 1;
             if view.away.is_some() {
                 vanished.extend(self.silences.get(name).and_then(Silence::vanished));
@@ -225,13 +237,13 @@ impl World {
         }
         let sizes = fleets
             .iter()
-            .map(|(node, (devices, _))| ((*node).clone(), *devices));
+            .map(|(fleet, (devices, _))| ((*fleet).to_owned(), *devices));
         let sizes = sizes.collect();
         let storms = fleets
             .into_iter()
-            .filter_map(|(node, (devices, vanished))| {
-                let storm = storm(devices, vanished, self.resumed.get(node).copied())?;
-                Some((node.clone(), storm))
+            .filter_map(|(fleet, (devices, vanished))| {
+                let resumed = self.resumed.get(fleet).copied();
+                Some((fleet.to_owned(), storm(devices, vanished, resumed)?))
             });
         (sizes, storms.collect())
     }
@@ -241,27 +253,32 @@ impl World {
         if self.reachable.is_err() {
             return Vec::new();
         }
-        let mut due: BTreeMap<Arc<str>, (Duration, Overdue)> = BTreeMap::new();
+        let mut due: BTreeMap<String, (Duration, Overdue)> = BTreeMap::new();
         for placed in self.pods.values() {
-            let Some((waited, node, overdue)) = self.is_overdue(placed, now) else {
+            let Some((waited, fleet, overdue)) = self.is_overdue(placed, now) else {
                 continue;
             };
-            let longest = due.get(&node).map(|(longest, _)| *longest);
+            let longest = due.get(fleet).map(|(longest, _)| *longest);
             if longest.is_none_or(|longest| waited > longest) {
-                due.insert(node, (waited, overdue));
+                due.insert(fleet.to_owned(), (waited, overdue));
             }
         }
-        for node in due.keys() {
+        for fleet in due.keys() {
             let next = Instant::now() + RESCHEDULE_EVERY;
-            self.next_reschedule.insert(node.clone(), next);
+            self.next_reschedule.insert(fleet.clone(), next);
         }
         due.into_values().map(|(_, overdue)| overdue).collect()
     }
 
-    fn is_overdue(&self, placed: &Placed, now: Timestamp) -> Option<(Duration, Arc<str>, Overdue)> {
+    fn is_overdue(&self, placed: &Placed, now: Timestamp) -> Option<(Duration, &str, Overdue)> {
         let view = self.devices.get(&placed.device)?;
         let away = view.away?;
         let request = placed.request.as_deref()?;
+        // There Kubernetes' own eviction acts.
+        let rule = self.grouping.rules.get(&*placed.node);
+        if rule.is_some_and(|rule| rule.policy.eviction == Eviction::Kubernetes) {
+            return None;
+        }
         let decided = placed.lost.is_some()
             || !matches!(
                 placed.stage,
@@ -270,14 +287,15 @@ impl World {
         if decided || view.owner.is_some() || view.decommissioned() {
             return None;
         }
-        let node = self.grouping.node_of.get(&placed.device)?;
+        self.grouping.node_of.get(&placed.device)?;
+        let fleet = self.fleet_of(&placed.device);
         // Others of an earlier process's storm may be on their way back.
-        if self.answering.elapsed() < SETTLED && self.away_of(node) > 1 {
+        if self.answering.elapsed() < SETTLED && self.away_of(fleet) > 1 {
             return None;
         }
         let held_up = self
             .next_reschedule
-            .get(node)
+            .get(fleet)
             .is_some_and(|at| *at > Instant::now());
         if held_up || !self.silences.get(&placed.device)?.is_fresh(self.answering) {
             return None;
@@ -288,11 +306,11 @@ impl World {
         let waited = away.elapsed(now);
         let several = self
             .fleet_sizes
-            .get(node)
+            .get(fleet)
             .is_some_and(|size| *size >= storm::LEAST);
         let least = if several { SETTLED } else { Duration::ZERO };
         let in_time = timeout.is_none_or(|timeout| waited < timeout.max(least));
-        if !confirmed && (in_time || self.storms.contains_key(node)) {
+        if !confirmed && (in_time || self.storms.contains_key(fleet)) {
             return None;
         }
         let overdue = Overdue {
@@ -304,14 +322,13 @@ impl World {
             confirmed,
             events: placed.events.clone(),
         };
-        Some((waited, node.clone(), overdue))
+        Some((waited, fleet, overdue))
     }
 
-    /// How many devices of a node are away.
-    fn away_of(&self, node: &Arc<str>) -> usize {
+    /// How many devices of a fleet are away.
+    fn away_of(&self, fleet: &str) -> usize {
         let away = self.devices.values().filter(|d| d.away.is_some());
-        let on = |d: &&DeviceView| self.grouping.node_of.get(&d.name) == Some(node);
-        away.filter(on).count()
+        away.filter(|d| self.fleet_of(&d.name) == fleet).count()
     }
 
     /// The pod is over: its controller makes another, or nobody does.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::World;
+use crate::away::storm::Storm;
 use crate::device::{DeviceView, State};
 
 /// News that nobody has taken yet; of more the oldest are dropped: conditions say
@@ -112,6 +113,35 @@ impl World {
         if let Some(node) = known.and_then(|known| known.node) {
             let message = format!("Device {} was deleted from Flight Control", view.shown());
             self.story.add(&node, "DeviceDeleted", message, true);
+        }
+    }
+
+    /// What became of storms.
+    pub(super) fn note_storms(&mut self, before: &BTreeMap<String, Storm>) {
+        let nodes: Vec<Arc<str>> = self
+            .grouping
+            .nodes
+            .keys()
+            .map(|n| n.as_str().into())
+            .collect();
+        for node in nodes {
+            let fleet = self.fleet_of_node(&node);
+            match (before.get(fleet), self.storms.get(fleet)) {
+                (None, Some(storm)) => {
+                    let message = format!(
+                        "{} of {} devices vanished together: their pods stay where they are",
+                        storm.vanished, storm.devices
+                    );
+                    self.story.add(&node, "ReschedulingPaused", message, true);
+                }
+                (Some(_), None) => {
+                    let message =
+                        "Pods of devices that do not come back in time go elsewhere again";
+                    self.story
+                        .add(&node, "ReschedulingResumed", message.into(), false);
+                }
+                _ => {}
+            }
         }
     }
 

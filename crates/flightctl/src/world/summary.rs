@@ -60,7 +60,7 @@ impl World {
             .map_or("", |node| self.fleet_of_node(node))
     }
 
-    fn fleet_of_node(&self, node: &str) -> &str {
+    pub(super) fn fleet_of_node(&self, node: &str) -> &str {
         let node = self.grouping.nodes.get(node);
         node.and_then(|n| n.labels.get(FLEET_LABEL))
             .map_or("", String::as_str)
@@ -70,7 +70,8 @@ impl World {
         let mut summary = Summary::new();
         // A fleet of two architectures has two nodes.
         for (name, node) in &self.grouping.nodes {
-            let fleet = summary.entry(self.fleet_of_node(name).into()).or_default();
+            let of = self.fleet_of_node(name);
+            let fleet = summary.entry(of.into()).or_default();
             // Zero is told too, so that alerts have something to look at.
             for state in State::ALL {
                 fleet.states.entry(state.names().condition).or_default();
@@ -79,7 +80,7 @@ impl World {
             *fleet.states.entry("DevicesLeft").or_default() += left.unwrap_or_default();
             fleet.capacity.add(&node.capacity);
             fleet.allocatable.add(&node.allocatable);
-            fleet.paused |= self.storms.contains_key(name.as_str());
+            fleet.paused = self.storms.contains_key(of);
         }
         for (name, device) in &self.devices {
             let fleet = summary.entry(self.fleet_of(name).into()).or_default();

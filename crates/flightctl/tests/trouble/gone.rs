@@ -4,8 +4,9 @@ use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
+use vk_flightctl::fleet::{Eviction, Nodes};
 use vk_sandbox::faults::{Effect, Rule};
-use vk_sandbox::flightctl::Occurrence;
+use vk_sandbox::flightctl::{DeviceSpec, Occurrence};
 use vk_sandbox::kubernetes::Cluster;
 
 use crate::stage::{Stage, condition, pod};
@@ -111,6 +112,8 @@ async fn a_bare_pod_goes_to_another_device_and_keeps_its_object() {
         .as_str()
         .unwrap();
     assert!(id.contains(&other), "{id}");
+    let told = stage.event("p", "Rescheduled").await;
+    assert!(told.contains(&away) && told.contains(&other), "{told}");
     assert!(stage.applications(&away).is_empty());
     assert_eq!(annotation(&moved, AWAY), Some(away.as_str()));
     let told = stage.event("p", "DeviceTimeout").await;
@@ -456,6 +459,13 @@ async fn devices_that_vanish_together_keep_their_pods() {
         (condition(&node, "ReschedulingPaused") == "True").then_some(())
     };
     stage.until("rescheduling pauses", paused).await;
+    stage
+        .until("its event", |c| {
+            let all = c.list_values("events", None);
+            all.into_iter()
+                .find(|e| e["reason"] == "ReschedulingPaused")
+        })
+        .await;
     pass(900).await;
     stage.stop_provider().await;
     stage.start_provider().await;
@@ -513,6 +523,8 @@ async fn a_deleted_pod_of_a_device_that_is_away_says_why_it_is_still_there() {
     let away = cut_off(&stage, "p").await;
     unknown(&stage, "p").await;
     delete(&stage, "p");
+    let told = stage.event("p", "WaitingForDevice").await;
+    assert!(told.contains(&away) && told.contains("--force"), "{told}");
     pass(900).await;
     assert!(stage.pod("p").is_some());
     of(&stage, &away).reconnect();
@@ -534,4 +546,101 @@ async fn sixty_silent_devices_are_never_taken_for_away_in_an_hour() {
         .iter()
         .filter(|e| e["reason"] == "DeviceDisconnected");
     assert_eq!(away.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_waits_for_a_time_that_is_none_is_told_so() {
+    let stage = Stage::new(1, 1, 0).await;
+    let mut it = pod("p", FLEET, "nginx:alpine");
+    it["metadata"]["annotations"] = json!({"flightctl.io/reconnect-timeout": "soon"});
+    stage.create(it);
+    let told = stage.event("p", "InvalidReconnectTimeout").await;
+    assert!(told.contains("\"soon\""), "{told}");
+    stage.ready("p").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_comes_and_goes_takes_no_new_pods_for_a_while() {
+    let stage = Stage::new(2, 1, 0).await;
+    let pinned = |name: &str| {
+        let mut it = pod(name, FLEET, "nginx:alpine");
+        it["metadata"]["annotations"] = json!({
+            "flightctl.io/device": "device-1",
+            "flightctl.io/reconnect-timeout": "never",
+        });
+        it
+    };
+    stage.create(pinned("p"));
+    stage.ready("p").await;
+    for _ in 0..3 {
+        stage.devices[0].disconnect();
+        unknown(&stage, "p").await;
+        stage.devices[0].reconnect();
+        stage.ready("p").await;
+    }
+    stage.create(pinned("new"));
+    pass(60).await;
+    assert_eq!(phase(&stage, "new"), "Pending");
+    let told = stage.event("new", "FailedScheduling").await;
+    assert!(told.contains("came and went too often"), "{told}");
+    stage.ready("new").await;
+}
+
+/// A device that is a node of its own, cut off with a pod on it.
+async fn one_node(eviction: Eviction) -> Stage {
+    let mut stage = Stage::empty();
+    let device = |name: &str| {
+        let mut spec = DeviceSpec::new(name);
+        (spec.cpu_cores, spec.memory_kb) = (Some(4), Some(8 << 20));
+        spec.status_interval = std::time::Duration::from_secs(10);
+        stage.flightctl.add_device(spec)
+    };
+    stage.devices = vec![device("device-1"), device("device-2")];
+    stage.rules.policy.nodes = Nodes::PerDevice;
+    stage.rules.policy.eviction = eviction;
+    stage.start_provider().await;
+    stage.create(pod("p", "vk-flightctl-device-1", "nginx:alpine"));
+    cut_off(&stage, "p").await;
+    unknown(&stage, "p").await;
+    stage
+}
+
+fn node_is(stage: &Stage, kind: &str) -> String {
+    let node = stage
+        .cluster
+        .get_value("nodes", "", "vk-flightctl-device-1")
+        .unwrap();
+    condition(&node, kind).to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_node_that_is_one_device_we_give_up_the_pods_and_it_stays_ready() {
+    let stage = one_node(Eviction::Provider).await;
+    see(&stage, "the device is shown to be away", || {
+        node_is(&stage, "DeviceConnected") == "False"
+    })
+    .await;
+    stage.event("p", "DeviceTimeout").await;
+    assert_eq!(node_is(&stage, "Ready"), "True");
+}
+
+#[tokio::test(start_paused = true)]
+async fn or_kubernetes_does_and_our_timer_is_off() {
+    let stage = one_node(Eviction::Kubernetes).await;
+    see(&stage, "the node is not known to be ready", || {
+        node_is(&stage, "Ready") == "Unknown"
+    })
+    .await;
+    pass(1200).await;
+    assert!(stage.events("p", "DeviceTimeout").is_empty());
+    assert_eq!(
+        stage.applications("device-1").len(),
+        1,
+        "it is Kubernetes' to end it"
+    );
+    stage.devices[0].reconnect();
+    see(&stage, "the node is ready again", || {
+        node_is(&stage, "Ready") == "True"
+    })
+    .await;
 }
