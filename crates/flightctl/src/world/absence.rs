@@ -174,8 +174,12 @@ impl World {
         if let (Some(silence), Some(view)) =
             (self.silences.get_mut(device), self.devices.get_mut(device))
         {
+            let before = silence.away();
             silence.found_away(since);
             view.away = silence.away();
+            if view.away != before {
+                self.regroup();
+            }
         }
     }
 
