@@ -1,5 +1,6 @@
 //! How a device gets on with the versions it is given. Without I/O.
 
+use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
@@ -21,6 +22,10 @@ const STALE: Duration = Duration::from_secs(20);
 /// agents that were heard of meanwhile were seen to have one after 128 s.
 const FORGETS: Duration = Duration::from_secs(600);
 
+/// Versions of one device that are remembered while it runs none of them; it is back
+/// at one of the last ones when somebody gives way.
+const GIVEN: usize = 64;
+
 /// Updates of many pods with the usual grace periods were seen to take less.
 const BUSY: Duration = Duration::from_secs(120);
 
@@ -35,10 +40,10 @@ pub(super) struct Course {
     told: Option<Said>,
     /// It was not to be reached when it was read last.
     away: bool,
-    /// What its spec held when it failed, since it last ran all it was given: an agent
-    /// does not try the same again, nor say anything of it.
-    failed: Vec<u64>,
-    /// Its spec holds that once more.
+    /// What it was given since it last ran all it was given: what of that has failed
+    /// an agent does not try again, nor say anything of it.
+    given: VecDeque<u64>,
+    /// Its spec holds one of these once more.
     dead: bool,
     /// What it said, with the time, when this version was first read.
     before: Option<String>,
@@ -91,14 +96,14 @@ impl Course {
             self.before = message.filter(|m| blame::words(m) != m.as_str()).cloned();
         }
         if view.reported >= view.rendered {
-            self.failed.clear();
-        }
-        if anew {
-            self.dead = !self.failed.is_empty() && self.failed.contains(&of_spec(view));
-        }
-        let before = self.said.as_ref().map(|said| &said.updating);
-        if view.updating.failed() && before.is_some_and(|before| *before != view.updating) {
-            self.failed.push(of_spec(view));
+            self.given.clear();
+        } else if anew {
+            let spec = of_spec(view);
+            self.dead = self.given.contains(&spec);
+            if self.given.len() == GIVEN {
+                self.given.pop_front();
+            }
+            self.given.push_back(spec);
         }
         if self.told.is_none() || !Obstacle::is_yet_to_show(view) {
             if !self.told.as_ref().is_some_and(|s| s.is_as_far_as(&said)) {
