@@ -5,6 +5,8 @@
 #   ONLY=x     mock-1, mock-10, mock-100, kwok or growth, beside the ceiling;
 #              inputs: pods on one ConfigMap and one Secret;
 #              nodes: NODES=500 nodes in one process;
+#              estate: many devices at Flight Control's request limit, on the stepped clock
+#              (ESTATE_DEVICES=500, ESTATE_PODS=5000, ESTATE_HOURS=24);
 #              or streams: exec, logs and port-forward beside the streaming library
 #              of Kubernetes' container runtimes; SIZE_STREAM=64 MiB instead of 1024,
 #              ROUNDS=1 instead of 3, SESSIONS=50 instead of 200
@@ -13,6 +15,13 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 cargo=${CARGO:-cargo}
 only=${ONLY:-}
+if [ -z "$only" ] || [ "$only" = estate ]; then
+  ESTATE_DEVICES=${ESTATE_DEVICES:-500} ESTATE_PODS=${ESTATE_PODS:-5000} \
+    ESTATE_HOURS=${ESTATE_HOURS:-24} \
+    "$cargo" test --release --locked -p vk-flightctl --test trouble -- \
+    scale:: --nocapture --test-threads=1
+fi
+[ "$only" != estate ] || exit 0
 VK_TOOLS=$(tests/tools/build.sh | tail -1)
 export VK_TOOLS
 "$cargo" build --release --locked -p virtual-kubelet --example mock

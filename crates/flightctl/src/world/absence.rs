@@ -254,7 +254,7 @@ impl World {
 
     /// Pods whose time is over, one of each fleet.
     pub(crate) fn overdue(&mut self, now: Timestamp) -> Vec<Overdue> {
-        if self.reachable.is_err() {
+        if self.reachable.is_err() || self.devices.values().all(|d| d.away.is_none()) {
             return Vec::new();
         }
         let mut due: BTreeMap<String, (Duration, Overdue)> = BTreeMap::new();

@@ -26,7 +26,11 @@ impl World {
                 hold.proven = true;
             }
         }
-        if !self.is_quiet(view) {
+        let kept_out = |uid: &Uid| self.pods.get(uid).is_some_and(|p| p.hold.is_some());
+        let somebody_waits =
+            !course.back.is_empty() || !course.search.is_over() || uids.iter().any(kept_out);
+        // Asked last: it looks at every pod, for every device, every second.
+        if !somebody_waits || !self.is_quiet(view) {
             return;
         }
         // Those that were let back are to be in a version before others follow.

@@ -28,6 +28,9 @@ use vk_provider::Clock;
 use vk_sandbox::flightctl::{Device, DeviceSpec, FlightControl, Options};
 use vk_sandbox::kubernetes::{Cluster, Controllers};
 
+mod traffic;
+pub use traffic::Traffic;
+
 /// Longest wait for anything; a test that needs it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -45,6 +48,8 @@ pub struct Stage {
     /// Devices read as `ConflictPaused`, as after Flight Control's database was put
     /// back: it renders nothing for them until someone resumes them.
     pub paused: Arc<AtomicBool>,
+    /// What was asked of Flight Control.
+    pub traffic: Arc<Mutex<Traffic>>,
     /// What devices of these names read as besides, by a merge into their documents.
     pub twists: Arc<Mutex<BTreeMap<String, Value>>>,
     start: Timestamp,
@@ -77,11 +82,17 @@ impl Stage {
 
     /// Nothing runs yet.
     pub fn empty() -> Self {
+        Self::limited(None)
+    }
+
+    /// The same, behind a limit of requests a minute.
+    pub fn limited(rate_limit: Option<u32>) -> Self {
         let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let clock = vk_sandbox::clock::Clock::stepped(start);
         let cluster = Cluster::new(clock.clone());
         let options = Options {
             token: Some("secret".into()),
+            rate_limit,
             ..Options::default()
         };
         let flightctl = FlightControl::new(clock, options);
@@ -98,6 +109,7 @@ impl Stage {
             metrics: metrics(),
             late: Arc::default(),
             paused: Arc::default(),
+            traffic: Arc::default(),
             twists: Arc::default(),
             start,
             begun: tokio::time::Instant::now(),
@@ -117,9 +129,11 @@ impl Stage {
         let flightctl =
             Http::builder(TokioExecutor::new()).build(self.flightctl.endpoint().connector());
         let (late, paused, twists) = (self.late.clone(), self.paused.clone(), self.twists.clone());
+        let traffic = self.traffic.clone();
         let flightctl = tower::service_fn(move |request: http::Request<Full<Bytes>>| {
             let flightctl: Http<_, _> = flightctl.clone();
             let (late, paused, twists) = (late.clone(), paused.clone(), twists.clone());
+            let traffic = traffic.clone();
             async move {
                 let write = request.method() == http::Method::PATCH;
                 if write && late.swap(false, Ordering::SeqCst) {
@@ -129,8 +143,11 @@ impl Stage {
                     });
                     return std::future::pending().await;
                 }
+                let asked = traffic.lock().unwrap().asks(&request);
+                let patch = request.body().clone().collect().await?.to_bytes();
                 let (parts, body) = flightctl.request(request).await?.into_parts();
                 let mut body = body.collect().await?.to_bytes();
+                traffic.lock().unwrap().answered(asked, parts.status, &patch);
                 if paused.load(Ordering::SeqCst) {
                     body = as_paused(&body);
                 }

@@ -23,6 +23,7 @@ mod gone;
 mod pace;
 mod ports;
 mod refusals;
+mod scale;
 
 use std::time::Duration;
 
