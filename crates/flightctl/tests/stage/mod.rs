@@ -147,7 +147,10 @@ impl Stage {
                 let patch = request.body().clone().collect().await?.to_bytes();
                 let (parts, body) = flightctl.request(request).await?.into_parts();
                 let mut body = body.collect().await?.to_bytes();
-                traffic.lock().unwrap().answered(asked, parts.status, &patch);
+                traffic
+                    .lock()
+                    .unwrap()
+                    .answered(asked, parts.status, &patch);
                 if paused.load(Ordering::SeqCst) {
                     body = as_paused(&body);
                 }

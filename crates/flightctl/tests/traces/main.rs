@@ -118,7 +118,6 @@ async fn an_image_that_no_registry_has_is_told_and_a_good_one_runs() {
     let told = [
         "Pending",
         "Pending ContainerCreating",
-        "Pending ErrImagePull",
         "Pending ImagePullBackOff",
         "Pending ContainerCreating",
         &format!("Running ready {OLD}"),

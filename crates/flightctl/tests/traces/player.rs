@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
@@ -34,6 +35,8 @@ struct Playing {
     pod: String,
     /// What was asked that no recording answers.
     wrong: Option<String>,
+    /// When the recording began, and its replay.
+    begun: (Timestamp, Instant),
 }
 
 impl Player {
@@ -49,6 +52,7 @@ impl Player {
             written: Vec::new(),
             pod: POD.into(),
             wrong: None,
+            begun: (trace.begun, Instant::now()),
         })))
     }
 
@@ -74,6 +78,11 @@ impl Player {
         };
         let mut response = Response::new(Full::from(body));
         *response.status_mut() = status;
+        let (begun, replayed) = playing.begun;
+        let now = begun.checked_add(replayed.elapsed()).unwrap();
+        let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
+        let date = HeaderValue::try_from(date.unwrap()).unwrap();
+        response.headers_mut().insert(header::DATE, date);
         response
     }
 
