@@ -155,6 +155,11 @@ impl Silence {
         }
     }
 
+    /// Whether it was not asked about for a while.
+    pub fn may_be_asked(&self) -> bool {
+        self.answer.is_none_or(|(at, _)| at.elapsed() >= ASK_AGAIN)
+    }
+
     /// Nobody asked about it yet.
     pub fn is_unasked(&self) -> bool {
         self.answer.is_none()

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use vk_provider::{PodEvents, PodKey, PodRequest, Uid};
 
 use super::World;
+use super::course::Course;
 use crate::away::outcome::{self, Outcome};
 use crate::away::silence::{Silence, Turn};
 use crate::away::storm::{self, Storm, storm};
@@ -198,7 +199,10 @@ impl World {
             };
             let window = self.rules.absence_of(view).disconnect_after;
             let ours = used.contains(name.as_str()) || self.ghosts_on(name);
+            let course = self.courses.get(*name);
+            let waits = course.is_some_and(Course::waits_for_sign);
             (ours && silence.is_in_question(self.answering, window))
+                || (ours && waits && view.reported < view.rendered && silence.may_be_asked())
                 || (view.away.is_some() && silence.is_unasked())
         });
         asked.map(|(name, _)| name.clone()).collect()
@@ -214,6 +218,10 @@ impl World {
     ) {
         if let Some(silence) = self.silences.get_mut(device) {
             silence.seen(asked, last);
+            let heard = last.and_then(|(_, age)| asked.checked_sub(age));
+            if let (Some(heard), Some(course)) = (heard, self.courses.get_mut(device)) {
+                course.heard(heard);
+            }
         }
     }
 

@@ -45,6 +45,10 @@ pub(super) struct Course {
     given: VecDeque<u64>,
     /// Its spec holds one of these once more.
     dead: bool,
+    /// When this version was first read.
+    since: Option<Instant>,
+    /// The device has asked for its version since, and so it has this one.
+    fetched: bool,
     /// What it said, with the time, when this version was first read.
     before: Option<String>,
     /// It has said something else since this version was first read.
@@ -98,6 +102,7 @@ impl Course {
         if view.reported >= view.rendered {
             self.given.clear();
         } else if anew {
+            (self.since, self.fetched) = (now, false);
             let spec = of_spec(view);
             self.dead = self.given.contains(&spec);
             if self.given.len() == GIVEN {
@@ -123,10 +128,21 @@ impl Course {
     /// Whether what the device says is about the version that is wanted.
     pub(super) fn is_about_it(&self) -> bool {
         let stands = |least| self.says.is_some_and(|since| since.elapsed() >= least);
-        if self.repeats() && !self.dead {
+        if self.waits_for_sign() {
             return stands(FORGETS);
         }
         self.moved || stands(STALE)
+    }
+
+    /// It says what it said of the version before, and may not have this one yet.
+    pub(super) fn waits_for_sign(&self) -> bool {
+        self.repeats() && !self.dead && !self.fetched
+    }
+
+    /// The device was heard of then: agents are, when they ask for a version, and one
+    /// that is there already they get at once.
+    pub(super) fn heard(&mut self, at: Instant) {
+        self.fetched |= self.since.is_some_and(|since| at > since);
     }
 
     /// An error of the very time of one that it said of the version before is that one.
