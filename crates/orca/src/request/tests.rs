@@ -1,3 +1,7 @@
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "values of tests are written where they are used"
+)]
 use super::*;
 use serde_json::json;
 
